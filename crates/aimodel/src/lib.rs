@@ -1,0 +1,2 @@
+//! Reader, writer, builder and verifier of Core AI .aimodel assets.
+#![deny(missing_docs)]

@@ -1,0 +1,2 @@
+//! Int8 block quantization of weight matrices, to the bit.
+#![deny(missing_docs)]
