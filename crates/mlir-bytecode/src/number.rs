@@ -1,0 +1,276 @@
+//! The order of a file's tables.
+
+use std::collections::HashMap;
+
+use crate::{
+    AttrId, DialectId, Encoding, Entry, Error, Field, Module, OpNameId, Operation, PropertiesId,
+    Region, ResourceId, Result, Str, TypeId,
+};
+
+/// The order in which a file lists what its IR refers to.
+///
+/// References are positions in these tables, in as few bytes as the position
+/// takes, so that another order makes another file of the same meaning.
+/// Strings and properties that a table does not list are appended as they are
+/// met in writing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Dialects.
+    pub dialects: Vec<DialectId>,
+    /// Operation names, by dialect within runs.
+    pub op_names: Vec<OpNameId>,
+    /// Attributes.
+    pub attrs: Vec<AttrId>,
+    /// Types.
+    pub types: Vec<TypeId>,
+    /// Resources of dialects, grouped by dialect.
+    pub resources: Vec<ResourceId>,
+    /// Strings that are listed first.
+    pub strings: Vec<Str>,
+    /// Properties that are listed first.
+    pub properties: Vec<PropertiesId>,
+}
+
+impl Tables {
+    /// Numbers a module from its IR alone, as MLIR's writer does: what is
+    /// referred to most often first, and what is of one dialect together
+    /// within each group of positions that take the same number of bytes.
+    ///
+    /// # Errors
+    /// An attribute, type or properties whose encoding nobody described.
+    pub fn number(module: &Module) -> Result<Self> {
+        let mut walk = Walk {
+            module,
+            dialects: Order::default(),
+            op_names: Order::default(),
+            attrs: Order::default(),
+            types: Order::default(),
+            resources: Order::default(),
+        };
+        walk.module()?;
+
+        let dialect_number = |id: DialectId| walk.dialects.count[&id].0;
+        let dialect_of = |name: &Str| match module.dialects.iter().position(|d| d.name == *name) {
+            Some(index) => dialect_number(DialectId(index as u32)),
+            None => usize::MAX,
+        };
+        let mut tables = Self {
+            op_names: walk.op_names.by_count(),
+            attrs: walk.attrs.by_count(),
+            types: walk.types.by_count(),
+            resources: walk.resources.seen.clone(),
+            dialects: walk.dialects.seen.clone(),
+            ..Self::default()
+        };
+        group_by_dialect(&mut tables.attrs, |id| {
+            dialect_of(&module.attr_entry(*id).dialect)
+        });
+        group_by_dialect(&mut tables.types, |id| {
+            dialect_of(&module.type_entry(*id).dialect)
+        });
+        group_by_dialect(&mut tables.op_names, |id| {
+            dialect_number(module.op_names[id.index()].dialect)
+        });
+        tables
+            .resources
+            .sort_by_key(|id| dialect_of(&module.resources[id.index()].0));
+        Ok(tables)
+    }
+}
+
+/// Ids in the order in which they were first met, and how often.
+struct Order<T> {
+    seen: Vec<T>,
+    /// Position in `seen`, and number of references.
+    count: HashMap<T, (usize, usize)>,
+}
+
+impl<T> Default for Order<T> {
+    fn default() -> Self {
+        Self {
+            seen: Vec::new(),
+            count: HashMap::new(),
+        }
+    }
+}
+
+impl<T: Copy + Eq + std::hash::Hash> Order<T> {
+    /// Counts a reference; whether it is the first.
+    fn meet(&mut self, id: T) -> bool {
+        let next = self.seen.len();
+        let (_, count) = self.count.entry(id).or_insert((next, 0));
+        *count += 1;
+        if *count == 1 {
+            self.seen.push(id);
+        }
+        *count == 1
+    }
+
+    fn by_count(&self) -> Vec<T> {
+        let mut ids = self.seen.clone();
+        ids.sort_by_key(|id| std::cmp::Reverse(self.count[id].1));
+        ids
+    }
+}
+
+/// The walk that meets everything in the order of MLIR's writer.
+struct Walk<'m> {
+    module: &'m Module,
+    dialects: Order<DialectId>,
+    op_names: Order<OpNameId>,
+    attrs: Order<AttrId>,
+    types: Order<TypeId>,
+    resources: Order<ResourceId>,
+}
+
+/// What is left to meet of an encoding.
+struct Pending<'m>(std::slice::Iter<'m, Field>);
+
+impl<'m> Walk<'m> {
+    fn module(&mut self) -> Result<()> {
+        self.operation(&self.module.root)?;
+        // A region is met whole before those inside of it, and of those the
+        // last one first.
+        let mut regions: Vec<&'m Region> = self.module.root.regions.iter().collect();
+        while let Some(region) = regions.pop() {
+            for block in &region.blocks {
+                for argument in &block.arguments {
+                    if let Some(location) = argument.location {
+                        self.attr(location)?;
+                    }
+                    self.ty(self.module.value_type(argument.value))?;
+                }
+                for op in &block.operations {
+                    self.operation(op)?;
+                }
+            }
+            let ops = region.blocks.iter().flat_map(|block| &block.operations);
+            regions.extend(ops.flat_map(|op| &op.regions));
+        }
+        Ok(())
+    }
+
+    fn operation(&mut self, op: &'m Operation) -> Result<()> {
+        let Some(name) = self.module.op_names.get(op.name.index()) else {
+            return Err(Error::Unwritable("it has no root operation".to_owned()));
+        };
+        if self.op_names.meet(op.name) {
+            self.dialect(name.dialect);
+        }
+        for result in &op.results {
+            self.ty(self.module.value_type(*result))?;
+        }
+        if let Some(attributes) = op.attributes {
+            self.attr(attributes)?;
+        }
+        if let Some(properties) = op.properties {
+            match self.module.properties_encoding(properties) {
+                Encoding::Fields(fields) => self.fields(fields)?,
+                _ => return Err(undescribed("properties", &name.name)),
+            }
+        }
+        self.attr(op.location)
+    }
+
+    fn dialect(&mut self, id: DialectId) {
+        if !self.dialects.count.contains_key(&id) {
+            self.dialects.meet(id);
+        }
+    }
+
+    fn attr(&mut self, id: AttrId) -> Result<()> {
+        self.fields_of(Field::Attr(id))
+    }
+
+    fn ty(&mut self, id: TypeId) -> Result<()> {
+        self.fields_of(Field::Type(id))
+    }
+
+    fn fields_of(&mut self, field: Field) -> Result<()> {
+        if let Some(nested) = self.field(&field)? {
+            self.fields(nested)?;
+        }
+        Ok(())
+    }
+
+    /// Meets fields and what they refer to, depth first. The stack is our own:
+    /// a hostile file may chain attributes without end.
+    fn fields(&mut self, fields: &'m [Field]) -> Result<()> {
+        let mut stack = vec![Pending(fields.iter())];
+        while let Some(Pending(rest)) = stack.last_mut() {
+            match rest.next() {
+                Some(field) => {
+                    if let Some(nested) = self.field(field)? {
+                        stack.push(Pending(nested.iter()));
+                    }
+                }
+                None => drop(stack.pop()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Meets one field; the fields of its target, where that is new.
+    fn field(&mut self, field: &Field) -> Result<Option<&'m [Field]>> {
+        let (entry, what) = match field {
+            Field::Attr(id) | Field::OptionalAttr(Some(id)) if self.attrs.meet(*id) => {
+                (self.module.attr_entry(*id), "attribute")
+            }
+            Field::Type(id) if self.types.meet(*id) => (self.module.type_entry(*id), "type"),
+            Field::Resource(id) => {
+                self.resources.meet(*id);
+                return Ok(None);
+            }
+            _ => return Ok(None),
+        };
+        self.entry(entry, what)
+    }
+
+    fn entry(&mut self, entry: &'m Entry, what: &str) -> Result<Option<&'m [Field]>> {
+        if let Some(index) = self
+            .module
+            .dialects
+            .iter()
+            .position(|d| d.name == entry.dialect)
+        {
+            self.dialect(DialectId(index as u32));
+        }
+        match &entry.encoding {
+            Encoding::Fields(fields) => Ok(Some(fields)),
+            Encoding::Text(_) => Ok(None),
+            Encoding::Unknown(_) => Err(undescribed(what, &entry.dialect)),
+        }
+    }
+}
+
+fn undescribed(what: &str, of: &str) -> Error {
+    Error::Unwritable(format!(
+        "the encoding of a {what} of `{of}` is not described, so that its references cannot be \
+         renumbered; write it with the tables that it was read with, or describe its dialect"
+    ))
+}
+
+/// Sorts by dialect, stably, within each group of positions whose varints are
+/// equally long; a group starts with the dialect that the one before ended in.
+fn group_by_dialect<T: Copy>(ids: &mut [T], dialect: impl Fn(&T) -> usize) {
+    let mut first = 0;
+    let mut group = 0;
+    let mut rest = ids;
+    for bytes in 1..9 {
+        // Not the number of positions that take `bytes` bytes, but what MLIR
+        // computes for it: 2^7, 2^14 - 2^7, 2^21 - (2^14 - 2^7), ...
+        group = (1_usize << (7 * bytes)) - group;
+        let (here, after) = rest.split_at_mut(group.min(rest.len()));
+        here.sort_by_key(|id| {
+            let dialect = dialect(id);
+            (dialect != first, dialect)
+        });
+        if let Some(last) = here.last() {
+            first = dialect(last);
+        }
+        rest = after;
+        if rest.is_empty() {
+            break;
+        }
+    }
+}

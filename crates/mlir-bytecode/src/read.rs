@@ -1,0 +1,634 @@
+//! From bytes to a [`Module`].
+
+use std::{fs::File, path::Path, sync::Arc};
+
+use memmap2::Mmap;
+
+use crate::{
+    AttrId, Blob, Block, BlockArgument, Dialect, DialectId, DialectName, Encoding, Entry, Error,
+    ExternalResources, FieldReader, MAX_DEPTH, Module, OpName, OpNameId, Operation, PropertiesId,
+    Region, Resource, ResourceId, ResourceValue, Result, Str, Tables, TypeId, UseListOrder,
+    VERSION, Value,
+    blob::{Slice, Source},
+    cursor::Cursor,
+    dialect::TableSizes,
+    op_mask, section,
+};
+
+/// The magic number of MLIR bytecode.
+pub const MAGIC: &[u8] = b"ML\xefR";
+
+/// Maps a file and reads it; its blobs stay on disk. The file must not change
+/// while the module or a blob of it is alive.
+///
+/// # Errors
+/// The file cannot be mapped, or as [`read`].
+pub fn open(path: &Path, dialects: &[&dyn Dialect]) -> Result<(Module, Tables)> {
+    let file = File::open(path)?;
+    // SAFETY: the map is only read. A writer that truncates the file meanwhile
+    // can end the process, as it can with every mapped file; the assets that
+    // this crate reads appear whole under their names and are not rewritten.
+    let map = unsafe { Mmap::map(&file)? };
+    read_source(Source::Mapped(Arc::new(map)), dialects)
+}
+
+/// Reads a whole file from memory. Blobs share that memory.
+///
+/// `dialects` describe the encodings; those of other dialects are kept as they
+/// are, as [`Encoding::Unknown`].
+///
+/// # Errors
+/// Bytes that are not bytecode of version [`VERSION`], or that contradict the
+/// format. No input makes it panic, loop, or allocate more than a small
+/// multiple of the input's size.
+pub fn read(bytes: Arc<[u8]>, dialects: &[&dyn Dialect]) -> Result<(Module, Tables)> {
+    read_source(Source::Memory(bytes), dialects)
+}
+
+fn read_source(source: Source, dialects: &[&dyn Dialect]) -> Result<(Module, Tables)> {
+    let bytes = source.bytes();
+    if !bytes.starts_with(MAGIC) {
+        let found: Vec<String> = bytes.iter().take(4).map(|b| format!("{b:02x}")).collect();
+        return Err(Error::NotBytecode {
+            found: found.join(" "),
+        });
+    }
+    let mut file = Cursor::new(bytes, 0, "header");
+    file.bytes(MAGIC.len() as u64)?;
+    let version = file.varint()?;
+    if version != VERSION {
+        return Err(Error::Version { found: version });
+    }
+    let producer = file.nul_terminated()?;
+    let mut module = Module::new(&file.text(producer)?);
+
+    let mut sections: [Option<Cursor>; section::COUNT] = Default::default();
+    while !file.is_empty() {
+        let (code, content) = file.section()?;
+        if sections[code as usize].replace(content).is_some() {
+            return Err(file.error(format!("a second {} is present", section::name(code))));
+        }
+    }
+    let end = Cursor::new(&[], bytes.len() as u64, "file");
+    let required = |code: u8| match &sections[code as usize] {
+        Some(content) => Ok(content.clone()),
+        None => Err(end.error(format!("the {} is missing", section::name(code)))),
+    };
+    let optional = |code: u8| {
+        let empty = || Cursor::new(&[], bytes.len() as u64, section::name(code));
+        sections[code as usize].clone().unwrap_or_else(empty)
+    };
+
+    let strings = read_strings(required(section::STRING)?)?;
+    read_dialects(required(section::DIALECT)?, &strings, &mut module)?;
+    read_resources(
+        optional(section::RESOURCE_OFFSET),
+        optional(section::RESOURCE),
+        &strings,
+        &source,
+        &mut module,
+    )?;
+    read_attributes_and_types(
+        required(section::ATTR_TYPE_OFFSET)?,
+        required(section::ATTR_TYPE)?,
+        &strings,
+        dialects,
+        &mut module,
+    )?;
+    let properties = read_properties(optional(section::PROPERTIES))?;
+    read_ir(
+        required(section::IR)?,
+        &strings,
+        &properties,
+        dialects,
+        &mut module,
+    )?;
+
+    let tables = Tables {
+        dialects: ids(module.dialects.len(), DialectId),
+        op_names: ids(module.op_names.len(), OpNameId),
+        attrs: ids(module.attrs.len(), AttrId),
+        types: ids(module.types.len(), TypeId),
+        resources: ids(module.resources.len(), ResourceId),
+        strings,
+        properties: ids(module.properties.len(), PropertiesId),
+    };
+    Ok((module, tables))
+}
+
+fn ids<T>(count: usize, id: fn(u32) -> T) -> Vec<T> {
+    (0..count as u32).map(id).collect()
+}
+
+fn read_strings(mut cursor: Cursor) -> Result<Vec<Str>> {
+    let count = cursor.count("strings")?;
+    // Sizes stand in the reverse order of the strings.
+    let sizes = (0..count)
+        .map(|_| cursor.varint())
+        .collect::<Result<Vec<_>>>()?;
+    let mut strings = Vec::with_capacity(count);
+    for size in sizes.into_iter().rev() {
+        match cursor.bytes(size)?.split_last() {
+            Some((0, text)) => strings.push(cursor.text(text)?.into()),
+            _ => return Err(cursor.error("a string has no terminating NUL")),
+        }
+    }
+    cursor.finish()?;
+    Ok(strings)
+}
+
+/// Reads runs of entries of one dialect until `until` says that all are there.
+fn read_groups<'a>(
+    cursor: &mut Cursor<'a>,
+    dialects: usize,
+    total: usize,
+    mut entry: impl FnMut(&mut Cursor<'a>, DialectId) -> Result<()>,
+) -> Result<()> {
+    let mut left = total;
+    while left > 0 {
+        let dialect = DialectId(cursor.index(dialects, "dialect")? as u32);
+        let count = cursor.count("entries")?;
+        if count > left || count == 0 {
+            return Err(cursor.error(format!("a group of {count} entries where {left} are left")));
+        }
+        left -= count;
+        for _ in 0..count {
+            entry(cursor, dialect)?;
+        }
+    }
+    Ok(())
+}
+
+fn read_dialects(mut cursor: Cursor, strings: &[Str], module: &mut Module) -> Result<()> {
+    for _ in 0..cursor.count("dialects")? {
+        let (index, versioned) = cursor.varint_with_flag()?;
+        let name = strings[cursor.check_index(index, strings.len(), "string")?].clone();
+        let version = if versioned {
+            let (code, content) = cursor.section()?;
+            if code != section::DIALECT_VERSIONS {
+                return Err(cursor.error(format!("the version of dialect `{name}` is not one")));
+            }
+            let mut content = content;
+            Some(content.bytes(content.remaining() as u64)?.into())
+        } else {
+            None
+        };
+        module.dialects.push(DialectName { name, version });
+    }
+    let count = cursor.count("operation names")?;
+    read_groups(
+        &mut cursor,
+        module.dialects.len(),
+        count,
+        |cursor, dialect| {
+            let (index, registered) = cursor.varint_with_flag()?;
+            let name = strings[cursor.check_index(index, strings.len(), "string")?].clone();
+            module.op_names.push(OpName {
+                dialect,
+                name,
+                registered,
+            });
+            Ok(())
+        },
+    )?;
+    cursor.finish()
+}
+
+fn read_attributes_and_types(
+    mut offsets: Cursor,
+    mut content: Cursor,
+    strings: &[Str],
+    dialects: &[&dyn Dialect],
+    module: &mut Module,
+) -> Result<()> {
+    let attrs = offsets.count("attributes")?;
+    let types = offsets.count("types")?;
+    let sizes = TableSizes {
+        attrs,
+        types,
+        resources: module.resources.len(),
+        strings,
+    };
+    for (is_type, total) in [(false, attrs), (true, types)] {
+        read_groups(
+            &mut offsets,
+            module.dialects.len(),
+            total,
+            |offsets, dialect| {
+                let (length, custom) = offsets.varint_with_flag()?;
+                let start = content.offset();
+                let entry = Cursor::new(
+                    content.bytes(length)?,
+                    start,
+                    section::name(section::ATTR_TYPE),
+                );
+                let dialect = module.dialects[dialect.index()].name.clone();
+                let encoding = if custom {
+                    read_encoding(entry, &dialect, dialects, &sizes, |described, fields| {
+                        if is_type {
+                            described.read_type(fields)
+                        } else {
+                            described.read_attribute(fields)
+                        }
+                    })?
+                } else {
+                    let mut entry = entry;
+                    let text = entry.nul_terminated()?;
+                    entry.finish()?;
+                    Encoding::Text(entry.text(text)?.into())
+                };
+                let table = if is_type {
+                    &mut module.types
+                } else {
+                    &mut module.attrs
+                };
+                table.push(Entry { dialect, encoding });
+                Ok(())
+            },
+        )?;
+    }
+    offsets.finish()?;
+    content.finish()
+}
+
+/// The fields of an encoding, where its dialect is described.
+fn read_encoding<'a, 't>(
+    mut cursor: Cursor<'a>,
+    dialect: &str,
+    dialects: &[&dyn Dialect],
+    tables: &'t TableSizes<'t>,
+    read: impl FnOnce(&dyn Dialect, &mut FieldReader<'a, 't>) -> Result<()>,
+) -> Result<Encoding> {
+    let Some(described) = dialects
+        .iter()
+        .find(|described| described.name() == dialect)
+    else {
+        return Ok(Encoding::Unknown(
+            cursor.bytes(cursor.remaining() as u64)?.into(),
+        ));
+    };
+    let mut reader = FieldReader {
+        cursor,
+        tables,
+        fields: Vec::new(),
+    };
+    read(*described, &mut reader)?;
+    reader.cursor.finish()?;
+    Ok(Encoding::Fields(reader.fields.into()))
+}
+
+fn read_properties(mut cursor: Cursor) -> Result<Vec<Cursor>> {
+    let mut all = Vec::new();
+    if cursor.is_empty() {
+        return Ok(all);
+    }
+    for _ in 0..cursor.count("properties")? {
+        let length = cursor.varint()?;
+        let start = cursor.offset();
+        let bytes = cursor.bytes(length)?;
+        all.push(Cursor::new(
+            bytes,
+            start,
+            section::name(section::PROPERTIES),
+        ));
+    }
+    cursor.finish()?;
+    Ok(all)
+}
+
+fn read_resources(
+    mut offsets: Cursor,
+    mut content: Cursor,
+    strings: &[Str],
+    source: &Source,
+    module: &mut Module,
+) -> Result<()> {
+    if offsets.is_empty() {
+        return content.finish();
+    }
+    let externals = offsets.count("external resource groups")?;
+    for _ in 0..externals {
+        let name = strings[offsets.index(strings.len(), "string")?].clone();
+        let mut resources = Vec::new();
+        for _ in 0..offsets.count("resources")? {
+            resources.push(read_resource(&mut offsets, &mut content, strings, source)?);
+        }
+        module
+            .external_resources
+            .push(ExternalResources { name, resources });
+    }
+    while !offsets.is_empty() {
+        let dialect = offsets.index(module.dialects.len(), "dialect")?;
+        let name = module.dialects[dialect].name.clone();
+        for _ in 0..offsets.count("resources")? {
+            let resource = read_resource(&mut offsets, &mut content, strings, source)?;
+            module.resources.push((name.clone(), resource));
+        }
+    }
+    content.finish()
+}
+
+fn read_resource(
+    offsets: &mut Cursor,
+    content: &mut Cursor,
+    strings: &[Str],
+    source: &Source,
+) -> Result<Resource> {
+    let key = strings[offsets.index(strings.len(), "string")?].clone();
+    let length = offsets.varint()?;
+    let kind = offsets.byte()?;
+    let start = content.offset();
+    let mut entry = Cursor::new(
+        content.bytes(length)?,
+        start,
+        section::name(section::RESOURCE),
+    );
+    let value = match kind {
+        _ if length == 0 => ResourceValue::Declared(kind),
+        0 => {
+            let alignment = entry.varint()?;
+            let size = entry.varint()?;
+            entry.align(alignment)?;
+            let start = entry.offset() as usize;
+            let range = start..start + entry.bytes(size)?.len();
+            ResourceValue::Blob {
+                alignment,
+                data: Blob::new(Slice {
+                    source: source.clone(),
+                    range,
+                }),
+            }
+        }
+        1 => match entry.byte()? {
+            flag @ 0..=1 => ResourceValue::Bool(flag == 1),
+            other => return Err(entry.error(format!("{other} is not a flag"))),
+        },
+        2 => ResourceValue::Str(strings[entry.index(strings.len(), "string")?].clone()),
+        _ => return Err(entry.error(format!("resource `{key}` is of unknown kind {kind}"))),
+    };
+    entry.finish()?;
+    Ok(Resource { key, value })
+}
+
+/// What reading the IR needs to know.
+struct IrReader<'r> {
+    module: &'r mut Module,
+    /// The entries of the properties section, and the operation that each was
+    /// last read for.
+    properties: &'r [Cursor<'r>],
+    read_for: Vec<Option<OpNameId>>,
+    dialects: &'r [&'r dyn Dialect],
+    strings: &'r [Str],
+    /// How many more values regions may announce; each takes a byte at least.
+    budget: usize,
+}
+
+/// Values that an operation can name, of its region and those around it.
+type Scope = Vec<Value>;
+
+fn read_ir(
+    mut cursor: Cursor,
+    strings: &[Str],
+    properties: &[Cursor],
+    dialects: &[&dyn Dialect],
+    module: &mut Module,
+) -> Result<()> {
+    let budget = cursor.remaining();
+    for entry in properties {
+        // What no operation refers to stays as it is.
+        let mut entry = entry.clone();
+        let bytes = entry.bytes(entry.remaining() as u64)?;
+        module.properties.push(Encoding::Unknown(bytes.into()));
+    }
+    let mut reader = IrReader {
+        module,
+        properties,
+        read_for: vec![None; properties.len()],
+        dialects,
+        strings,
+        budget,
+    };
+    // The section is a block without arguments that holds one operation.
+    if cursor.varint_with_flag()? != (1, false) {
+        return Err(cursor.error("expected one operation at the top"));
+    }
+    let root = reader.operation(&mut cursor, &mut Scope::new(), &mut 0, 0)?;
+    cursor.finish()?;
+    reader.module.root = root;
+    Ok(())
+}
+
+impl IrReader<'_> {
+    fn operation(
+        &mut self,
+        cursor: &mut Cursor,
+        scope: &mut Scope,
+        defined: &mut usize,
+        depth: usize,
+    ) -> Result<Operation> {
+        let name = OpNameId(cursor.index(self.module.op_names.len(), "operation name")? as u32);
+        let mask = cursor.byte()?;
+        if mask & !op_mask::ALL != 0 {
+            return Err(cursor.error(format!("an operation has the unknown mask {mask:#04x}")));
+        }
+        let has = |bit: u8| mask & bit != 0;
+        let attrs = self.module.attrs.len();
+        let location = AttrId(cursor.index(attrs, "attribute")? as u32);
+        let mut op = Operation::new(name, location);
+        if has(op_mask::ATTRIBUTES) {
+            op.attributes = Some(AttrId(cursor.index(attrs, "attribute")? as u32));
+        }
+        if has(op_mask::PROPERTIES) {
+            let index = cursor.index(self.properties.len(), "properties")?;
+            op.properties = Some(self.properties(index, name)?);
+        }
+        if has(op_mask::RESULTS) {
+            for _ in 0..cursor.count("results")? {
+                let ty = cursor.index(self.module.types.len(), "type")?;
+                op.results.push(self.define(cursor, scope, defined, ty)?);
+            }
+        }
+        if has(op_mask::OPERANDS) {
+            for _ in 0..cursor.count("operands")? {
+                op.operands.push(scope[cursor.index(scope.len(), "value")?]);
+            }
+        }
+        if has(op_mask::SUCCESSORS) {
+            for _ in 0..cursor.count("successors")? {
+                op.successors.push(cursor.varint()?);
+            }
+        }
+        if has(op_mask::USE_LIST_ORDERS) {
+            op.use_list_orders = read_use_list_orders(cursor, op.results.len())?;
+        }
+        if has(op_mask::REGIONS) {
+            let (count, isolated) = cursor.varint_with_flag()?;
+            let count = cursor.check_count(count, "regions")?;
+            op.isolated = isolated;
+            if isolated {
+                let (code, mut content) = cursor.section()?;
+                if code != section::IR {
+                    return Err(cursor.error("the regions of an isolated operation are no section"));
+                }
+                for _ in 0..count {
+                    op.regions
+                        .push(self.region(&mut content, &mut Scope::new(), depth + 1)?);
+                }
+                content.finish()?;
+            } else {
+                for _ in 0..count {
+                    op.regions.push(self.region(cursor, scope, depth + 1)?);
+                }
+            }
+        }
+        Ok(op)
+    }
+
+    /// Gives the next value of the region its type.
+    fn define(
+        &mut self,
+        cursor: &Cursor,
+        scope: &Scope,
+        defined: &mut usize,
+        ty: usize,
+    ) -> Result<Value> {
+        let Some(&value) = scope.get(*defined) else {
+            return Err(cursor.error(format!(
+                "a region defines more values than the {} that it announces",
+                scope.len()
+            )));
+        };
+        *defined += 1;
+        self.module.values[value.index()] = TypeId(ty as u32);
+        Ok(value)
+    }
+
+    fn region(&mut self, cursor: &mut Cursor, scope: &mut Scope, depth: usize) -> Result<Region> {
+        if depth > MAX_DEPTH {
+            return Err(cursor.error(format!("regions nest deeper than {MAX_DEPTH}")));
+        }
+        let blocks = cursor.count("blocks")?;
+        let mut region = Region::default();
+        if blocks == 0 {
+            return Ok(region);
+        }
+        let values = cursor.count("values")?;
+        let Some(budget) = self.budget.checked_sub(values) else {
+            return Err(cursor.error("regions announce more values than the section has bytes"));
+        };
+        self.budget = budget;
+        // Operands may name values that are defined further down.
+        let outer = scope.len();
+        for _ in 0..values {
+            scope.push(self.module.value(TypeId(0)));
+        }
+        let mut defined = outer;
+        for _ in 0..blocks {
+            region
+                .blocks
+                .push(self.block(cursor, scope, &mut defined, depth)?);
+        }
+        if defined != scope.len() {
+            return Err(cursor.error(format!(
+                "a region announces {values} values and defines {}",
+                defined - outer
+            )));
+        }
+        scope.truncate(outer);
+        Ok(region)
+    }
+
+    fn block(
+        &mut self,
+        cursor: &mut Cursor,
+        scope: &mut Scope,
+        defined: &mut usize,
+        depth: usize,
+    ) -> Result<Block> {
+        let (operations, has_arguments) = cursor.varint_with_flag()?;
+        let mut block = Block::default();
+        if has_arguments {
+            for _ in 0..cursor.count("block arguments")? {
+                let (ty, located) = cursor.varint_with_flag()?;
+                let ty = cursor.check_index(ty, self.module.types.len(), "type")?;
+                let location = match located {
+                    true => Some(AttrId(
+                        cursor.index(self.module.attrs.len(), "attribute")? as u32
+                    )),
+                    false => None,
+                };
+                let value = self.define(cursor, scope, defined, ty)?;
+                block.arguments.push(BlockArgument { value, location });
+            }
+            match cursor.byte()? {
+                0 => {}
+                op_mask::USE_LIST_ORDERS => {
+                    block.use_list_orders = read_use_list_orders(cursor, block.arguments.len())?;
+                }
+                other => return Err(cursor.error(format!("a block has the unknown mask {other}"))),
+            }
+        }
+        for _ in 0..cursor.check_count(operations, "operations")? {
+            let op = self.operation(cursor, scope, defined, depth)?;
+            block.operations.push(op);
+        }
+        Ok(block)
+    }
+
+    /// The properties at `index` of the section, read as those of `name`.
+    fn properties(&mut self, index: usize, name: OpNameId) -> Result<PropertiesId> {
+        if self.read_for[index] == Some(name) {
+            return Ok(PropertiesId(index as u32));
+        }
+        let op = &self.module.op_names[name.index()];
+        let dialect = self.module.dialects[op.dialect.index()].name.clone();
+        let sizes = TableSizes {
+            attrs: self.module.attrs.len(),
+            types: self.module.types.len(),
+            resources: self.module.resources.len(),
+            strings: self.strings,
+        };
+        let entry = self.properties[index].clone();
+        let encoding = read_encoding(
+            entry,
+            &dialect,
+            self.dialects,
+            &sizes,
+            |described, fields| described.read_properties(&op.name, fields),
+        )?;
+        let properties = &mut self.module.properties;
+        if self.read_for[index].is_none() || properties.get(index as u32) == &encoding {
+            properties.set(index as u32, encoding);
+            self.read_for[index] = Some(name);
+            return Ok(PropertiesId(index as u32));
+        }
+        // MLIR shares equal bytes between operations that read them as fields
+        // of different kinds. So does the writer.
+        Ok(PropertiesId(properties.insert(encoding)))
+    }
+}
+
+fn read_use_list_orders(cursor: &mut Cursor, values: usize) -> Result<Vec<UseListOrder>> {
+    let count = if values == 1 {
+        1
+    } else {
+        cursor.count("use-list orders")?
+    };
+    let mut orders = Vec::new();
+    for _ in 0..count {
+        let value = if values == 1 {
+            0
+        } else {
+            cursor.index(values, "value")? as u64
+        };
+        let (count, pairs) = cursor.varint_with_flag()?;
+        let count = cursor.check_count(count, "use-list indices")?;
+        let indices = (0..count).map(|_| cursor.varint()).collect::<Result<_>>()?;
+        orders.push(UseListOrder {
+            value,
+            pairs,
+            indices,
+        });
+    }
+    Ok(orders)
+}
