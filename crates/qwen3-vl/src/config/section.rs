@@ -1,0 +1,155 @@
+//! One JSON object of the configuration, read key by key, so that every error
+//! can name the key.
+
+use crate::Error;
+use serde_json::{Map, Value};
+use std::ops::RangeInclusive;
+
+pub(super) struct Section<'a> {
+    file: &'a str,
+    /// What to put before a key: empty, or `text_config.` and the like.
+    prefix: String,
+    map: &'a Map<String, Value>,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn root(file: &'a str, value: &'a Value) -> Result<Section<'a>, Error> {
+        let Value::Object(map) = value else {
+            return Err(Error::Json {
+                file: file.into(),
+                message: "expected an object".into(),
+            });
+        };
+        Ok(Section {
+            file,
+            prefix: String::new(),
+            map,
+        })
+    }
+
+    /// An error about `key`.
+    pub(super) fn wrong(&self, key: &str, message: String) -> Error {
+        Error::Config {
+            file: self.file.into(),
+            key: format!("{}{key}", self.prefix),
+            message,
+        }
+    }
+
+    fn expected(&self, key: &str, what: &str) -> Error {
+        let message = match self.map.get(key) {
+            None => format!("absent, expected {what}"),
+            Some(found) => format!("{found}, expected {what}"),
+        };
+        self.wrong(key, message)
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key)
+    }
+
+    /// Refuses a key that is there and not null.
+    pub(super) fn absent(&self, key: &str, message: &str) -> Result<(), Error> {
+        match self.get(key) {
+            None | Some(Value::Null) => Ok(()),
+            Some(_) => Err(self.wrong(key, message.into())),
+        }
+    }
+
+    pub(super) fn section(&self, key: &str) -> Result<Section<'a>, Error> {
+        let Some(Value::Object(map)) = self.get(key) else {
+            return Err(self.expected(key, "an object"));
+        };
+        Ok(Section {
+            file: self.file,
+            prefix: format!("{}{key}.", self.prefix),
+            map,
+        })
+    }
+
+    pub(super) fn size(
+        &self,
+        key: &str,
+        default: Option<usize>,
+        range: RangeInclusive<usize>,
+    ) -> Result<usize, Error> {
+        let found = match (self.get(key), default) {
+            (None, Some(default)) => Some(default),
+            (value, _) => value.and_then(as_size),
+        };
+        found.filter(|size| range.contains(size)).ok_or_else(|| {
+            match range.start() == range.end() {
+                true => self.expected(key, &format!("{}", range.start())),
+                false => self.expected(
+                    key,
+                    &format!("a whole number from {} to {}", range.start(), range.end()),
+                ),
+            }
+        })
+    }
+
+    pub(super) fn sizes(
+        &self,
+        key: &str,
+        range: RangeInclusive<usize>,
+    ) -> Result<Vec<usize>, Error> {
+        let list = self.get(key).and_then(Value::as_array).and_then(|list| {
+            let size = |value| as_size(value).filter(|size| range.contains(size));
+            list.iter().map(size).collect::<Option<Vec<usize>>>()
+        });
+        list.ok_or_else(|| {
+            let what = format!(
+                "a list of whole numbers from {} to {}",
+                range.start(),
+                range.end()
+            );
+            self.expected(key, &what)
+        })
+    }
+
+    pub(super) fn number(
+        &self,
+        key: &str,
+        default: f64,
+        range: RangeInclusive<f64>,
+    ) -> Result<f64, Error> {
+        let found = match self.get(key) {
+            None => Some(default),
+            Some(value) => value.as_f64(),
+        };
+        found
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                let what = format!("a number from {} to {}", range.start(), range.end());
+                self.expected(key, &what)
+            })
+    }
+
+    pub(super) fn flag_opt(&self, key: &str) -> Result<Option<bool>, Error> {
+        match self.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(self.expected(key, "true or false")),
+        }
+    }
+
+    pub(super) fn flag(&self, key: &str, default: bool) -> Result<bool, Error> {
+        Ok(self.flag_opt(key)?.unwrap_or(default))
+    }
+
+    /// Checks that the value, `default` if absent, is the only supported one.
+    pub(super) fn word(&self, key: &str, default: &str, only: &str) -> Result<(), Error> {
+        let found = match self.get(key) {
+            None => Some(default),
+            Some(value) => value.as_str(),
+        };
+        match found == Some(only) {
+            true => Ok(()),
+            false => Err(self.expected(key, &format!("{only:?}"))),
+        }
+    }
+}
+
+fn as_size(value: &Value) -> Option<usize> {
+    usize::try_from(value.as_u64()?).ok()
+}

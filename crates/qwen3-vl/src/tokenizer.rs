@@ -1,0 +1,67 @@
+//! The tokenizer's files, which travel into a bundle as they are.
+
+use crate::{Error, Source};
+
+/// The files that a bundle's `tokenizer/` folder may have, in this order.
+const FILES: [&str; 8] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+];
+
+/// More than any tokenizer file has; the largest are about 12 MB.
+const MOST: u64 = 256 << 20;
+
+/// The tokenizer's files with their content.
+#[derive(Clone, Debug)]
+pub struct TokenizerFiles {
+    /// Name and content of each file that is there, in a fixed order.
+    pub files: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl TokenizerFiles {
+    /// Collects the files that the checkpoint has.
+    ///
+    /// # Errors
+    /// [`Error::NoTokenizer`] if `tokenizer.json` or `tokenizer_config.json`
+    /// is absent; the others are optional. [`Error::Io`] and
+    /// [`Error::TooLarge`] if one cannot be read, and [`Error::Json`] if one
+    /// of the two is not JSON.
+    pub fn load(source: &Source) -> Result<TokenizerFiles, Error> {
+        let mut files = Vec::new();
+        for name in FILES {
+            let needed = matches!(name, "tokenizer.json" | "tokenizer_config.json");
+            let Some(bytes) = source.read(name, MOST)? else {
+                if needed {
+                    return Err(Error::NoTokenizer {
+                        place: source.place(),
+                        missing: name,
+                        looked_for: FILES.join(", "),
+                    });
+                }
+                continue;
+            };
+            if needed {
+                serde_json::from_slice::<serde_json::Map<_, _>>(&bytes).map_err(|error| {
+                    Error::Json {
+                        file: source.label(name),
+                        message: error.to_string(),
+                    }
+                })?;
+            }
+            files.push((name, bytes));
+        }
+        Ok(TokenizerFiles { files })
+    }
+
+    /// The content of one file, if it is there.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        let found = self.files.iter().find(|(file, _)| *file == name);
+        found.map(|(_, bytes)| bytes.as_slice())
+    }
+}
