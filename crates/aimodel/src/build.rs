@@ -1,0 +1,656 @@
+//! Building assets: graphs, values, operations.
+
+use std::{
+    collections::HashMap,
+    ops::{Deref, DerefMut},
+};
+
+use mlir_bytecode::{
+    AttrId, Blob, Block, BlockArgument, DialectName, Field, Module, Operation, PropertiesId,
+    Region, Resource, ResourceId, ResourceValue, TypeId, Value,
+};
+
+use crate::{
+    Attribute, Dim, ElementType, Error, Result, TensorType, Type, locate,
+    schema::{DIALECT_VERSION, NAMESPACE, dialect, op_version},
+};
+
+/// What wrote the bytecode, as Core AI's own library states it; its loader
+/// reads assets of this producer.
+pub const PRODUCER: &str = "MLIR22.0.0git";
+
+/// The alignment of large constants, in bytes.
+const RESOURCE_ALIGNMENT: u64 = 16;
+
+/// The last part of shape inference looks only into constants this short.
+const LONGEST_SHAPE: usize = 16;
+
+/// Builds the module of an asset, graph by graph.
+///
+/// ```
+/// use aimodel::{AssetBuilder, ElementType, TensorType, verify};
+///
+/// let mut asset = AssetBuilder::new();
+/// let mut graph = asset.graph("main");
+/// let row = TensorType::fixed([1, 4], ElementType::F16);
+/// let x = graph.input("x", row)?;
+/// let two = graph.scalar_f16(2.0)?;
+/// let y = graph.mul(x, two)?;
+/// graph.finish(&[("y", y)])?;
+/// let module = asset.finish()?;
+/// verify(&module)?;
+/// # Ok::<(), aimodel::Error>(())
+/// ```
+pub struct AssetBuilder {
+    context: Context,
+    graphs: Vec<Operation>,
+}
+
+impl Default for AssetBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl AssetBuilder {
+    /// An asset without graphs.
+    pub fn new() -> Self {
+        let mut module = Module::new(PRODUCER);
+        module.dialects.push(DialectName {
+            name: dialect(),
+            version: Some(DIALECT_VERSION.into()),
+        });
+        Self {
+            context: Context {
+                module,
+                types: Vec::new(),
+                known: HashMap::new(),
+                version: 0,
+            },
+            graphs: Vec::new(),
+        }
+    }
+
+    /// Adds a large constant, to be referred to by
+    /// [`Body::resource`]. The key names it in the file.
+    pub fn resource(&mut self, key: &str, data: Blob) -> ResourceId {
+        let value = ResourceValue::Blob {
+            alignment: RESOURCE_ALIGNMENT,
+            data,
+        };
+        self.context.module.resource(
+            &dialect(),
+            Resource {
+                key: key.into(),
+                value,
+            },
+        )
+    }
+
+    /// Starts a graph that a host can call.
+    pub fn graph(&mut self, name: &str) -> GraphBuilder<'_> {
+        GraphBuilder::new(self, name, None)
+    }
+
+    /// Starts a graph that other graphs call, and that Core AI's compiler
+    /// knows by its declaration.
+    pub fn composite(&mut self, name: &str, declaration: Composite) -> GraphBuilder<'_> {
+        GraphBuilder::new(self, name, Some(declaration))
+    }
+
+    /// The finished module.
+    ///
+    /// # Errors
+    /// A module that cannot be written.
+    pub fn finish(self) -> Result<Module> {
+        let Self {
+            mut context,
+            graphs,
+        } = self;
+        let version = Attribute::Integer {
+            width: 32,
+            unsigned: true,
+            bits: context.version.into(),
+        };
+        let version = version.intern(&mut context.module)?;
+        let properties = context.module.properties([
+            Field::OptionalAttr(None),
+            Field::OptionalAttr(Some(version)),
+        ]);
+        let name = context
+            .module
+            .op_name(NAMESPACE, "serialization.asset", true);
+        let nowhere = locate::nowhere(&mut context.module)?;
+        let mut root = Operation::new(name, nowhere);
+        root.properties = Some(properties);
+        let block = Block {
+            operations: graphs,
+            ..Block::default()
+        };
+        root.regions.push(Region {
+            blocks: vec![block],
+        });
+        context.module.root = root;
+        locate::assign(&mut context.module)?;
+        context.module.compute_isolation()?;
+        Ok(context.module)
+    }
+}
+
+/// How Core AI's compiler recognises a graph that it has a kernel for.
+#[derive(Clone, Debug)]
+pub struct Composite {
+    /// The kernel.
+    pub name: &'static str,
+    /// Its parameters, in the order of the names.
+    pub op_attrs: Vec<(&'static str, Attribute)>,
+}
+
+/// What the bodies of all graphs share.
+pub(crate) struct Context {
+    pub module: Module,
+    /// The type of each value.
+    pub types: Vec<Type>,
+    /// Elements of short integer vectors, as far as they are known.
+    pub known: HashMap<Value, Vec<Option<i64>>>,
+    /// The newest asset version that an operation asks for.
+    pub version: u32,
+}
+
+impl Context {
+    pub fn value(&mut self, ty: Type) -> Result<Value> {
+        let id = ty.intern(&mut self.module)?;
+        self.types.push(ty);
+        Ok(self.module.value(id))
+    }
+}
+
+/// Operations in the making: those of a graph, or of a region of another
+/// operation. The methods that add operations are in [`ops`](crate::ops).
+pub struct Body<'c> {
+    pub(crate) context: &'c mut Context,
+    pub(crate) block: Block,
+    /// Constants of a graph, shared and in front of all else; `None` in the
+    /// region of an operation.
+    shared: Option<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    operations: Vec<Operation>,
+    values: HashMap<(TypeId, AttrId), Value>,
+}
+
+impl<'c> Body<'c> {
+    fn new(context: &'c mut Context, shared: bool) -> Self {
+        let shared = shared.then(Shared::default);
+        Self {
+            context,
+            block: Block::default(),
+            shared,
+        }
+    }
+
+    /// The type of a value.
+    pub fn ty(&self, value: Value) -> &Type {
+        &self.context.types[value.index()]
+    }
+
+    /// The type of a value that must be a tensor.
+    ///
+    /// # Errors
+    /// A value that is no tensor; the message names `op`.
+    pub fn tensor(&self, op: &str, value: Value) -> Result<TensorType> {
+        match self.ty(value) {
+            Type::Tensor(tensor) => Ok(tensor.clone()),
+            other => Err(operands(op, format!("expected a tensor, found {other}"))),
+        }
+    }
+
+    /// The elements of a short integer vector, as far as they are known.
+    pub(crate) fn known(&self, value: Value) -> Option<&[Option<i64>]> {
+        self.context.known.get(&value).map(Vec::as_slice)
+    }
+
+    pub(crate) fn argument(&mut self, ty: Type) -> Result<Value> {
+        let value = self.context.value(ty)?;
+        let location = Some(locate::nowhere(&mut self.context.module)?);
+        self.block.arguments.push(BlockArgument { value, location });
+        Ok(value)
+    }
+
+    /// Adds an operation with one result.
+    pub(crate) fn emit(
+        &mut self,
+        name: &str,
+        operands: &[Value],
+        result: impl Into<Type>,
+    ) -> Result<Value> {
+        let value = self.context.value(result.into())?;
+        self.push(name, operands, None, vec![value], Vec::new())?;
+        Ok(value)
+    }
+
+    pub(crate) fn push(
+        &mut self,
+        name: &str,
+        operands: &[Value],
+        properties: Option<PropertiesId>,
+        results: Vec<Value>,
+        regions: Vec<Region>,
+    ) -> Result<()> {
+        let op = self.operation(name, operands, properties, results, regions)?;
+        self.block.operations.push(op);
+        Ok(())
+    }
+
+    fn operation(
+        &mut self,
+        name: &str,
+        operands: &[Value],
+        properties: Option<PropertiesId>,
+        results: Vec<Value>,
+        regions: Vec<Region>,
+    ) -> Result<Operation> {
+        self.context.version = self.context.version.max(op_version(name));
+        let name = self.context.module.op_name(NAMESPACE, name, true);
+        let mut op = Operation::new(name, locate::nowhere(&mut self.context.module)?);
+        op.operands = operands.to_vec();
+        op.properties = properties;
+        op.results = results;
+        op.regions = regions;
+        Ok(op)
+    }
+
+    /// Builds a region of an operation. `build` gets its arguments and returns
+    /// what it yields.
+    pub(crate) fn region(
+        &mut self,
+        arguments: &[Type],
+        build: impl FnOnce(&mut Body<'_>, &[Value]) -> Result<Value>,
+    ) -> Result<Region> {
+        let mut body = Body::new(self.context, false);
+        let values = arguments
+            .iter()
+            .map(|ty| body.argument(ty.clone()))
+            .collect::<Result<Vec<_>>>()?;
+        let result = build(&mut body, &values)?;
+        body.push("dataflow.yield_v1", &[result], None, Vec::new(), Vec::new())?;
+        body.drop_unused();
+        Ok(Region {
+            blocks: vec![body.block],
+        })
+    }
+
+    /// Drops operations of a region whose results nothing uses, as Core AI's
+    /// serializer does with what a decomposition turns out not to need.
+    fn drop_unused(&mut self) {
+        let mut used: Vec<Value> = Vec::new();
+        let mut kept: Vec<Operation> = Vec::new();
+        for op in self.block.operations.drain(..).rev() {
+            if op.results.is_empty() || op.results.iter().any(|result| used.contains(result)) {
+                used.extend(&op.operands);
+                kept.push(op);
+            }
+        }
+        kept.reverse();
+        self.block.operations = kept;
+    }
+
+    /// Adds a constant; in a graph, one with the same content is shared.
+    pub(crate) fn constant(&mut self, ty: TensorType, content: &Attribute) -> Result<Value> {
+        let ty = Type::Tensor(ty);
+        let module = &mut self.context.module;
+        let key = (ty.intern(module)?, content.intern(module)?);
+        if let Some(value) = self
+            .shared
+            .as_ref()
+            .and_then(|shared| shared.values.get(&key))
+        {
+            return Ok(*value);
+        }
+        let properties = module.properties([Field::Attr(key.1)]);
+        let value = self.context.value(ty)?;
+        let op = self.operation(
+            "primitive.constant_v1",
+            &[],
+            Some(properties),
+            vec![value],
+            Vec::new(),
+        )?;
+        match &mut self.shared {
+            Some(shared) => {
+                shared.operations.push(op);
+                shared.values.insert(key, value);
+            }
+            None => self.block.operations.push(op),
+        }
+        Ok(value)
+    }
+
+    /// A constant whose little-endian elements stand in the IR.
+    ///
+    /// # Errors
+    /// A number of bytes that is not that of the type.
+    pub fn dense(&mut self, ty: TensorType, bytes: &[u8]) -> Result<Value> {
+        let count = ty.element_count();
+        let size = (ty.element.bits() / 8) as usize;
+        if count.and_then(|count| count.checked_mul(size as u64)) != Some(bytes.len() as u64) {
+            let problem = format!("{ty} does not hold {} bytes", bytes.len());
+            return Err(operands("constant", problem));
+        }
+        let splat =
+            !bytes.is_empty() && bytes.chunks(size).all(|element| element == &bytes[..size]);
+        let stored = if splat { &bytes[..size] } else { bytes };
+        let content = Attribute::DenseElements {
+            splat,
+            bytes: stored.into(),
+        };
+        self.constant(ty, &content)
+    }
+
+    /// A constant whose content is a resource of the asset.
+    ///
+    /// # Errors
+    /// None today; a type that cannot be written.
+    pub fn resource(&mut self, ty: TensorType, resource: ResourceId) -> Result<Value> {
+        self.constant(ty, &Attribute::DenseResource(resource))
+    }
+
+    /// A constant of integers, with those extents.
+    ///
+    /// # Errors
+    /// An element type that is no 8-, 32- or 64-bit integer, a value that it
+    /// does not hold, or another number of values than the extents say.
+    pub fn integers(
+        &mut self,
+        element: ElementType,
+        dims: &[u64],
+        values: &[i64],
+    ) -> Result<Value> {
+        let mut bytes = Vec::new();
+        for &value in values {
+            let problem = || operands("constant", format!("{element} does not hold {value}"));
+            match element {
+                ElementType::Si8 => {
+                    bytes.extend(i8::try_from(value).map_err(|_| problem())?.to_le_bytes());
+                }
+                ElementType::Si32 => {
+                    bytes.extend(i32::try_from(value).map_err(|_| problem())?.to_le_bytes());
+                }
+                ElementType::Ui32 => {
+                    bytes.extend(u32::try_from(value).map_err(|_| problem())?.to_le_bytes());
+                }
+                ElementType::Si64 => bytes.extend(value.to_le_bytes()),
+                ElementType::Ui64 => {
+                    bytes.extend(u64::try_from(value).map_err(|_| problem())?.to_le_bytes());
+                }
+                _ => return Err(problem()),
+            }
+        }
+        let constant = self.dense(TensorType::fixed(dims, element), &bytes)?;
+        if values.len() <= LONGEST_SHAPE {
+            self.context
+                .known
+                .insert(constant, values.iter().copied().map(Some).collect());
+        }
+        Ok(constant)
+    }
+
+    /// A vector of signed 32-bit integers.
+    ///
+    /// # Errors
+    /// As [`integers`](Self::integers).
+    pub fn si32(&mut self, values: &[i64]) -> Result<Value> {
+        self.integers(ElementType::Si32, &[values.len() as u64], values)
+    }
+
+    /// A vector of unsigned 32-bit integers.
+    ///
+    /// # Errors
+    /// As [`integers`](Self::integers).
+    pub fn ui32(&mut self, values: &[u64]) -> Result<Value> {
+        let values: Vec<i64> = values.iter().map(|&value| value as i64).collect();
+        self.integers(ElementType::Ui32, &[values.len() as u64], &values)
+    }
+
+    /// A signed 32-bit scalar.
+    ///
+    /// # Errors
+    /// As [`integers`](Self::integers).
+    pub fn scalar_si32(&mut self, value: i64) -> Result<Value> {
+        self.integers(ElementType::Si32, &[], &[value])
+    }
+
+    /// A half scalar, rounded to nearest even.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn scalar_f16(&mut self, value: f32) -> Result<Value> {
+        let bytes = half::f16::from_f32(value).to_le_bytes();
+        self.dense(TensorType::fixed([], ElementType::F16), &bytes)
+    }
+
+    /// A 32-bit float scalar.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn scalar_f32(&mut self, value: f32) -> Result<Value> {
+        self.dense(
+            TensorType::fixed([], ElementType::F32),
+            &value.to_le_bytes(),
+        )
+    }
+
+    /// A constant of `count` equal numbers of a type, such as a zero point.
+    ///
+    /// # Errors
+    /// An element that is not of the type's size.
+    pub fn splat(&mut self, ty: TensorType, element: &[u8]) -> Result<Value> {
+        if element.len() as u64 * 8 != ty.element.bits() {
+            return Err(operands(
+                "constant",
+                format!("an element of {ty} is of another size"),
+            ));
+        }
+        self.constant(
+            ty,
+            &Attribute::DenseElements {
+                splat: true,
+                bytes: element.into(),
+            },
+        )
+    }
+}
+
+/// Builds one graph.
+pub struct GraphBuilder<'a> {
+    body: Body<'a>,
+    graphs: &'a mut Vec<Operation>,
+    name: String,
+    composite: Option<Composite>,
+    input_names: Vec<String>,
+    argument_attrs: Vec<Attribute>,
+}
+
+impl<'a> Deref for GraphBuilder<'a> {
+    type Target = Body<'a>;
+    fn deref(&self) -> &Body<'a> {
+        &self.body
+    }
+}
+
+impl<'a> DerefMut for GraphBuilder<'a> {
+    fn deref_mut(&mut self) -> &mut Body<'a> {
+        &mut self.body
+    }
+}
+
+/// A finished graph, for [`Body::invoke`].
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// The symbol.
+    pub name: String,
+    /// Types of the arguments.
+    pub inputs: Vec<Type>,
+    /// Types of the results.
+    pub outputs: Vec<Type>,
+}
+
+impl<'a> GraphBuilder<'a> {
+    fn new(asset: &'a mut AssetBuilder, name: &str, composite: Option<Composite>) -> Self {
+        Self {
+            body: Body::new(&mut asset.context, true),
+            graphs: &mut asset.graphs,
+            name: name.to_owned(),
+            composite,
+            input_names: Vec::new(),
+            argument_attrs: Vec::new(),
+        }
+    }
+
+    /// Adds an argument that the caller gives.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn input(&mut self, name: &str, ty: TensorType) -> Result<Value> {
+        self.input_names.push(name.to_owned());
+        self.argument_attrs
+            .push(Attribute::Array(vec![name_attr(name)]));
+        self.body.argument(Type::Tensor(ty))
+    }
+
+    /// Adds a state: a tensor that the host keeps between calls, and that the
+    /// graph reads and writes through its handle.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn state(&mut self, name: &str, ty: TensorType) -> Result<Value> {
+        let mutation = Attribute::named("MutableBuffers.buffer_mutation", Attribute::string(name));
+        self.input_names.push(name.to_owned());
+        self.argument_attrs
+            .push(Attribute::Array(vec![mutation, name_attr(name)]));
+        self.body.argument(Type::Handle(ty))
+    }
+
+    /// Ends the graph with its results and their names; an empty name is none.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn finish(self, results: &[(&str, Value)]) -> Result<Graph> {
+        let Self {
+            mut body,
+            graphs,
+            name,
+            composite,
+            input_names,
+            argument_attrs,
+        } = self;
+        let values: Vec<Value> = results.iter().map(|(_, value)| *value).collect();
+        body.push("dataflow.output_v1", &values, None, Vec::new(), Vec::new())?;
+        let types = |values: &mut dyn Iterator<Item = Value>| -> Vec<Type> {
+            values.map(|value| body.ty(value).clone()).collect()
+        };
+        let inputs = types(&mut body.block.arguments.iter().map(|argument| argument.value));
+        let outputs = types(&mut values.into_iter());
+
+        let result_attrs = results.iter().map(|(name, _)| {
+            Attribute::Array(if name.is_empty() {
+                Vec::new()
+            } else {
+                vec![name_attr(name)]
+            })
+        });
+        let private = composite.is_some();
+        let function = Type::Function {
+            inputs: inputs.clone(),
+            outputs: outputs.clone(),
+        };
+        let attrs = [
+            Some(Attribute::Array(argument_attrs)),
+            composite.map(|composite| composite.declaration(&input_names)),
+            Some(Attribute::flag(false)),
+            Some(Attribute::Type(function)),
+            Some(Attribute::flag(private)),
+            Some(Attribute::string(&name)),
+            Some(Attribute::flag(private)),
+            Some(Attribute::Array(Vec::new())),
+            Some(Attribute::Array(result_attrs.collect())),
+        ];
+        let mut fields = Vec::new();
+        for (index, attr) in attrs.into_iter().enumerate() {
+            let id = attr
+                .map(|attr| attr.intern(&mut body.context.module))
+                .transpose()?;
+            // The declaration is the one that may be absent.
+            fields.push(match id {
+                Some(id) if index != 1 => Field::Attr(id),
+                id => Field::OptionalAttr(id),
+            });
+        }
+        let properties = body.context.module.properties(fields);
+        if let Some(shared) = body.shared.take() {
+            let rest = std::mem::replace(&mut body.block.operations, shared.operations);
+            body.block.operations.extend(rest);
+        }
+        let region = Region {
+            blocks: vec![std::mem::take(&mut body.block)],
+        };
+        let op = body.operation(
+            "dataflow.graph_v1",
+            &[],
+            Some(properties),
+            Vec::new(),
+            vec![region],
+        )?;
+        graphs.push(op);
+        Ok(Graph {
+            name,
+            inputs,
+            outputs,
+        })
+    }
+}
+
+impl Composite {
+    fn declaration(self, input_names: &[String]) -> Attribute {
+        let names = input_names
+            .iter()
+            .map(|name| Attribute::string(name))
+            .collect();
+        let attrs = self
+            .op_attrs
+            .into_iter()
+            .map(|(name, value)| (name.into(), value))
+            .collect();
+        Attribute::Opaque(
+            self.name.into(),
+            vec![
+                Attribute::named("input_names", Attribute::Array(names)),
+                Attribute::named("op_attrs", Attribute::Dictionary(attrs)),
+                Attribute::named(
+                    "output_names",
+                    Attribute::Array(vec![Attribute::string("output")]),
+                ),
+            ],
+        )
+    }
+}
+
+fn name_attr(name: &str) -> Attribute {
+    Attribute::named("aicode.name", Attribute::string(name))
+}
+
+/// The error of an operation that does not take what it was given.
+pub(crate) fn operands(op: &str, problem: impl Into<String>) -> Error {
+    Error::Operands {
+        op: op.to_owned(),
+        problem: problem.into(),
+    }
+}
+
+/// The extents as an error message shows them.
+pub(crate) fn show(dims: &[Dim]) -> String {
+    let dims: Vec<String> = dims.iter().map(Dim::to_string).collect();
+    format!("[{}]", dims.join(", "))
+}

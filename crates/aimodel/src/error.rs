@@ -1,0 +1,42 @@
+//! What can go wrong.
+
+use std::{io, path::PathBuf};
+
+/// The result of an operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an asset could not be read, built or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The bytecode is malformed, or a module cannot be written.
+    #[error(transparent)]
+    Bytecode(#[from] mlir_bytecode::Error),
+    /// The module is not what the AICode dialect allows.
+    #[error("{0}")]
+    Invalid(String),
+    /// An operation was asked for with operands that it does not take.
+    #[error("`{op}`: {problem}")]
+    Operands {
+        /// The operation, as the `coreai` dialect calls it.
+        op: String,
+        /// What was expected and what was found.
+        problem: String,
+    },
+    /// Reading or writing a file failed.
+    #[error("{path}: {source}", path = .path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of an asset is not what it must be.
+    #[error("{path}: {problem}", path = .path.display())]
+    Asset {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was expected, what was found, and what to do.
+        problem: String,
+    },
+}

@@ -1,0 +1,150 @@
+//! Locations, as in an asset whose debug information was stripped.
+//!
+//! Every operation still has one: the location of a file without a name, and a
+//! number that tells operations of the source apart. Assets with more than
+//! that (nested `fused` locations) stop loading from OS 27 beta 2 on.
+
+use std::sync::Arc;
+
+use mlir_bytecode::{AttrId, Block, Entry, Field, Module, Operation, Region, Value};
+
+use crate::{
+    Attribute, Result,
+    schema::{attr_code as code, dialect},
+};
+
+/// The location of what stands for nothing in the source.
+pub(crate) fn nowhere(module: &mut Module) -> Result<AttrId> {
+    location(module, &[])
+}
+
+/// The location of the operation with a number.
+fn numbered(module: &mut Module, number: u64) -> Result<AttrId> {
+    let number = Attribute::Integer {
+        width: 64,
+        unsigned: true,
+        bits: number,
+    };
+    let data = Attribute::Dictionary(vec![
+        ("type".into(), Attribute::string("coreai")),
+        ("value".into(), number),
+    ]);
+    let data = data.intern(module)?;
+    let data = entry(module, [Field::Int(code::METADATA_DATA), Field::Attr(data)]);
+    let id = Field::Str(Arc::from("op_id"));
+    let metadata = entry(module, [Field::Int(code::METADATA), id, Field::Attr(data)]);
+    location(module, &[metadata])
+}
+
+fn location(module: &mut Module, metadata: &[AttrId]) -> Result<AttrId> {
+    let text = |text: &str| Field::Str(Arc::from(text));
+    let file = entry(
+        module,
+        [Field::Int(code::FILE), text("-"), text(""), text("")],
+    );
+    let zero = || Field::Int(0);
+    let start = [
+        Field::Int(code::SOURCE_LOCATION),
+        Field::Attr(file),
+        zero(),
+        zero(),
+        zero(),
+        zero(),
+    ];
+    let start = entry(module, start);
+    let scope = Attribute::Unit.intern(module)?;
+    let mut fields = vec![
+        Field::Int(code::LOCATION),
+        Field::Attr(start),
+        Field::Attr(scope),
+    ];
+    // No location is fused with it.
+    fields.push(zero());
+    fields.push(Field::Int(metadata.len() as u64));
+    fields.extend(metadata.iter().copied().map(Field::Attr));
+    Ok(entry(module, fields))
+}
+
+fn entry(module: &mut Module, fields: impl Into<Box<[Field]>>) -> AttrId {
+    module.attribute(Entry::fields(&dialect(), fields))
+}
+
+/// Gives every operation of a finished module its location, with the numbers
+/// that Core AI's serializer gives: first the graphs in their order, then the
+/// operations of the last graph, and so on back to the first.
+pub(crate) fn assign(module: &mut Module) -> Result<()> {
+    let mut regions = std::mem::take(&mut module.root.regions);
+    let mut located = vec![None; module.value_count()];
+    let graphs = || regions_of_graphs(&regions);
+    let count = graphs().count();
+    let mut next = count as u64;
+    let mut locations = vec![Vec::new(); count];
+    for (index, graph) in graphs().enumerate() {
+        locations[index].push(numbered(module, index as u64)?);
+        debug_assert_eq!(graph.regions.len(), 1);
+    }
+    for (index, graph) in graphs().enumerate().collect::<Vec<_>>().into_iter().rev() {
+        let body = graph.regions.iter().flat_map(|region| &region.blocks);
+        for _ in body.flat_map(|block| &block.operations) {
+            locations[index].push(numbered(module, next)?);
+            next += 1;
+        }
+    }
+    let graphs = regions.iter_mut().flat_map(|region| &mut region.blocks);
+    for (graph, locations) in graphs
+        .flat_map(|block| &mut block.operations)
+        .zip(locations)
+    {
+        let mut locations = locations.into_iter();
+        graph.location = locations.next().unwrap_or(graph.location);
+        for block in graph
+            .regions
+            .iter_mut()
+            .flat_map(|region| &mut region.blocks)
+        {
+            for argument in &mut block.arguments {
+                argument.location = Some(graph.location);
+                located[argument.value.index()] = Some(graph.location);
+            }
+            for (op, location) in block.operations.iter_mut().zip(&mut locations) {
+                place(op, location, &mut located);
+            }
+        }
+    }
+    module.root.regions = regions;
+    Ok(())
+}
+
+fn regions_of_graphs(regions: &[Region]) -> impl Iterator<Item = &Operation> {
+    regions
+        .iter()
+        .flat_map(|region| &region.blocks)
+        .flat_map(|block| &block.operations)
+}
+
+/// An operation, and all that its regions spell out, are in one place. An
+/// argument of a region is where the operand that it stands for comes from.
+fn place(op: &mut Operation, location: AttrId, located: &mut [Option<AttrId>]) {
+    op.location = location;
+    for result in &op.results {
+        located[result.index()] = Some(location);
+    }
+    let operands: Vec<Value> = op.operands.clone();
+    for Block {
+        arguments,
+        operations,
+        ..
+    } in op.regions.iter_mut().flat_map(|r| &mut r.blocks)
+    {
+        for (index, argument) in arguments.iter_mut().enumerate() {
+            let from = operands
+                .get(index)
+                .and_then(|operand| located[operand.index()]);
+            argument.location = from.or(Some(location));
+            located[argument.value.index()] = argument.location;
+        }
+        for op in operations {
+            place(op, location, located);
+        }
+    }
+}
