@@ -4,6 +4,7 @@ use crate::{Error, Source};
 use section::Section;
 use serde_json::Value;
 
+mod presets;
 mod section;
 
 /// The file's name.

@@ -172,6 +172,12 @@ pub enum Error {
         /// The files that are collected.
         looked_for: String,
     },
+    /// The output is there already.
+    #[error("{path} exists already; name another output or remove it")]
+    Exists {
+        /// The file or folder.
+        path: String,
+    },
     /// The model argument names nothing that can be opened.
     #[error("the model {model:?} {message}")]
     Model {

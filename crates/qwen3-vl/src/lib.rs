@@ -26,6 +26,7 @@ mod config;
 mod error;
 pub mod names;
 mod source;
+pub mod synth;
 mod tokenizer;
 
 pub use checkpoint::{Checkpoint, TensorView};
