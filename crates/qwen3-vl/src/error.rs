@@ -172,6 +172,29 @@ pub enum Error {
         /// The files that are collected.
         looked_for: String,
     },
+    /// A picture cannot be decoded.
+    #[error("{file} is not a usable PNG or JPEG picture: {message}")]
+    Image {
+        /// The file.
+        file: String,
+        /// What the decoder said.
+        message: String,
+    },
+    /// The grid is 0 or beyond reason.
+    #[error(
+        "a grid of {grid} is not possible, expected 1 to {}",
+        crate::image::MOST_GRID
+    )]
+    Grid {
+        /// Merged image tokens along each side.
+        grid: usize,
+    },
+    /// A prompt cannot be made or read.
+    #[error("{message}")]
+    Prompt {
+        /// What is wrong, and with which file or text.
+        message: String,
+    },
     /// The output is there already.
     #[error("{path} exists already; name another output or remove it")]
     Exists {

@@ -24,6 +24,7 @@
 mod checkpoint;
 mod config;
 mod error;
+pub mod image;
 pub mod names;
 mod source;
 pub mod synth;
