@@ -1,18 +1,25 @@
 //! Reader, writer, builder and verifier of Core AI .aimodel assets.
 #![deny(missing_docs)]
+mod asset;
 mod attr;
 mod build;
 mod decompose;
 mod error;
+mod hashing;
 mod locate;
 mod ops;
 mod reduce;
 mod schema;
 mod shape;
+mod staged;
 mod types;
+pub use asset::{
+    Asset, AssetMetadata, HASH, METADATA, PROGRAM, hex, open_asset, open_program, write_asset,
+};
 pub use attr::{Approximate, Attribute};
 pub use build::{AssetBuilder, Body, Composite, Graph, GraphBuilder, PRODUCER};
 pub use error::{Error, Result};
 pub use mlir_bytecode::{self, Blob, BlobSource, Module, ResourceId, Value};
 pub use schema::{AiCode, DIALECT_VERSION, NAMESPACE};
+pub use staged::StagedDir;
 pub use types::{Dim, ElementType, TensorType, Type};
