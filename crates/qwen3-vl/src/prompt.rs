@@ -1,0 +1,222 @@
+//! Prompts: the checkpoint's chat template and tokenizer, and the ids that
+//! the exported decoder reads.
+
+use crate::{Config, Error, TokenizerFiles};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, ErrorKind, context};
+use serde_json::{Value, json};
+use tokenizers::Tokenizer;
+
+/// `rope_shift_start` of a prompt without an image: no position reaches it.
+const NEVER: i32 = 1 << 30;
+
+/// The checkpoint's way of writing a chat turn.
+#[derive(Debug)]
+pub struct Chat {
+    tokenizer: Tokenizer,
+    template: String,
+    vocab_size: usize,
+    image_token: u32,
+    end_tokens: Vec<u32>,
+}
+
+/// A prompt as the decoder graph takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// What the template made, with one `<|image_pad|>` for the image.
+    pub text: String,
+    /// Token ids. The image's token in slot k of N is vocab_size + k.
+    pub ids: Vec<i32>,
+    /// The same with the image's tokens as transformers has them: all
+    /// `image_token_id`.
+    pub hf_ids: Vec<u32>,
+    /// From this position on, positions are shifted: image start + N, or
+    /// 2³⁰ without an image.
+    pub rope_shift_start: i32,
+    /// By how much: N less the grid's side, or 0 without an image.
+    pub rope_shift_amount: i32,
+}
+
+impl Chat {
+    /// The tokenizer and chat template of a checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] if one of them cannot be used, or if the tokenizer
+    /// does not know the tokens that `config` names.
+    pub fn load(files: &TokenizerFiles, config: &Config) -> Result<Chat, Error> {
+        let json = files.get("tokenizer.json").unwrap_or_default();
+        let tokenizer = Tokenizer::from_bytes(json)
+            .map_err(|error| wrong(format!("tokenizer.json cannot be used: {error}")))?;
+        let image_token = config.image_token_id as u32;
+        match tokenizer.id_to_token(image_token).as_deref() {
+            Some("<|image_pad|>") => {}
+            other => {
+                return Err(wrong(format!(
+                    "config.json says that image_token_id is {image_token}, and tokenizer.json \
+                     has {} there, expected <|image_pad|>",
+                    other.unwrap_or("nothing")
+                )));
+            }
+        }
+        let settings: Value = files
+            .get("tokenizer_config.json")
+            .and_then(|json| serde_json::from_slice(json).ok())
+            .unwrap_or_default();
+        let end = token_text(&settings["eos_token"]).ok_or_else(|| {
+            wrong("tokenizer_config.json has no eos_token; generation would not end".into())
+        })?;
+        let end = tokenizer.token_to_id(end).ok_or_else(|| {
+            wrong(format!(
+                "tokenizer.json has no token {end:?}, the eos_token of tokenizer_config.json"
+            ))
+        })?;
+        let mut end_tokens = vec![end];
+        end_tokens.extend(
+            tokenizer
+                .token_to_id("<|endoftext|>")
+                .filter(|id| *id != end),
+        );
+        Ok(Chat {
+            template: find_template(files, &settings)?,
+            vocab_size: config.text_config.vocab_size,
+            tokenizer,
+            image_token,
+            end_tokens,
+        })
+    }
+
+    /// The prompt of one user turn: an image of grid × grid tokens, if there
+    /// is one, and a text.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] if the template fails, or if there is not exactly one
+    /// image token for the image; [`Error::Grid`] for a grid of 0 or beyond
+    /// reason.
+    pub fn prompt(&self, text: &str, image: Option<usize>) -> Result<Prompt, Error> {
+        if let Some(grid) = image.filter(|grid| *grid == 0 || *grid > crate::image::MOST_GRID) {
+            return Err(Error::Grid { grid });
+        }
+        let mut content = vec![json!({"type": "text", "text": text})];
+        if image.is_some() {
+            content.insert(0, json!({"type": "image"}));
+        }
+        let rendered = self.render(&json!([{"role": "user", "content": content}]))?;
+        let encoding = self
+            .tokenizer
+            .encode(rendered.as_str(), false)
+            .map_err(|error| wrong(format!("the prompt cannot be tokenized: {error}")))?;
+        let encoded = encoding.get_ids();
+        let pads = encoded.iter().filter(|id| **id == self.image_token).count();
+        if pads != usize::from(image.is_some()) {
+            return Err(wrong(format!(
+                "the prompt has {pads} <|image_pad|>, expected {}: {rendered:?}; the text may not \
+                 contain it, and the chat template must write it for an image",
+                usize::from(image.is_some())
+            )));
+        }
+        let mut prompt = Prompt {
+            text: rendered,
+            ids: Vec::new(),
+            hf_ids: Vec::new(),
+            rope_shift_start: NEVER,
+            rope_shift_amount: 0,
+        };
+        for id in encoded {
+            match image {
+                Some(grid) if *id == self.image_token => {
+                    let count = grid * grid;
+                    let slots = self.vocab_size..self.vocab_size + count;
+                    prompt.ids.extend(slots.map(|id| id as i32));
+                    prompt.hf_ids.extend(std::iter::repeat_n(*id, count));
+                    prompt.rope_shift_start = prompt.ids.len() as i32;
+                    prompt.rope_shift_amount = (count - grid) as i32;
+                }
+                _ => {
+                    prompt.ids.push(*id as i32);
+                    prompt.hf_ids.push(*id);
+                }
+            }
+        }
+        Ok(prompt)
+    }
+
+    /// The text of generated ids, special tokens left out.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] if the tokenizer cannot decode them.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
+        self.tokenizer
+            .decode(ids, true)
+            .map_err(|error| wrong(format!("the answer cannot be decoded: {error}")))
+    }
+
+    /// The ids that end an answer.
+    pub fn end_tokens(&self) -> &[u32] {
+        &self.end_tokens
+    }
+
+    /// Runs the template as transformers does.
+    fn render(&self, messages: &Value) -> Result<String, Error> {
+        let failed = |error: minijinja::Error| wrong(format!("the chat template fails: {error:#}"));
+        let mut environment = Environment::new();
+        let mut syntax = SyntaxConfig::builder();
+        syntax.trim_blocks(true).lstrip_blocks(true);
+        environment.set_syntax(syntax.build().map_err(failed)?);
+        // Templates call methods of Python's strings and dicts.
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function(
+            "raise_exception",
+            |message: String| -> Result<(), minijinja::Error> {
+                Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+            },
+        );
+        environment
+            .render_str(
+                &self.template,
+                context! { messages => minijinja::Value::from(Serde(messages)), add_generation_prompt => true },
+            )
+            .map_err(failed)
+    }
+}
+
+fn wrong(message: String) -> Error {
+    Error::Prompt { message }
+}
+
+/// A token as tokenizer_config.json writes one: a string, or an object.
+fn token_text(token: &Value) -> Option<&str> {
+    token.as_str().or_else(|| token["content"].as_str())
+}
+
+/// The template, from the first of the places that transformers looks at.
+fn find_template(files: &TokenizerFiles, settings: &Value) -> Result<String, Error> {
+    if let Some(bytes) = files.get("chat_template.jinja") {
+        return String::from_utf8(bytes.to_vec())
+            .map_err(|_| wrong("chat_template.jinja is not UTF-8".into()));
+    }
+    let beside: Value = match files.get("chat_template.json") {
+        Some(json) => serde_json::from_slice(json)
+            .map_err(|error| wrong(format!("chat_template.json is not valid JSON: {error}")))?,
+        None => Value::Null,
+    };
+    let template = [&beside["chat_template"], &settings["chat_template"]]
+        .into_iter()
+        .find_map(|value| match value {
+            Value::String(template) => Some(template.as_str()),
+            // Several, by name.
+            Value::Array(list) => list
+                .iter()
+                .find(|entry| entry["name"] == "default")
+                .and_then(|entry| entry["template"].as_str()),
+            _ => None,
+        });
+    template.map(str::to_owned).ok_or_else(|| {
+        wrong(
+            "there is no chat template: chat_template.jinja, chat_template.json or \
+             chat_template in tokenizer_config.json"
+                .into(),
+        )
+    })
+}
