@@ -1,0 +1,40 @@
+"""Decodes greedily with exported bundles in Core AI's runtime, one token a step.
+
+    python generate.py DECODER.aimodel VISION.aimodel INPUT.safetensors --end ID... [--most 64]
+
+INPUT holds `ids` [T] i32, image tokens as V + slot, and, if there is an image, `patches` [4N, 1536]
+f16 and `image_start` [1] i32. Each new id is printed on a line of its own as soon as it is known; the
+end token that stops the loop is printed too.
+"""
+
+import argparse
+import asyncio
+
+import tensors
+from coreai.authoring import AIModelAsset
+from decoder import Decoder, encode_image
+
+
+async def main(a):
+    given, _ = tensors.load(a.input)
+    ids, image = given["ids"], None
+    if "patches" in given:
+        embeds = await encode_image(AIModelAsset.load(a.vision), given["patches"])
+        image = (*embeds, int(given["image_start"][0]))
+    async with AIModelAsset.load(a.decoder).executable() as model:
+        decoder = Decoder(model, "main", len(ids) + a.most, image)
+        for token in ids:
+            logits = await decoder.step([token])
+        for _ in range(a.most):
+            token = int(logits[-1].argmax())
+            print(token, flush=True)
+            if token in a.end:
+                break
+            logits = await decoder.step([token])
+
+
+parser = argparse.ArgumentParser()
+parser.add_argument("decoder"), parser.add_argument("vision"), parser.add_argument("input")
+parser.add_argument("--end", type=int, nargs="+", required=True)
+parser.add_argument("--most", type=int, default=64)
+asyncio.run(main(parser.parse_args()))

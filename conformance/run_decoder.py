@@ -1,0 +1,39 @@
+"""Runs given prompts through exported bundles in Core AI's runtime, token by token or in chunks.
+
+    python run_decoder.py DECODER.aimodel VISION.aimodel INPUT.safetensors OUTPUT.safetensors
+                          [--function main] [--chunk 1]
+
+INPUT holds for each prompt NAME `NAME.ids` [T] i32, image tokens as V + slot, and, if it has an
+image, `NAME.patches` [4N, 1536] f16 and `NAME.image_start` [1] i32. OUTPUT receives `NAME.logits`
+[T, V] f16. With chunks, the ids that do not fill a last chunk are left out.
+"""
+
+import argparse
+import asyncio
+
+import numpy as np
+import tensors
+from coreai.authoring import AIModelAsset
+from decoder import Decoder, encode_image
+
+
+async def main(a):
+    given, _ = tensors.load(a.input)
+    vision, results = AIModelAsset.load(a.vision), {}
+    async with AIModelAsset.load(a.decoder).executable() as model:
+        for name in [key.removesuffix(".ids") for key in given if key.endswith(".ids")]:
+            ids, image = given[f"{name}.ids"], None
+            if (patches := given.get(f"{name}.patches")) is not None:
+                embeds = await encode_image(vision, patches)
+                image = (*embeds, int(given[f"{name}.image_start"][0]))
+            decoder = Decoder(model, a.function, len(ids), image)
+            chunks = [ids[i : i + a.chunk] for i in range(0, len(ids) - a.chunk + 1, a.chunk)]
+            results[f"{name}.logits"] = np.concatenate([await decoder.step(chunk) for chunk in chunks])
+    tensors.save(a.output, results)
+
+
+parser = argparse.ArgumentParser()
+parser.add_argument("decoder"), parser.add_argument("vision")
+parser.add_argument("input"), parser.add_argument("output")
+parser.add_argument("--function", default="main"), parser.add_argument("--chunk", type=int, default=1)
+asyncio.run(main(parser.parse_args()))
