@@ -9,8 +9,8 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+pub(crate) const SINGLE: &str = "model.safetensors";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
 /// More than any shard index has.
 const MOST_INDEX: u64 = 64 << 20;
 /// Bound on a safetensors header, the one that the format's own readers have.
@@ -83,14 +83,8 @@ impl Checkpoint {
             checkpoint.add(source.label(SINGLE), bytes)?;
             return Ok(checkpoint);
         }
-        let json = source
-            .read(INDEX, MOST_INDEX)?
-            .ok_or_else(|| Error::MissingFile {
-                place: source.place(),
-                file: format!("{SINGLE} and no {INDEX}"),
-            })?;
         let index = source.label(INDEX);
-        let places = parse_index(&json, &index)?;
+        let places = read_index(source)?;
         let files: BTreeSet<&str> = places.values().map(String::as_str).collect();
         for file in &files {
             let bytes = source.map(file)?.ok_or_else(|| Error::MissingShard {
@@ -298,6 +292,21 @@ fn parse_header(file: &str, bytes: &[u8]) -> Result<(Metadata, usize), Error> {
         Some(expected) => Err(truncated(expected)),
         None => Err(header("the tensors' sizes overflow".into())),
     }
+}
+
+/// The files that the index names, each once.
+#[cfg(feature = "hub")]
+pub(crate) fn shards(source: &Source) -> Result<BTreeSet<String>, Error> {
+    Ok(read_index(source)?.into_values().collect())
+}
+
+fn read_index(source: &Source) -> Result<BTreeMap<String, String>, Error> {
+    let json = source.read(INDEX, MOST_INDEX)?;
+    let json = json.ok_or_else(|| Error::MissingFile {
+        place: source.place(),
+        file: format!("{SINGLE} and no {INDEX}"),
+    })?;
+    parse_index(&json, &source.label(INDEX))
 }
 
 /// Stored name → file name, as the index says.

@@ -172,6 +172,19 @@ pub enum Error {
         /// The files that are collected.
         looked_for: String,
     },
+    /// A model cannot be fetched.
+    #[error(
+        "{model} at revision {revision} cannot be fetched from the hub, and there is no folder of \
+         that name: {message}; check the id, the revision and the network, or name a folder"
+    )]
+    Hub {
+        /// The model's id.
+        model: String,
+        /// The revision that was asked for.
+        revision: String,
+        /// What went wrong, and with which file.
+        message: String,
+    },
     /// A picture cannot be decoded.
     #[error("{file} is not a usable PNG or JPEG picture: {message}")]
     Image {

@@ -7,6 +7,10 @@ use std::io::ErrorKind;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "hub")]
+mod hub;
+mod nano;
+
 /// A place that holds the files of one checkpoint.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -42,6 +46,48 @@ impl Deref for Bytes {
 }
 
 impl Source {
+    /// What a `--model` argument names: `nano`, the checkpoint that comes with
+    /// the program; else a folder that exists; else an id on the Hugging Face
+    /// hub, `organization/name`, fetched at `revision` (a branch, tag or
+    /// commit) or `main`.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if it is none of these, or if a revision is given for
+    /// what is not on the hub; [`Error::Hub`] if fetching fails.
+    pub fn open(model: &str, revision: Option<&str>) -> Result<Source, Error> {
+        let wrong = |message: &str| Error::Model {
+            model: model.into(),
+            message: message.into(),
+        };
+        let local = model == "nano" || Path::new(model).is_dir();
+        if local && revision.is_some() {
+            return Err(wrong(
+                "is not on the hub, so it has no revisions; leave --revision out",
+            ));
+        }
+        if model == "nano" {
+            Ok(Source::nano())
+        } else if local {
+            Source::folder(model)
+        } else if !is_hub_id(model) {
+            Err(wrong(
+                "is neither a folder, nor nano, nor a hub id such as Qwen/Qwen3-VL-2B-Instruct",
+            ))
+        } else {
+            #[cfg(feature = "hub")]
+            return hub::fetch(model, revision);
+            #[cfg(not(feature = "hub"))]
+            return Err(wrong(
+                "is no folder, and this build cannot fetch from the hub",
+            ));
+        }
+    }
+
+    /// The trained checkpoint that comes with the program.
+    pub fn nano() -> Source {
+        Source::embedded("nano", nano::FILES)
+    }
+
     /// A folder on disk. Its name stands in for the model id.
     ///
     /// # Errors
@@ -158,5 +204,77 @@ impl Source {
             });
         }
         Ok(Some(bytes.to_vec()))
+    }
+}
+
+/// Whether `model` could be `organization/name` on the hub.
+fn is_hub_id(model: &str) -> bool {
+    let is_part = |part: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        part.len() <= 96
+            && part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            && !part.ends_with(['-', '.'])
+            && part.chars().all(plain)
+            && !part.contains("..")
+            && !part.contains("--")
+    };
+    model
+        .split_once('/')
+        .is_some_and(|(organization, name)| is_part(organization) && is_part(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Chat, Checkpoint, Config, TokenizerFiles};
+
+    #[test]
+    fn nano_is_a_whole_checkpoint() {
+        let source = Source::open("nano", None).unwrap();
+        assert_eq!((source.model(), source.revision()), ("nano", None));
+        let config = Config::load(&source).unwrap();
+        assert_eq!(Some(&config), Config::preset("nano").as_ref());
+        Checkpoint::open(&source).unwrap().check(&config).unwrap();
+        let files = TokenizerFiles::load(&source).unwrap();
+        let prompt = Chat::load(&files, &config)
+            .unwrap()
+            .prompt("hello", Some(4))
+            .unwrap();
+        assert_eq!(prompt.ids.iter().filter(|id| **id >= 512).count(), 16);
+    }
+
+    #[test]
+    fn what_names_no_model_is_refused() {
+        for model in [
+            "",
+            "no-such",
+            "./no/such",
+            "/no/such",
+            "a/b/c",
+            "../x",
+            "a/..",
+            "-a/b",
+            "a/b ",
+            "a\\b",
+            "http://x",
+            "a/",
+            "/b",
+            "a--b/c",
+        ] {
+            let error = Source::open(model, None).unwrap_err();
+            assert!(matches!(error, Error::Model { .. }), "{model}: {error}");
+            assert!(
+                error.to_string().contains("Qwen/Qwen3-VL-2B-Instruct"),
+                "{error}"
+            );
+        }
+        assert!(is_hub_id("Qwen/Qwen3-VL-2B-Instruct"));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        assert!(Source::open(path, None).is_ok());
+        for model in ["nano", path] {
+            let error = Source::open(model, Some("main")).unwrap_err();
+            assert!(error.to_string().contains("--revision"), "{error}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::{Error, Source};
 
 /// The files that a bundle's `tokenizer/` folder may have, in this order.
-const FILES: [&str; 8] = [
+pub(crate) const FILES: [&str; 8] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
