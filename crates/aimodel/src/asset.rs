@@ -30,15 +30,15 @@ const LARGEST_METADATA: u64 = 1 << 20;
 /// use aimodel::AssetMetadata;
 ///
 /// let metadata = AssetMetadata::new("aimodel 0.1.0", 1_795_374_656)?;
-/// assert_eq!(metadata.creation_date, "20261122T191056Z");
+/// assert_eq!(metadata.creation_date.as_deref(), Some("20261122T191056Z"));
 /// # Ok::<(), aimodel::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AssetMetadata {
     /// When it was made, as `YYYYMMDDTHHMMSSZ`.
-    pub creation_date: String,
+    pub creation_date: Option<String>,
     /// The program that made it, with its version.
-    pub producer: String,
+    pub producer: Option<String>,
     /// Who made it.
     pub author: Option<String>,
     /// Under which terms it may be used.
@@ -62,9 +62,10 @@ impl AssetMetadata {
         }
         let second = created % 86_400;
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let date = format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z");
         Ok(Self {
-            creation_date: format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z"),
-            producer: producer.to_owned(),
+            creation_date: Some(date),
+            producer: Some(producer.to_owned()),
             author: None,
             license: None,
             description: None,
@@ -74,12 +75,9 @@ impl AssetMetadata {
     fn to_json(&self) -> Vec<u8> {
         let mut object = serde_json::Map::new();
         object.insert("assetVersion".to_owned(), ASSET_VERSION.into());
-        object.insert(
-            "creationDate".to_owned(),
-            self.creation_date.as_str().into(),
-        );
-        object.insert("producer".to_owned(), self.producer.as_str().into());
         let optional = [
+            ("creationDate", &self.creation_date),
+            ("producer", &self.producer),
             ("author", &self.author),
             ("license", &self.license),
             ("description", &self.description),
@@ -101,22 +99,24 @@ impl AssetMetadata {
             Some(serde_json::Value::String(text)) => Ok(Some(text.clone())),
             Some(other) => Err(format!("`{key}` must be a string, found {other:.40}")),
         };
-        let required = |key: &str| text(key)?.ok_or_else(|| format!("`{key}` is missing"));
-        let version = required("assetVersion")?;
-        if version != ASSET_VERSION {
-            return Err(format!(
-                "`assetVersion` is {version:?}; only {ASSET_VERSION:?} is known"
-            ));
+        match text("assetVersion")?.as_deref() {
+            Some(ASSET_VERSION) => {}
+            Some(other) => {
+                return Err(format!(
+                    "`assetVersion` is {other:?}; only {ASSET_VERSION:?} is known"
+                ));
+            }
+            None => return Err("`assetVersion` is missing".to_owned()),
         }
-        let creation_date = required("creationDate")?;
-        if !is_date(&creation_date) {
+        let creation_date = text("creationDate")?;
+        if let Some(date) = creation_date.as_deref().filter(|date| !is_date(date)) {
             return Err(format!(
-                "`creationDate` is {creation_date:?}; expected YYYYMMDDTHHMMSSZ"
+                "`creationDate` is {date:?}; expected YYYYMMDDTHHMMSSZ"
             ));
         }
         Ok(Self {
             creation_date,
-            producer: required("producer")?,
+            producer: text("producer")?,
             author: text("author")?,
             license: text("license")?,
             description: text("description")?,
@@ -350,7 +350,12 @@ mod tests {
 
     #[test]
     fn dates_are_those_of_the_calendar() {
-        let date = |seconds| AssetMetadata::new("", seconds).unwrap().creation_date;
+        let date = |seconds| {
+            AssetMetadata::new("", seconds)
+                .unwrap()
+                .creation_date
+                .unwrap()
+        };
         assert_eq!(date(0), "19700101T000000Z");
         assert_eq!(date(951_782_399), "20000228T235959Z");
         assert_eq!(date(951_782_400), "20000229T000000Z");

@@ -9,10 +9,13 @@ mod hashing;
 mod locate;
 mod ops;
 mod reduce;
+mod rules;
 mod schema;
 mod shape;
 mod staged;
 mod types;
+mod verify;
+mod view;
 pub use asset::{
     Asset, AssetMetadata, HASH, METADATA, PROGRAM, hex, open_asset, open_program, write_asset,
 };
@@ -23,3 +26,5 @@ pub use mlir_bytecode::{self, Blob, BlobSource, Module, ResourceId, Value};
 pub use schema::{AiCode, DIALECT_VERSION, NAMESPACE};
 pub use staged::StagedDir;
 pub use types::{Dim, ElementType, TensorType, Type};
+pub use verify::verify;
+pub use view::{GraphView, graphs};

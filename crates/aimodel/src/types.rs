@@ -108,6 +108,9 @@ element_types! {
     F8E8M0FN = 47, "f8E8M0FN", 8;
 }
 
+/// The most dimensions that a tensor may have.
+const MAX_RANK: usize = 32;
+
 /// The extent of one dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dim {
@@ -276,7 +279,8 @@ impl Type {
             Self::Symbol => vec![Field::Int(type_code::SYMBOL)],
             Self::Function { inputs, outputs } => {
                 let mut fields = vec![Field::Int(type_code::FUNCTION)];
-                for types in [inputs, outputs] {
+                // The results stand first.
+                for types in [outputs, inputs] {
                     fields.push(Field::Int(types.len() as u64));
                     for ty in types {
                         fields.push(Field::Type(ty.intern(module)?));
@@ -301,6 +305,28 @@ impl Type {
         Self::read_nested(module, id, 0)
     }
 
+    /// The types of arguments and results, where it is a function type.
+    pub(crate) fn function(module: &Module, id: TypeId) -> Option<(Vec<TypeId>, Vec<TypeId>)> {
+        let [Field::Int(type_code::FUNCTION), rest @ ..] = module.type_entry(id).as_fields()?
+        else {
+            return None;
+        };
+        let mut rest = rest.iter();
+        let mut list = || {
+            let Some(Field::Int(count)) = rest.next() else {
+                return None;
+            };
+            let types = (0..*count).map(|_| match rest.next() {
+                Some(Field::Type(id)) => Some(*id),
+                _ => None,
+            });
+            types.collect::<Option<Vec<_>>>()
+        };
+        // The results stand first.
+        let (outputs, inputs) = (list()?, list()?);
+        rest.next().is_none().then_some((inputs, outputs))
+    }
+
     fn read_nested(module: &Module, id: TypeId, depth: usize) -> Result<Self> {
         let malformed = || Error::Invalid(format!("type {} is malformed", id.index()));
         let fields = module.type_entry(id).as_fields().ok_or_else(malformed)?;
@@ -314,6 +340,12 @@ impl Type {
                 dims @ ..,
                 Field::Type(element),
             ] => {
+                if dims.len() > MAX_RANK {
+                    return Err(Error::Invalid(format!(
+                        "a tensor has {} dimensions; {MAX_RANK} is the most",
+                        dims.len()
+                    )));
+                }
                 let Some([Field::Int(code), ..]) = module.type_entry(*element).as_fields() else {
                     return Err(malformed());
                 };
@@ -342,22 +374,22 @@ impl Type {
             }
             [Field::Int(type_code::TOKEN)] => Self::Token,
             [Field::Int(type_code::SYMBOL)] => Self::Symbol,
-            [Field::Int(type_code::FUNCTION), rest @ ..] => {
-                let mut rest = rest.iter();
-                let mut lists = [Vec::new(), Vec::new()];
-                for list in &mut lists {
-                    let Some(Field::Int(count)) = rest.next() else {
-                        return Err(malformed());
-                    };
-                    for _ in 0..*count {
-                        let Some(Field::Type(id)) = rest.next() else {
-                            return Err(malformed());
-                        };
-                        list.push(Self::read_nested(module, *id, depth + 1)?);
-                    }
+            [Field::Int(type_code::FUNCTION), ..] => {
+                // A function of functions could unfold without end.
+                let (inputs, outputs) = match depth {
+                    0 => Self::function(module, id).ok_or_else(malformed)?,
+                    _ => return Err(malformed()),
+                };
+                let read = |ids: Vec<TypeId>| {
+                    let types = ids.into_iter();
+                    types
+                        .map(|id| Self::read_nested(module, id, depth + 1))
+                        .collect::<Result<Vec<_>>>()
+                };
+                Self::Function {
+                    inputs: read(inputs)?,
+                    outputs: read(outputs)?,
                 }
-                let [inputs, outputs] = lists;
-                Self::Function { inputs, outputs }
             }
             [Field::Int(code), ..] => Self::Other(*code),
             _ => return Err(malformed()),
