@@ -10,47 +10,59 @@ const LEAST_SCALE: f32 = f32::EPSILON;
 /// even, and leaves the integer in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// Quantizes whole rows: `weights` holds n elements, `data` takes n bytes,
-/// `scales` 2 · n / [`BLOCK`] bytes. Returns false, with the outputs
-/// unspecified, if some weight is not finite as f16.
-pub(crate) fn quantize(
-    element: Element,
-    weights: &[u8],
-    scheme: Scheme,
-    data: &mut [u8],
-    scales: &mut [u8],
-) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        #[target_feature(enable = "avx2")]
-        fn avx2(
-            element: Element,
-            weights: &[u8],
-            scheme: Scheme,
-            data: &mut [u8],
-            scales: &mut [u8],
-        ) -> bool {
-            quantize_any(element, weights, scheme, data, scales)
+/// Defines a function that runs `$any` as compiled for the widest vector unit
+/// that the processor has. The arithmetic is the same, element by element, so
+/// the bytes are too.
+macro_rules! widest {
+    (
+        $(#[$doc:meta])*
+        fn $name:ident($($arg:ident: $type:ty),*) = $any:ident
+    ) => {
+        $(#[$doc])*
+        pub(crate) fn $name($($arg: $type),*) -> bool {
+            #[cfg(target_arch = "x86_64")]
+            {
+                use std::arch::is_x86_feature_detected as has;
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+                fn avx512($($arg: $type),*) -> bool {
+                    $any($($arg),*)
+                }
+                #[target_feature(enable = "avx2")]
+                fn avx2($($arg: $type),*) -> bool {
+                    $any($($arg),*)
+                }
+                let wide = has!("avx512f") && has!("avx512bw");
+                if wide && has!("avx512dq") && has!("avx512vl") {
+                    // SAFETY: the processor has them all, as just asked.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if has!("avx2") {
+                    // SAFETY: the processor has avx2, as just asked.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            $any($($arg),*)
         }
-        // SAFETY: the processor has avx2, as just asked.
-        return unsafe { avx2(element, weights, scheme, data, scales) };
-    }
-    quantize_any(element, weights, scheme, data, scales)
+    };
 }
 
-/// Rounds n elements to f16: `out` takes 2 · n bytes. Returns false, with
-/// the output unspecified, if some weight is not finite as f16.
-pub(crate) fn to_f16(element: Element, weights: &[u8], out: &mut [u8]) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        #[target_feature(enable = "avx2")]
-        fn avx2(element: Element, weights: &[u8], out: &mut [u8]) -> bool {
-            to_f16_any(element, weights, out)
-        }
-        // SAFETY: the processor has avx2, as just asked.
-        return unsafe { avx2(element, weights, out) };
-    }
-    to_f16_any(element, weights, out)
+widest! {
+    /// Quantizes whole rows: `weights` holds n elements, `data` takes n bytes,
+    /// `scales` 2 · n / [`BLOCK`] bytes. Returns false, with the outputs
+    /// unspecified, if some weight is not finite as f16.
+    fn quantize(
+        element: Element,
+        weights: &[u8],
+        scheme: Scheme,
+        data: &mut [u8],
+        scales: &mut [u8]
+    ) = quantize_any
+}
+
+widest! {
+    /// Rounds n elements to f16: `out` takes 2 · n bytes. Returns false, with
+    /// the output unspecified, if some weight is not finite as f16.
+    fn to_f16(element: Element, weights: &[u8], out: &mut [u8]) = to_f16_any
 }
 
 /// The first element that is not finite as f16: its index and value.
@@ -136,4 +148,35 @@ fn to_f16_rows<T: Load>(weights: &[u8], out: &mut [u8]) -> bool {
         out.copy_from_slice(&f16_bits(value).to_le_bytes());
     }
     bits < OVERFLOW_BITS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vector_code_gives_the_bytes_of_plain_code() {
+        // Every finite f16 and more bf16 than f16 can hold in small blocks.
+        let bits: Vec<u8> = (0..0x7c00u16)
+            .flat_map(|bits| [bits, bits | 0x8000])
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        let count = bits.len() / 2;
+        for element in [Element::F16, Element::Bf16] {
+            for scheme in [Scheme::SymmetricWithClipping, Scheme::Symmetric] {
+                let (mut data, mut scales) = (vec![0; count], vec![0; count / 16]);
+                let finite = quantize(element, &bits, scheme, &mut data, &mut scales);
+                let (mut plain, mut plain_scales) = (data.clone(), scales.clone());
+                plain.fill(1);
+                plain_scales.fill(1);
+                let again = quantize_any(element, &bits, scheme, &mut plain, &mut plain_scales);
+                assert_eq!((finite, data, scales), (again, plain, plain_scales));
+            }
+            let (mut out, mut plain) = (vec![0; 2 * count], vec![1; 2 * count]);
+            let finite = to_f16(element, &bits, &mut out);
+            assert_eq!(finite, to_f16_any(element, &bits, &mut plain));
+            assert_eq!(finite, element == Element::F16);
+            assert_eq!(out, plain);
+        }
+    }
 }
