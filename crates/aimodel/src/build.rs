@@ -65,26 +65,11 @@ impl AssetBuilder {
                 module,
                 types: Vec::new(),
                 known: HashMap::new(),
+                resources: HashMap::new(),
                 version: 0,
             },
             graphs: Vec::new(),
         }
-    }
-
-    /// Adds a large constant, to be referred to by
-    /// [`Body::resource`]. The key names it in the file.
-    pub fn resource(&mut self, key: &str, data: Blob) -> ResourceId {
-        let value = ResourceValue::Blob {
-            alignment: RESOURCE_ALIGNMENT,
-            data,
-        };
-        self.context.module.resource(
-            &dialect(),
-            Resource {
-                key: key.into(),
-                value,
-            },
-        )
     }
 
     /// Starts a graph that a host can call.
@@ -153,6 +138,8 @@ pub(crate) struct Context {
     pub types: Vec<Type>,
     /// Elements of short integer vectors, as far as they are known.
     pub known: HashMap<Value, Vec<Option<i64>>>,
+    /// The resources of the asset by key.
+    pub resources: HashMap<String, ResourceId>,
     /// The newest asset version that an operation asks for.
     pub version: u32,
 }
@@ -349,12 +336,47 @@ impl<'c> Body<'c> {
         self.constant(ty, &content)
     }
 
-    /// A constant whose content is a resource of the asset.
+    /// A constant whose content is a resource of the asset. The key names it in
+    /// the file; where it names one already, `data` is not asked for.
     ///
     /// # Errors
-    /// None today; a type that cannot be written.
-    pub fn resource(&mut self, ty: TensorType, resource: ResourceId) -> Result<Value> {
-        self.constant(ty, &Attribute::DenseResource(resource))
+    /// A number of bytes that is not that of the type.
+    pub fn resource(
+        &mut self,
+        ty: TensorType,
+        key: &str,
+        data: impl FnOnce() -> Blob,
+    ) -> Result<Value> {
+        let id = match self.context.resources.get(key) {
+            Some(id) => *id,
+            None => {
+                let value = ResourceValue::Blob {
+                    alignment: RESOURCE_ALIGNMENT,
+                    data: data(),
+                };
+                let id = self.context.module.resource(
+                    &dialect(),
+                    Resource {
+                        key: key.into(),
+                        value,
+                    },
+                );
+                self.context.resources.insert(key.to_owned(), id);
+                id
+            }
+        };
+        let length = match &self.context.module.resources[id.index()].1.value {
+            ResourceValue::Blob { data, .. } => data.len(),
+            _ => 0,
+        };
+        let bits = ty
+            .element_count()
+            .and_then(|count| count.checked_mul(ty.element.bits()));
+        if bits != length.checked_mul(8) {
+            let problem = format!("{ty} does not hold the {length} bytes of `{key}`");
+            return Err(operands("constant", problem));
+        }
+        self.constant(ty, &Attribute::DenseResource(id))
     }
 
     /// A constant of integers, with those extents.

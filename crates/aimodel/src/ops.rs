@@ -285,7 +285,7 @@ impl Body<'_> {
         self.same_elements("slice_update", update, &ty)?;
         self.emit(
             "primitive.slice_update_v1",
-            &[x, update, begin, end, stride],
+            &[x, begin, end, stride, update],
             ty,
         )
     }

@@ -226,11 +226,29 @@ fn bits(width: u64, fields: &mut FieldReader<'_, '_>) -> Result<(), Error> {
 /// the newest that its operations ask for.
 pub(crate) fn op_version(op: &str) -> u32 {
     match op {
-        "primitive.get_shape_v2" | "primitive.blockwise_shift_scale_v2" => 20260317,
+        "primitive.get_shape_v2" => 20260317,
+        // Stands for the dictionaries in the declarations of composite graphs,
+        // which only they have.
+        "dataflow.invoke_v1" => 20260313,
         "primitive.reshape_v2" => 20260204,
-        "dataflow.invoke_v1" => 20250909,
+        "primitive.blockwise_shift_scale_v2" => 20260202,
+        "broadcasting_batch_matmul_v1" => 20251202,
+        "primitive.gather_along_axis_v1" => 20251028,
+        "primitive.gelu_v1" | "broadcasting_where_v1" => 20251024,
+        "primitive.range_v1" => 20251017,
+        "primitive.shrink_dims_v1" => 20251002,
+        "primitive.cos_v1" | "primitive.sin_v1" | "primitive.rsqrt_v1" => 20250928,
+        "primitive.expand_dims_v1" => 20250924,
+        "primitive.not_v1" => 20250923,
+        "primitive.slice_v1" | "primitive.slice_update_v1" => 20250922,
+        "primitive.broadcast_to_v1" => 20250911,
+        "primitive.concat_v1" => 20250903,
         op if op.starts_with("broadcasting_") => 20250827,
-        op if op.starts_with("primitive.") && op != "primitive.constant_v1" => 20250717,
-        _ => 20250707,
+        "primitive.broadcast_in_dims_v1" => 20250826,
+        "dataflow.read_handle_v1" | "dataflow.write_handle_v1" => 20250819,
+        "primitive.transpose_v1" => 20250811,
+        "primitive.cast_v1" | "primitive.gather_nd_v1" => 20250723,
+        "primitive.constant_v1" | "dataflow.output_v1" | "dataflow.graph_v1" => 20250707,
+        _ => 20250717,
     }
 }

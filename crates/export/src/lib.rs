@@ -1,2 +1,44 @@
-//! Lowering of Qwen3-VL to AICode graphs and LanguageBundles.
+//! Exports Qwen3-VL checkpoints: lowers the text decoder and the vision tower
+//! to AICode graphs, and writes LanguageBundles.
+//!
+//! The graphs are those of the published recipe, op for op: what has run on
+//! Apple's devices is what runs there. Weights go from the mapped checkpoint
+//! through the quantizer into the asset, a few megabytes at a time.
+//!
+//! ```no_run
+//! use std::{path::Path, sync::Arc};
+//!
+//! use export::{Mode, Options, Query};
+//! use qwen3_vl::Source;
+//!
+//! let source = Source::folder("checkpoints/my-fine-tune")?;
+//! let options = Options {
+//!     mode: Mode::Int8Hu,
+//!     queries: vec![Query::S1],
+//!     grid: 14,
+//!     max_context: 4096,
+//!     decoder: true,
+//!     vision: true,
+//!     name: None,
+//!     created: 0,
+//! };
+//! let progress = Arc::new(|done, total| eprintln!("{done} of {total}"));
+//! for bundle in export::export(&source, Path::new("exports"), &options, progress)? {
+//!     println!("{}", bundle.path.display());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![deny(missing_docs)]
+
+mod bundle;
+mod composite;
+mod decoder;
+mod error;
+mod mode;
+mod tables;
+mod vision;
+mod weights;
+
+pub use bundle::{Bundle, Options, Progress, export, short_name};
+pub use error::{Error, Result};
+pub use mode::{Mode, Query};

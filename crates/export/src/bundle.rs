@@ -1,0 +1,377 @@
+//! What an export leaves on disk: LanguageBundles and the vision asset.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use aimodel::{AssetMetadata, Blob, BlobSource, Module, StagedDir, mlir_bytecode::ResourceValue};
+use qwen3_vl::{Checkpoint, Config, Source, TokenizerFiles};
+use serde_json::json;
+
+use crate::{Error, Mode, Query, Result, decoder, vision, weights};
+
+/// What is written as the producer of an asset.
+const PRODUCER: &str = concat!("aimodel ", env!("CARGO_PKG_VERSION"));
+
+/// The licence of the Qwen3-VL models, which a converted one inherits.
+const MODEL_LICENSE: &str = "Apache-2.0";
+
+/// The largest grid: 64 × 64 image tokens are pictures of 2048 × 2048 pixels.
+const LARGEST_GRID: u64 = 64;
+
+/// What to export.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How the decoder's weights are stored.
+    pub mode: Mode,
+    /// A decoder bundle for each of these.
+    pub queries: Vec<Query>,
+    /// Image tokens along a side of a picture.
+    pub grid: u64,
+    /// The longest context that a host may use, in tokens.
+    pub max_context: u64,
+    /// Whether to export the decoder.
+    pub decoder: bool,
+    /// Whether to export the vision tower.
+    pub vision: bool,
+    /// What the bundles' names start with, instead of the model's name.
+    pub name: Option<String>,
+    /// The time that the bundles state, in seconds since the start of 1970.
+    pub created: u64,
+}
+
+/// A folder that an export wrote.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// The folder.
+    pub path: PathBuf,
+    /// The asset in it.
+    pub asset: PathBuf,
+    /// Bytes of the asset's program.
+    pub bytes: u64,
+}
+
+/// Is told how many bytes of weights are written, and of how many.
+pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
+
+/// The last part of a model id, lower case, with `_` for what is neither a
+/// letter nor a digit: `Qwen/Qwen3-VL-2B-Instruct` is
+/// `qwen3_vl_2b_instruct`.
+pub fn short_name(model: &str) -> String {
+    let last = model
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() {
+            c.to_ascii_lowercase()
+        } else {
+            '_'
+        }
+    };
+    last.chars().map(plain).collect()
+}
+
+/// Exports a checkpoint into folders of `out`: one for each query, and one for
+/// the vision tower. All of them appear, or none.
+///
+/// # Errors
+/// A checkpoint that is not a whole Qwen3-VL, options that make no sense, a
+/// folder that exists, or a disk that refuses.
+pub fn export(
+    source: &Source,
+    out: &Path,
+    options: &Options,
+    progress: Progress,
+) -> Result<Vec<Bundle>> {
+    let config = Config::load(source)?;
+    check(&config, options)?;
+    let short = match &options.name {
+        Some(name) => checked_name(name)?.to_owned(),
+        None => short_name(source.model()),
+    };
+    let tokenizer = if options.decoder {
+        Some(TokenizerFiles::load(source)?)
+    } else {
+        None
+    };
+    let checkpoint = Arc::new(Checkpoint::open(source)?);
+
+    // Folders are claimed and graphs built before anything large is written.
+    let mut jobs = Vec::new();
+    if let Some(tokenizer) = &tokenizer {
+        for &query in &options.queries {
+            let name = format!("{short}_decode_{}{}", options.mode, query.suffix());
+            let staged = StagedDir::create(out.join(&name))?;
+            let metadata = bundle_metadata(&name, &config, source, options, query)?;
+            staged.write_file("metadata.json", &metadata)?;
+            for (file, bytes) in &tokenizer.files {
+                staged.write_file(Path::new("tokenizer").join(file), bytes)?;
+            }
+            let module = decoder::build(&config, &checkpoint, options.mode, query, options.grid)?;
+            let what = format!(
+                "{} text decoder, {}, query {query}",
+                source.model(),
+                options.mode
+            );
+            jobs.push(Job {
+                name,
+                staged,
+                module,
+                what,
+            });
+        }
+    }
+    if options.vision {
+        let name = format!("{short}_vision");
+        let staged = StagedDir::create(out.join(&name))?;
+        let module = vision::build(&config, &checkpoint, options.grid)?;
+        let what = format!(
+            "{} vision encoder, {} tokens",
+            source.model(),
+            options.grid.pow(2)
+        );
+        jobs.push(Job {
+            name,
+            staged,
+            module,
+            what,
+        });
+    }
+
+    let total = jobs.iter().map(|job| weight_bytes(&job.module)).sum();
+    let meter = Meter {
+        done: Arc::default(),
+        total,
+        progress,
+    };
+    let mut bundles = Vec::new();
+    for job in &mut jobs {
+        meter.attach(&mut job.module);
+        let asset = format!("{}.aimodel", job.name);
+        let mut metadata = AssetMetadata::new(PRODUCER, options.created)?;
+        metadata.license = Some(MODEL_LICENSE.to_owned());
+        metadata.description = Some(job.what.clone());
+        job.staged
+            .write_asset(&asset, &job.module, &metadata)
+            .map_err(cause)?;
+        let program = job.staged.path().join(&asset).join("main.mlirb");
+        let file = std::fs::metadata(&program).map_err(|source| Error::File {
+            path: program,
+            source,
+        })?;
+        let path = job.staged.target().to_owned();
+        bundles.push(Bundle {
+            asset: path.join(asset),
+            path,
+            bytes: file.len(),
+        });
+    }
+    for job in jobs {
+        job.staged.commit()?;
+    }
+    Ok(bundles)
+}
+
+struct Job {
+    name: String,
+    staged: StagedDir,
+    module: Module,
+    what: String,
+}
+
+/// The error of a parameter, where writing an asset met one.
+fn cause(error: aimodel::Error) -> Error {
+    match error {
+        aimodel::Error::Bytecode(aimodel::mlir_bytecode::Error::Io(error)) => {
+            weights::unwrap(error)
+        }
+        other => other.into(),
+    }
+}
+
+fn check(config: &Config, options: &Options) -> Result<()> {
+    let wrong = |option, problem| Err(Error::Option { option, problem });
+    if !(1..=LARGEST_GRID).contains(&options.grid) {
+        let problem = format!(
+            "expected 1 to {LARGEST_GRID} image tokens along a side, found {}",
+            options.grid
+        );
+        return wrong("--grid", problem);
+    }
+    let longest = config.text_config.max_position_embeddings as u64;
+    if !(1..=longest).contains(&options.max_context) {
+        let problem = format!(
+            "expected 1 to {longest} tokens, found {}",
+            options.max_context
+        );
+        return wrong("--max-ctx", problem);
+    }
+    if !options.decoder && !options.vision {
+        return wrong(
+            "--skip-vision",
+            "with --skip-decoder nothing is left to export".to_owned(),
+        );
+    }
+    if options.decoder && options.queries.is_empty() {
+        return wrong(
+            "--query",
+            "expected at least one of s1, dynamic and pfN".to_owned(),
+        );
+    }
+    for (index, query) in options.queries.iter().enumerate() {
+        if options.queries[..index].contains(query) {
+            return wrong("--query", format!("{query} is asked for twice"));
+        }
+    }
+    if config.vision_config.deepstack_visual_indexes.is_empty() {
+        return Err(Error::Model(
+            "vision_config.deepstack_visual_indexes is empty: expected the blocks of the vision \
+             tower that DeepStack taps, because the decoder graph has an input for them, and \
+             Apple's delegates abort on an input without rows"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// A name that is safe as a folder's.
+fn checked_name(name: &str) -> Result<&str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.is_empty() || name.starts_with('.') || name.len() > 128 || !name.chars().all(plain) {
+        return Err(Error::Option {
+            option: "--name",
+            problem: format!("expected letters, digits, `_`, `-` and `.`, found {name:?}"),
+        });
+    }
+    Ok(name)
+}
+
+/// The `metadata.json` of a LanguageBundle. Swift reads metadata_version, kind,
+/// name, assets and language strictly.
+fn bundle_metadata(
+    name: &str,
+    config: &Config,
+    source: &Source,
+    options: &Options,
+    query: Query,
+) -> Result<Vec<u8>> {
+    let functions: Vec<&str> = query.functions().iter().map(|(name, _)| *name).collect();
+    let mut origin = json!({ "model_definition": "torch", "hf_model_id": source.model() });
+    if let Some(revision) = source.revision() {
+        origin["hf_revision"] = revision.into();
+    }
+    let compression = match options.mode {
+        Mode::Fp16 => serde_json::Value::Null,
+        mode => json!({ "scheme": mode.to_string() }),
+    };
+    let metadata = json!({
+        "metadata_version": "0.2",
+        "kind": "llm",
+        "name": name,
+        "assets": { "main": format!("{name}.aimodel") },
+        "language": {
+            "tokenizer": source.model(),
+            "vocab_size": config.text_config.vocab_size,
+            "max_context_length": options.max_context,
+            "embedded_tokenizer": true,
+            "function_map": { "main": functions },
+        },
+        "source": origin,
+        "compression": compression,
+        "compilation": { "date": iso_date(options.created)?, "targets": [] },
+    });
+    Ok(format!("{metadata:#}\n").into_bytes())
+}
+
+/// `YYYY-MM-DDTHH:MM:SS+00:00`.
+fn iso_date(seconds: u64) -> Result<String> {
+    let compact = AssetMetadata::new(PRODUCER, seconds)?
+        .creation_date
+        .unwrap_or_default();
+    let part = |from: usize, to: usize| compact.get(from..to).unwrap_or_default();
+    Ok(format!(
+        "{}-{}-{}T{}:{}:{}+00:00",
+        part(0, 4),
+        part(4, 6),
+        part(6, 8),
+        part(9, 11),
+        part(11, 13),
+        part(13, 15)
+    ))
+}
+
+fn weight_bytes(module: &Module) -> u64 {
+    let sizes = module
+        .resources
+        .iter()
+        .map(|(_, resource)| match &resource.value {
+            ResourceValue::Blob { data, .. } => data.len(),
+            _ => 0,
+        });
+    sizes.sum()
+}
+
+/// Counts bytes as blobs write them.
+#[derive(Clone)]
+struct Meter {
+    done: Arc<AtomicU64>,
+    total: u64,
+    progress: Progress,
+}
+
+impl Meter {
+    fn attach(&self, module: &mut Module) {
+        for (_, resource) in &mut module.resources {
+            if let ResourceValue::Blob { data, .. } = &mut resource.value {
+                *data = Blob::new(Metered {
+                    data: data.clone(),
+                    meter: self.clone(),
+                });
+            }
+        }
+    }
+}
+
+struct Metered {
+    data: Blob,
+    meter: Meter,
+}
+
+impl BlobSource for Metered {
+    fn len(&self) -> u64 {
+        self.data.len()
+    }
+
+    fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        self.data.write_to(&mut MeteredWriter {
+            out,
+            meter: &self.meter,
+        })
+    }
+}
+
+struct MeteredWriter<'w> {
+    out: &'w mut dyn io::Write,
+    meter: &'w Meter,
+}
+
+impl io::Write for MeteredWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        let more = written as u64;
+        let done = self.meter.done.fetch_add(more, Ordering::Relaxed) + more;
+        (self.meter.progress)(done, self.meter.total);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

@@ -1,0 +1,56 @@
+//! What can go wrong.
+
+use std::{io, path::PathBuf};
+
+/// The result of an export.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a checkpoint could not be exported.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The checkpoint is not what it should be.
+    #[error(transparent)]
+    Checkpoint(#[from] qwen3_vl::Error),
+    /// A parameter cannot be stored.
+    #[error("{tensor}: {source}")]
+    Weights {
+        /// The parameter, or the parameters that are stored as one matrix.
+        tensor: String,
+        /// Why.
+        source: quantize::Error,
+    },
+    /// A matrix whose input width blocks do not divide.
+    #[error(
+        "{tensor}: its input width is {cols}, which blocks of {} do not divide; export fp16 instead",
+        quantize::BLOCK
+    )]
+    Width {
+        /// The parameter.
+        tensor: String,
+        /// The width.
+        cols: usize,
+    },
+    /// A graph or an asset could not be made.
+    #[error(transparent)]
+    Asset(#[from] aimodel::Error),
+    /// A model that has no graph here.
+    #[error("{0}")]
+    Model(String),
+    /// An option that makes no sense.
+    #[error("{option}: {problem}")]
+    Option {
+        /// The option, as the command line spells it.
+        option: &'static str,
+        /// What was expected, what was found, and what to do.
+        problem: String,
+    },
+    /// Reading or writing a file failed.
+    #[error("{path}: {source}", path = .path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}

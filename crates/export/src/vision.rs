@@ -1,0 +1,358 @@
+//! The vision tower as a graph.
+//!
+//! `main(patches [4N, C·T·P·P]) → image_embeds [N, h], deepstack_embeds
+//! [K·N, h]`, all f16, for a square of `grid` × `grid` image tokens. With the
+//! grid fixed, everything positional is a constant.
+
+use std::sync::Arc;
+
+use aimodel::{Approximate, AssetBuilder, Body, ElementType, Graph, Module, TensorType, Value};
+use half::f16;
+use qwen3_vl::{Checkpoint, Config, VisionConfig, names};
+
+use crate::{
+    Result,
+    composite::{self, TO_END},
+    tables,
+    weights::{self, Parts, Storage},
+};
+
+/// ε of every LayerNorm; the checkpoint's configuration does not state it.
+const EPS: f32 = 1e-6;
+
+/// The module of a vision asset.
+///
+/// # Errors
+/// A parameter that is missing or of another shape.
+pub fn build(config: &Config, checkpoint: &Arc<Checkpoint>, grid: u64) -> Result<Module> {
+    let vision = &config.vision_config;
+    let mut asset = AssetBuilder::new();
+    let merged = grid * grid;
+    let merge = vision.spatial_merge_size;
+    let tower = Tower {
+        vision,
+        checkpoint,
+        patches: merged * (merge * merge) as u64,
+        merged,
+        grid: grid as usize,
+    };
+    tower.function(&mut asset)?;
+    Ok(asset.finish()?)
+}
+
+struct Tower<'m> {
+    vision: &'m VisionConfig,
+    checkpoint: &'m Arc<Checkpoint>,
+    /// Patches, 4N.
+    patches: u64,
+    /// Image tokens, N.
+    merged: u64,
+    grid: usize,
+}
+
+/// Graphs that the blocks call.
+struct Composites {
+    norm: Graph,
+    merged_norm: Option<Graph>,
+    attention: Graph,
+}
+
+/// Values that all blocks use.
+struct Common {
+    cos: Value,
+    sin: Value,
+}
+
+impl Tower<'_> {
+    fn hidden(&self) -> u64 {
+        self.vision.hidden_size as u64
+    }
+    fn heads(&self) -> u64 {
+        self.vision.num_heads as u64
+    }
+    fn head_dim(&self) -> u64 {
+        self.vision.head_dim() as u64
+    }
+    /// The width of the patches of one image token, side by side.
+    fn merged_width(&self) -> u64 {
+        self.vision.merged_size() as u64
+    }
+
+    fn function(&self, asset: &mut AssetBuilder) -> Result<()> {
+        let taps = &self.vision.deepstack_visual_indexes;
+        let (hidden, wide) = (self.hidden(), self.merged_width());
+        let merged_norm = match taps.is_empty() {
+            true => None,
+            false => Some(composite::layer_norm(
+                asset,
+                "layer_norm_merged",
+                self.merged,
+                wide,
+                EPS,
+            )?),
+        };
+        let composites = Composites {
+            norm: composite::layer_norm(asset, "layer_norm_patches", self.patches, hidden, EPS)?,
+            merged_norm,
+            attention: composite::attention(
+                asset,
+                "blocks.0.attn.sdpa_00000000",
+                self.heads(),
+                self.patches,
+                self.head_dim(),
+            )?,
+        };
+        let mut graph = asset.graph("main");
+        let width = self.vision.patch_len() as u64;
+        let patches = TensorType::fixed([self.patches, width], ElementType::F16);
+        let patches = graph.input("patches", patches)?;
+        let body: &mut Body<'_> = &mut graph;
+
+        let weight = self.matrix(
+            body,
+            &names::vision("patch_embed.proj.weight"),
+            self.patch_shape(),
+        )?;
+        let embedded = body.batch_matmul(patches, weight)?;
+        let positions = self.positions(body)?;
+        let mut x = body.add(embedded, positions)?;
+        let common = self.rotary(body)?;
+        let mut tapped = vec![None; taps.len()];
+        for block in 0..self.vision.depth {
+            x = self.block(body, &composites, &common, block, x)?;
+            for (tap, _) in taps.iter().enumerate().filter(|(_, at)| **at == block) {
+                tapped[tap] = Some(self.deepstack_merger(body, &composites, tap, x)?);
+            }
+        }
+        let embeds = self.merger(body, &composites, x)?;
+        let tapped: Vec<Value> = tapped.into_iter().flatten().collect();
+        let axis = body.scalar_si32(0)?;
+        let deepstack = match tapped.as_slice() {
+            [only] => *only,
+            all => body.concat(axis, all)?,
+        };
+        graph.finish(&[("image_embeds", embeds), ("deepstack_embeds", deepstack)])?;
+        Ok(())
+    }
+
+    fn patch_shape(&self) -> Vec<usize> {
+        let v = self.vision;
+        vec![
+            v.hidden_size,
+            v.in_channels,
+            v.temporal_patch_size,
+            v.patch_size,
+            v.patch_size,
+        ]
+    }
+
+    /// The bias of the patch embedding and the position embeddings, added.
+    fn positions(&self, body: &mut Body<'_>) -> Result<Value> {
+        let v = self.vision;
+        let table_shape = [v.num_position_embeddings, v.hidden_size];
+        let table = weights::read_f32(
+            self.checkpoint,
+            &names::vision("pos_embed.weight"),
+            &table_shape,
+        )?;
+        let embeddings = tables::position_embeddings(
+            &table,
+            v.position_side(),
+            v.hidden_size,
+            self.grid,
+            v.spatial_merge_size,
+        );
+        let bias = names::vision("patch_embed.proj.bias");
+        let bias = weights::read_half(self.checkpoint, &bias, &[v.hidden_size])?;
+        let bias = bias
+            .chunks(2)
+            .map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]));
+        let sums = embeddings
+            .iter()
+            .zip(bias.cycle())
+            .map(|(e, b)| tables::folded_sum(b, *e));
+        let bytes = sums.flat_map(f16::to_le_bytes).collect();
+        let dims = [self.patches, self.hidden()];
+        weights::halves(body, "patch_embed.bias_and_positions", &dims, bytes)
+    }
+
+    fn rotary(&self, body: &mut Body<'_>) -> Result<Common> {
+        let v = self.vision;
+        let (cos, sin) = tables::vision_rotary(self.grid, v.spatial_merge_size, v.head_dim());
+        let dims = [1, 1, self.patches, self.head_dim()];
+        let bytes = |table: Vec<f16>| table.into_iter().flat_map(f16::to_le_bytes).collect();
+        Ok(Common {
+            cos: weights::halves(body, "rotary.cos", &dims, bytes(cos))?,
+            sin: weights::halves(body, "rotary.sin", &dims, bytes(sin))?,
+        })
+    }
+
+    fn block(
+        &self,
+        body: &mut Body<'_>,
+        composites: &Composites,
+        common: &Common,
+        block: usize,
+        x: Value,
+    ) -> Result<Value> {
+        let name = |parameter: &str| names::vision_block(block, parameter);
+        let hidden = self.vision.hidden_size;
+        let normed = self.norm(body, &composites.norm, &name("norm1"), hidden, x)?;
+        let qkv = self.linear(body, &name("attn.qkv"), [3 * hidden, hidden], normed)?;
+        let mixed = self.attention(body, composites, common, qkv)?;
+        let out = self.linear(body, &name("attn.proj"), [hidden, hidden], mixed)?;
+        let x = body.add(x, out)?;
+        let normed = self.norm(body, &composites.norm, &name("norm2"), hidden, x)?;
+        let width = self.vision.intermediate_size;
+        let wide = self.linear(body, &name("mlp.linear_fc1"), [width, hidden], normed)?;
+        let wide = body.gelu(wide, Approximate::Tanh)?;
+        let out = self.linear(body, &name("mlp.linear_fc2"), [hidden, width], wide)?;
+        Ok(body.add(x, out)?)
+    }
+
+    /// Attention among all patches: `[4N, 3·hidden]` to `[4N, hidden]`.
+    fn attention(
+        &self,
+        body: &mut Body<'_>,
+        composites: &Composites,
+        common: &Common,
+        qkv: Value,
+    ) -> Result<Value> {
+        let (rows, heads, dim) = (self.patches, self.heads(), self.head_dim());
+        let shape = body.ui32(&[rows, 3, heads, dim])?;
+        let qkv = body.reshape(qkv, shape)?;
+        let order = body.ui32(&[1, 2, 0, 3])?;
+        let qkv = body.transpose(qkv, order)?;
+        let shape = body.ui32(&[3, 1, heads, rows, dim])?;
+        let qkv = body.reshape(qkv, shape)?;
+        let mut parts = [(qkv, qkv); 3];
+        for (index, part) in parts.iter_mut().enumerate() {
+            let index = index as i64;
+            let begin = body.si32(&[index, 0, 0, 0, 0])?;
+            let end = body.si32(&[index + 1, TO_END, TO_END, TO_END, TO_END])?;
+            let ones = body.si32(&[1; 5])?;
+            let sliced = body.slice(qkv, begin, end, ones)?;
+            let shape = body.ui32(&[1, heads, rows, dim])?;
+            *part = (sliced, body.reshape(sliced, shape)?);
+        }
+        let [q, k, (_, v)] = parts;
+        let q = self.turn(body, common, q)?;
+        let k = self.turn(body, common, k)?;
+        let mixed = body.invoke(&composites.attention, &[q, k, v])?;
+        let order = body.ui32(&[0, 2, 1, 3])?;
+        let mixed = body.transpose(mixed, order)?;
+        let shape = body.ui32(&[rows, heads * dim])?;
+        Ok(body.reshape(mixed, shape)?)
+    }
+
+    /// Turns queries or keys by their patches' positions. They come as `[1, 1,
+    /// heads, 4N, D]` and as `[1, heads, 4N, D]`.
+    fn turn(
+        &self,
+        body: &mut Body<'_>,
+        common: &Common,
+        (sliced, x): (Value, Value),
+    ) -> Result<Value> {
+        let half = (self.head_dim() / 2) as i64;
+        let straight = body.mul(sliced, common.cos)?;
+        let ones = body.si32(&[1; 4])?;
+        let begin = body.si32(&[0; 4])?;
+        let end = body.si32(&[TO_END, TO_END, TO_END, half])?;
+        let first = body.slice(x, begin, end, ones)?;
+        let begin = body.si32(&[0, 0, 0, half])?;
+        let end = body.si32(&[TO_END; 4])?;
+        let second = body.slice(x, begin, end, ones)?;
+        let minus = body.scalar_f16(-1.0)?;
+        let second = body.mul(second, minus)?;
+        let axis = body.scalar_si32(3)?;
+        let crossed = body.concat(axis, &[second, first])?;
+        let crossed = body.mul(crossed, common.sin)?;
+        let turned = body.add(straight, crossed)?;
+        let shape = body.ui32(&[1, self.heads(), self.patches, self.head_dim()])?;
+        Ok(body.reshape(turned, shape)?)
+    }
+
+    /// Puts the patches of an image token side by side: `[N, 4·hidden]`.
+    fn shuffle(&self, body: &mut Body<'_>, x: Value) -> Result<Value> {
+        let shape = body.ui32(&[self.merged, self.merged_width()])?;
+        Ok(body.reshape(x, shape)?)
+    }
+
+    /// The main merger normalizes each patch before they are put together.
+    fn merger(&self, body: &mut Body<'_>, composites: &Composites, x: Value) -> Result<Value> {
+        let name = |part: &str| names::vision(&format!("merger.{part}"));
+        let hidden = self.vision.hidden_size;
+        let x = self.norm(body, &composites.norm, &name("norm"), hidden, x)?;
+        let x = self.shuffle(body, x)?;
+        self.project(body, name, x)
+    }
+
+    /// A DeepStack merger normalizes the patches of an image token together.
+    fn deepstack_merger(
+        &self,
+        body: &mut Body<'_>,
+        composites: &Composites,
+        tap: usize,
+        x: Value,
+    ) -> Result<Value> {
+        let name = |part: &str| names::deepstack_merger(tap, part);
+        let x = self.shuffle(body, x)?;
+        let norm = composites.merged_norm.as_ref().unwrap_or(&composites.norm);
+        let width = self.vision.merged_size();
+        let x = self.norm(body, norm, &name("norm"), width, x)?;
+        self.project(body, name, x)
+    }
+
+    fn project(
+        &self,
+        body: &mut Body<'_>,
+        name: impl Fn(&str) -> String,
+        x: Value,
+    ) -> Result<Value> {
+        let (wide, out) = (self.vision.merged_size(), self.vision.out_hidden_size);
+        let x = self.linear(body, &name("linear_fc1"), [wide, wide], x)?;
+        let x = body.gelu(x, Approximate::None)?;
+        self.linear(body, &name("linear_fc2"), [out, wide], x)
+    }
+
+    fn norm(
+        &self,
+        body: &mut Body<'_>,
+        graph: &Graph,
+        name: &str,
+        width: usize,
+        x: Value,
+    ) -> Result<Value> {
+        let gamma = self.vector(body, &format!("{name}.weight"), width)?;
+        let beta = self.vector(body, &format!("{name}.bias"), width)?;
+        Ok(body.invoke(graph, &[x, gamma, beta])?)
+    }
+
+    /// `x · weightᵀ + bias`, where the weight is stored `[out, in]`.
+    fn linear(
+        &self,
+        body: &mut Body<'_>,
+        name: &str,
+        [rows, cols]: [usize; 2],
+        x: Value,
+    ) -> Result<Value> {
+        let weight = self.matrix(body, &format!("{name}.weight"), vec![rows, cols])?;
+        let product = body.batch_matmul(x, weight)?;
+        let bias = self.vector(body, &format!("{name}.bias"), rows)?;
+        Ok(body.add(product, bias)?)
+    }
+
+    /// The transpose `[in, out]` of a stored matrix `[out, in…]`.
+    fn matrix(&self, body: &mut Body<'_>, name: &str, shape: Vec<usize>) -> Result<Value> {
+        let cols = shape.iter().skip(1).product();
+        let parts = Parts::new(self.checkpoint, &[(name.to_owned(), shape)], cols)?;
+        let weight = weights::matrix(body, name, parts, Storage::Half)?;
+        let swap = body.ui32(&[1, 0])?;
+        Ok(body.transpose(weight, swap)?)
+    }
+
+    fn vector(&self, body: &mut Body<'_>, name: &str, len: usize) -> Result<Value> {
+        let bytes = weights::read_half(self.checkpoint, name, &[len])?;
+        weights::halves(body, name, &[len as u64], bytes)
+    }
+}

@@ -1,0 +1,282 @@
+//! Parameters of the checkpoint as constants of a graph.
+
+use std::{
+    io,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use aimodel::{Blob, BlobSource, Body, ElementType, TensorType, Value};
+use quantize::{BLOCK, Matrix, Scheme};
+use qwen3_vl::Checkpoint;
+
+use crate::{Error, Result};
+
+/// Constants of fewer elements than this stand in the IR, as Core AI's own
+/// library has it.
+const INLINE_BELOW: u64 = 256;
+
+/// How much of a matrix is held in memory at a time.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// How the weights of a matrix are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// As f16.
+    Half,
+    /// As int8 with an f16 scale for each block of 32 along the input axis.
+    Int8(Scheme),
+}
+
+/// A matrix made of parameters that stand below each other.
+#[derive(Clone)]
+pub struct Parts {
+    checkpoint: Arc<Checkpoint>,
+    /// Canonical names and shapes.
+    parts: Vec<(String, Vec<usize>)>,
+    rows: usize,
+    cols: usize,
+}
+
+impl Parts {
+    /// A matrix of `cols` columns; a parameter of more dimensions is taken as
+    /// rows of that length.
+    ///
+    /// # Errors
+    /// A parameter that is missing or of another shape.
+    pub fn new(
+        checkpoint: &Arc<Checkpoint>,
+        parts: &[(String, Vec<usize>)],
+        cols: usize,
+    ) -> Result<Self> {
+        let mut all = Self {
+            checkpoint: checkpoint.clone(),
+            parts: parts.to_vec(),
+            rows: 0,
+            cols,
+        };
+        all.rows = all.with_matrix(|matrix| Ok(matrix.rows()))?;
+        Ok(all)
+    }
+
+    fn with_matrix<T>(
+        &self,
+        work: impl FnOnce(&Matrix<'_>) -> Result<T, quantize::Error>,
+    ) -> Result<T> {
+        let views = self
+            .parts
+            .iter()
+            .map(|(name, shape)| self.checkpoint.tensor(name, shape));
+        let weights = views
+            .map(|view| Ok(view?.weights()))
+            .collect::<Result<Vec<_>>>()?;
+        Matrix::new(&weights, self.cols)
+            .and_then(|matrix| work(&matrix))
+            .map_err(|source| Error::Weights {
+                tensor: self.label(),
+                source,
+            })
+    }
+
+    /// The names, for messages.
+    fn label(&self) -> String {
+        let names: Vec<&str> = self.parts.iter().map(|(name, _)| name.as_str()).collect();
+        names.join(" + ")
+    }
+
+    fn to_f16(&self, rows: Range<usize>, out: &mut [u8]) -> Result<()> {
+        self.with_matrix(|matrix| matrix.to_f16(rows, out))
+    }
+
+    /// Ranges of rows, none of which takes much memory.
+    fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (rows, step) = (self.rows, (CHUNK_BYTES / self.cols.max(1)).max(1));
+        (0..rows)
+            .step_by(step)
+            .map(move |start| start..rows.min(start + step))
+    }
+}
+
+/// The f16 bytes of a matrix.
+struct HalfBlob(Parts);
+
+impl BlobSource for HalfBlob {
+    fn len(&self) -> u64 {
+        (self.0.rows * self.0.cols * 2) as u64
+    }
+
+    fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let mut buffer = Vec::new();
+        for rows in self.0.chunks() {
+            buffer.resize(rows.len() * self.0.cols * 2, 0);
+            self.0.to_f16(rows, &mut buffer).map_err(io::Error::other)?;
+            out.write_all(&buffer)?;
+        }
+        Ok(())
+    }
+}
+
+/// A matrix that is quantized when it is written: its data first, which gives
+/// the scales along with it.
+struct Quantized {
+    parts: Parts,
+    scheme: Scheme,
+    /// The scales, from when the data were written until they are.
+    scales: Mutex<Option<Vec<u8>>>,
+}
+
+impl Quantized {
+    fn blocks(&self) -> usize {
+        self.parts.cols / BLOCK
+    }
+
+    /// Quantizes chunk by chunk, hands the data on, and returns the scales.
+    fn run(&self, mut data: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<Vec<u8>> {
+        let mut all_scales = vec![0; self.parts.rows * self.blocks() * 2];
+        let mut buffer = Vec::new();
+        for rows in self.parts.chunks() {
+            buffer.resize(rows.len() * self.parts.cols, 0);
+            let row_scales = self.blocks() * 2;
+            let scales = &mut all_scales[rows.start * row_scales..rows.end * row_scales];
+            self.parts
+                .with_matrix(|matrix| matrix.quantize(self.scheme, rows, &mut buffer, scales))
+                .map_err(io::Error::other)?;
+            data(&buffer)?;
+        }
+        Ok(all_scales)
+    }
+}
+
+struct DataBlob(Arc<Quantized>);
+
+impl BlobSource for DataBlob {
+    fn len(&self) -> u64 {
+        (self.0.parts.rows * self.0.parts.cols) as u64
+    }
+
+    fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let scales = self.0.run(|data| out.write_all(data))?;
+        *self.0.scales.lock().unwrap_or_else(PoisonError::into_inner) = Some(scales);
+        Ok(())
+    }
+}
+
+struct ScaleBlob(Arc<Quantized>);
+
+impl BlobSource for ScaleBlob {
+    fn len(&self) -> u64 {
+        (self.0.parts.rows * self.0.blocks() * 2) as u64
+    }
+
+    fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let kept = self
+            .0
+            .scales
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let scales = match kept {
+            Some(scales) => scales,
+            None => self.0.run(|_| Ok(()))?,
+        };
+        out.write_all(&scales)
+    }
+}
+
+/// A matrix that is ready to multiply with: `[rows, cols]` of f16 in the graph,
+/// dequantized there if it is stored as int8.
+///
+/// # Errors
+/// A width that blocks of 32 do not divide, for int8.
+pub fn matrix(body: &mut Body<'_>, key: &str, parts: Parts, storage: Storage) -> Result<Value> {
+    let (rows, cols) = (parts.rows as u64, parts.cols as u64);
+    let scheme = match storage {
+        Storage::Half => {
+            let ty = TensorType::fixed([rows, cols], ElementType::F16);
+            return constant(body, key, ty, Blob::new(HalfBlob(parts)));
+        }
+        Storage::Int8(scheme) => scheme,
+    };
+    if !parts.cols.is_multiple_of(BLOCK) {
+        return Err(Error::Width {
+            tensor: parts.label(),
+            cols: parts.cols,
+        });
+    }
+    let blocks = [rows, cols / BLOCK as u64];
+    let quantized = Arc::new(Quantized {
+        parts,
+        scheme,
+        scales: Mutex::new(None),
+    });
+    let ty = TensorType::fixed([rows, cols], ElementType::Si8);
+    let data = Blob::new(DataBlob(quantized.clone()));
+    let data = constant(body, &format!("{key}.data"), ty, data)?;
+    let ty = TensorType::fixed(blocks, ElementType::F16);
+    let scale = constant(
+        body,
+        &format!("{key}.scale"),
+        ty,
+        Blob::new(ScaleBlob(quantized)),
+    )?;
+    let zero_point = body.splat(TensorType::fixed(blocks, ElementType::Si8), &[0])?;
+    let offset = body.splat(TensorType::fixed(blocks, ElementType::F16), &[0, 0])?;
+    Ok(body.blockwise_shift_scale(data, scale, zero_point, offset)?)
+}
+
+/// A constant: in the IR if it is small, else a resource.
+fn constant(body: &mut Body<'_>, key: &str, ty: TensorType, data: Blob) -> Result<Value> {
+    if ty.element_count().is_some_and(|count| count < INLINE_BELOW) {
+        let bytes = data.to_vec().map_err(unwrap)?;
+        return Ok(body.dense(ty, &bytes)?);
+    }
+    Ok(body.resource(ty, key, || data)?)
+}
+
+/// The error of a parameter, where a blob met one.
+pub fn unwrap(error: io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(inner) => inner,
+        Err(error) => Error::Asset(aimodel::mlir_bytecode::Error::Io(error).into()),
+    }
+}
+
+/// A constant of f16 from its bytes: in the IR if it is small or all of its
+/// elements are equal, else a resource.
+pub fn halves(body: &mut Body<'_>, key: &str, dims: &[u64], bytes: Vec<u8>) -> Result<Value> {
+    let ty = TensorType::fixed(dims, ElementType::F16);
+    if bytes.chunks(2).all(|element| element == &bytes[..2]) {
+        return Ok(body.dense(ty, &bytes)?);
+    }
+    constant(body, key, ty, Blob::new(bytes))
+}
+
+/// A parameter as f16 bytes, little-endian.
+pub fn read_half(checkpoint: &Arc<Checkpoint>, name: &str, shape: &[usize]) -> Result<Vec<u8>> {
+    let cols = shape.last().copied().unwrap_or(1);
+    let parts = Parts::new(checkpoint, &[(name.to_owned(), shape.to_vec())], cols)?;
+    let mut bytes = vec![0; parts.rows * parts.cols * 2];
+    parts.to_f16(0..parts.rows, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// A parameter as f32.
+pub fn read_f32(checkpoint: &Checkpoint, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    let tensor = checkpoint.tensor(name, shape)?;
+    let pairs = || tensor.bytes.as_chunks::<2>().0.iter();
+    Ok(match tensor.element {
+        quantize::Element::F32 => tensor
+            .bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect(),
+        quantize::Element::F16 => pairs()
+            .map(|b| half::f16::from_le_bytes(*b).to_f32())
+            .collect(),
+        quantize::Element::Bf16 => pairs()
+            .map(|b| half::bf16::from_le_bytes(*b).to_f32())
+            .collect(),
+    })
+}
