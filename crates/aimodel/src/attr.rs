@@ -12,6 +12,9 @@ use crate::{
 /// How deep attributes nest in a graph that this crate makes or looks into.
 const MAX_DEPTH: usize = 16;
 
+/// How many attributes one may unfold to: each may hold another many times.
+const MAX_NODES: usize = 1 << 16;
+
 /// An attribute: what operations carry besides their operands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Attribute {
@@ -206,10 +209,17 @@ impl Attribute {
     /// # Errors
     /// An attribute that is malformed, or nests too deeply.
     pub fn read(module: &Module, id: AttrId) -> Result<Self> {
-        Self::read_nested(module, id, 0)
+        let mut budget = MAX_NODES;
+        Self::read_within(module, id, &mut budget)
     }
 
-    fn read_nested(module: &Module, id: AttrId, depth: usize) -> Result<Self> {
+    /// Reads an attribute that unfolds to no more than `budget` of them, and
+    /// takes from that what it did.
+    pub(crate) fn read_within(module: &Module, id: AttrId, budget: &mut usize) -> Result<Self> {
+        Self::read_nested(module, id, 0, budget)
+    }
+
+    fn read_nested(module: &Module, id: AttrId, depth: usize, budget: &mut usize) -> Result<Self> {
         let malformed = || Error::Invalid(format!("attribute {} is malformed", id.index()));
         if depth > MAX_DEPTH {
             return Err(Error::Invalid(format!(
@@ -219,9 +229,18 @@ impl Attribute {
         let Some(fields) = module.attr_entry(id).as_fields() else {
             return Ok(Self::Other(id));
         };
-        let list = |items: &[Field]| {
+        // A function type may be long, too.
+        let types = fields.iter().map(|field| match field {
+            Field::Type(ty) => module.type_entry(*ty).as_fields().map_or(0, <[Field]>::len),
+            _ => 0,
+        });
+        let taken = fields.len() + types.sum::<usize>();
+        *budget = budget
+            .checked_sub(taken)
+            .ok_or_else(|| Error::Invalid("an attribute unfolds to too many others".to_owned()))?;
+        let mut list = |items: &[Field]| {
             let items = items.iter().map(|item| match item {
-                Field::Attr(id) => Self::read_nested(module, *id, depth + 1),
+                Field::Attr(id) => Self::read_nested(module, *id, depth + 1, budget),
                 _ => Err(malformed()),
             });
             items.collect::<Result<Vec<_>>>()
@@ -284,7 +303,7 @@ impl Attribute {
                 Field::Attr(value),
                 Field::Type(ty),
             ] => {
-                let value = Self::read_nested(module, *value, depth + 1)?;
+                let value = Self::read_nested(module, *value, depth + 1, budget)?;
                 Self::ParamConstant(Box::new(value), Type::read(module, *ty)?)
             }
             [Field::Int(code::APPROXIMATE), Field::Int(value)] => Self::Approximate(match value {

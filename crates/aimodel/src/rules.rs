@@ -420,7 +420,15 @@ fn check_broadcasting(name: &str, x: &[&TensorType], result: &TensorType) -> Che
 }
 
 fn list(types: &[&Type]) -> String {
-    let types: Vec<String> = types.iter().map(|ty| ty.to_string()).collect();
+    const SHOWN: usize = 8;
+    let mut types: Vec<String> = types
+        .iter()
+        .take(SHOWN + 1)
+        .map(|ty| ty.to_string())
+        .collect();
+    if types.len() > SHOWN {
+        types[SHOWN] = "...".to_owned();
+    }
     format!("({})", types.join(", "))
 }
 

@@ -109,7 +109,10 @@ element_types! {
 }
 
 /// The most dimensions that a tensor may have.
-const MAX_RANK: usize = 32;
+const MAX_RANK: usize = 16;
+
+/// The most arguments and results that a function may have.
+const MAX_PARAMETERS: usize = 4096;
 
 /// The extent of one dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -305,26 +308,29 @@ impl Type {
         Self::read_nested(module, id, 0)
     }
 
+    /// Reads the type of a value, which is no function.
+    pub(crate) fn of_value(module: &Module, id: TypeId) -> Result<Self> {
+        Self::read_nested(module, id, 1)
+    }
+
     /// The types of arguments and results, where it is a function type.
-    pub(crate) fn function(module: &Module, id: TypeId) -> Option<(Vec<TypeId>, Vec<TypeId>)> {
+    pub(crate) fn function(module: &Module, id: TypeId) -> Option<(&[Field], &[Field])> {
         let [Field::Int(type_code::FUNCTION), rest @ ..] = module.type_entry(id).as_fields()?
         else {
             return None;
         };
-        let mut rest = rest.iter();
-        let mut list = || {
-            let Some(Field::Int(count)) = rest.next() else {
-                return None;
-            };
-            let types = (0..*count).map(|_| match rest.next() {
-                Some(Field::Type(id)) => Some(*id),
-                _ => None,
-            });
-            types.collect::<Option<Vec<_>>>()
+        let list = |fields: &'_ [Field]| match fields {
+            [Field::Int(count), rest @ ..] => {
+                let count = usize::try_from(*count).ok()?;
+                (count <= rest.len()).then_some(count)
+            }
+            _ => None,
         };
         // The results stand first.
-        let (outputs, inputs) = (list()?, list()?);
-        rest.next().is_none().then_some((inputs, outputs))
+        let outputs = list(rest)?;
+        let (outputs, rest) = rest[1..].split_at(outputs);
+        let inputs = list(rest)?;
+        (inputs + 1 == rest.len()).then_some((&rest[1..], outputs))
     }
 
     fn read_nested(module: &Module, id: TypeId, depth: usize) -> Result<Self> {
@@ -380,11 +386,18 @@ impl Type {
                     0 => Self::function(module, id).ok_or_else(malformed)?,
                     _ => return Err(malformed()),
                 };
-                let read = |ids: Vec<TypeId>| {
-                    let types = ids.into_iter();
-                    types
-                        .map(|id| Self::read_nested(module, id, depth + 1))
-                        .collect::<Result<Vec<_>>>()
+                if inputs.len() + outputs.len() > MAX_PARAMETERS {
+                    return Err(Error::Invalid(format!(
+                        "a function has {} arguments and results; {MAX_PARAMETERS} is the most",
+                        inputs.len() + outputs.len()
+                    )));
+                }
+                let read = |types: &[Field]| {
+                    let types = types.iter().map(|field| match field {
+                        Field::Type(id) => Self::read_nested(module, *id, depth + 1),
+                        _ => Err(malformed()),
+                    });
+                    types.collect::<Result<Vec<_>>>()
                 };
                 Self::Function {
                     inputs: read(inputs)?,

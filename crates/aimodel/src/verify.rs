@@ -166,10 +166,7 @@ impl<'m> Verifier<'m> {
         }
         let id = self.module.value_type(value);
         if !self.types.contains_key(&id) {
-            if Type::function(self.module, id).is_some() {
-                return Err("a value has a function type".to_owned());
-            }
-            let ty = Type::read(self.module, id).map_err(|error| error.to_string())?;
+            let ty = Type::of_value(self.module, id).map_err(|error| error.to_string())?;
             self.types.insert(id, ty);
         }
         Ok(())
@@ -204,7 +201,9 @@ impl<'m> Verifier<'m> {
             let same = match self.types.get(declared) {
                 Some(declared) => declared == ty,
                 // No value has that type; it may have one that is equal.
-                None => Type::read(self.module, *declared).is_ok_and(|declared| declared == *ty),
+                None => {
+                    Type::of_value(self.module, *declared).is_ok_and(|declared| declared == *ty)
+                }
             };
             if !same {
                 return Err(format!(

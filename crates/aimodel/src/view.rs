@@ -127,6 +127,29 @@ impl<'m> GraphView<'m> {
             _ => None,
         }
         .ok_or_else(|| invalid(format!("`functionType` of @{name} is no function type")))?;
+        let ids = |types: &[Field], count: usize, what: &str| {
+            // Counted first: many graphs may share one long function type.
+            if types.len() != count {
+                let declared = types.len();
+                return Err(invalid(format!(
+                    "@{name} declares {declared} {what} and has {count}"
+                )));
+            }
+            let ids = types.iter().map(|field| match field {
+                Field::Type(id) => Ok(*id),
+                _ => Err(invalid(format!("`functionType` of @{name} is malformed"))),
+            });
+            ids.collect::<Result<Vec<_>>>()
+        };
+        let body = op.regions.iter().flat_map(|region| &region.blocks);
+        let body = body.collect::<Vec<_>>();
+        let arguments = body.iter().map(|block| block.arguments.len()).sum();
+        let last = body.iter().filter_map(|block| block.operations.last());
+        let results = last.map(|op| op.operands.len()).sum();
+        let (inputs, outputs) = (
+            ids(inputs, arguments, "arguments")?,
+            ids(outputs, results, "results")?,
+        );
         Ok(Self {
             module,
             op,
