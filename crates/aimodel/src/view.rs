@@ -286,7 +286,7 @@ fn array(module: &Module, id: AttrId) -> Option<&[Field]> {
 }
 
 /// The name and the values of an opaque attribute.
-fn opaque(module: &Module, id: AttrId) -> Option<(&str, &[Field])> {
+pub(crate) fn opaque(module: &Module, id: AttrId) -> Option<(&str, &[Field])> {
     match attr_fields(module, id)? {
         [
             Field::Int(code::OPAQUE),
