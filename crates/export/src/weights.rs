@@ -88,6 +88,16 @@ impl Parts {
         self.with_matrix(|matrix| matrix.to_f16(rows, out))
     }
 
+    /// Gives the mapped pages back, so that a large checkpoint does not count as
+    /// memory in use.
+    fn release(&self) {
+        for (name, shape) in &self.parts {
+            if let Ok(view) = self.checkpoint.tensor(name, shape) {
+                self.checkpoint.release(&view);
+            }
+        }
+    }
+
     /// Ranges of rows, none of which takes much memory.
     fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let (rows, step) = (self.rows, (CHUNK_BYTES / self.cols.max(1)).max(1));
@@ -112,6 +122,7 @@ impl BlobSource for HalfBlob {
             self.0.to_f16(rows, &mut buffer).map_err(io::Error::other)?;
             out.write_all(&buffer)?;
         }
+        self.0.release();
         Ok(())
     }
 }
@@ -143,6 +154,7 @@ impl Quantized {
                 .map_err(io::Error::other)?;
             data(&buffer)?;
         }
+        self.parts.release();
         Ok(all_scales)
     }
 }
