@@ -5,7 +5,8 @@
 
 INPUT holds for each prompt NAME `NAME.ids` [T] i32, image tokens as V + slot, and, if it has an
 image, `NAME.patches` [4N, 1536] f16 and `NAME.image_start` [1] i32. OUTPUT receives `NAME.logits`
-[T, V] f16. With chunks, the ids that do not fill a last chunk are left out.
+[T, V] f16. A last chunk that is not full is filled with zeros, and their logits are left out: nothing
+that comes later reaches back to an earlier position.
 """
 
 import argparse
@@ -26,9 +27,10 @@ async def main(a):
             if (patches := given.get(f"{name}.patches")) is not None:
                 embeds = await encode_image(vision, patches)
                 image = (*embeds, int(given[f"{name}.image_start"][0]))
-            decoder = Decoder(model, a.function, len(ids), image)
-            chunks = [ids[i : i + a.chunk] for i in range(0, len(ids) - a.chunk + 1, a.chunk)]
-            results[f"{name}.logits"] = np.concatenate([await decoder.step(chunk) for chunk in chunks])
+            chunks = np.pad(ids, (0, -len(ids) % a.chunk)).reshape(-1, a.chunk)
+            decoder = Decoder(model, a.function, chunks.size, image)
+            logits = np.concatenate([await decoder.step(chunk) for chunk in chunks])
+            results[f"{name}.logits"] = logits[: len(ids)]
     tensors.save(a.output, results)
 
 
