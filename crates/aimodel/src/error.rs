@@ -31,6 +31,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// Writing text somewhere failed.
+    #[error(transparent)]
+    Output(#[from] io::Error),
     /// A file of an asset is not what it must be.
     #[error("{path}: {problem}", path = .path.display())]
     Asset {

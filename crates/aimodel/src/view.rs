@@ -183,6 +183,16 @@ impl<'m> GraphView<'m> {
         self.op.regions.first()?.blocks.first()
     }
 
+    /// The attributes of the arguments, one for each.
+    pub(crate) fn argument_attrs(&self) -> &'m [Field] {
+        array(self.module, self.argument_attrs).unwrap_or_default()
+    }
+
+    /// The attributes of the results, one for each.
+    pub(crate) fn result_attrs(&self) -> &'m [Field] {
+        array(self.module, self.result_attrs).unwrap_or_default()
+    }
+
     /// The name of each argument, where it has one.
     ///
     /// # Errors
