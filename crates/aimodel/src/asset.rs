@@ -9,7 +9,7 @@ use std::{
 use mlir_bytecode::{Module, Tables};
 use sha2::{Digest, Sha256};
 
-use crate::{AiCode, Error, Result, StagedDir, hashing::HashingWriter, staged::file_error};
+use crate::{AiCode, Builtin, Error, Result, StagedDir, hashing::HashingWriter, staged::file_error};
 
 /// The version of the directory layout, as `metadata.json` states it.
 const ASSET_VERSION: &str = "2.0";
@@ -265,7 +265,7 @@ pub fn open_asset(dir: impl AsRef<Path>) -> Result<Asset> {
 pub fn open_program(path: impl AsRef<Path>) -> Result<(Module, Tables)> {
     let path = path.as_ref();
     regular_file(path)?;
-    mlir_bytecode::open(path, &[&AiCode]).map_err(|error| match error {
+    mlir_bytecode::open(path, &[&AiCode, &Builtin]).map_err(|error| match error {
         mlir_bytecode::Error::Io(error) => file_error(path, error),
         other => asset_error(path, other.to_string()),
     })

@@ -71,13 +71,17 @@ pub(crate) fn attribute_layout(code: u64) -> Option<(&'static str, Layout)> {
         9 => ("opaque", "Sa"),
         10 => ("param.decl", "ST"),
         11 => ("param.decl", "STA"),
+        12 => ("ax.hw_constraints", "vvV"),
+        13 => ("ax.hw_constraints", "vvVA"),
         14 => ("symbol_ref", "s"),
+        15 => ("param.bind", "ATa"),
         16 => ("param.constant", "AT"),
         17 => ("padding_mode", "V"),
         18 => ("execution.lifecycle_phase", "V"),
         19 => ("approximate", "V"),
         20 => ("scatter_mode", "V"),
         25 => ("scan_combiner", "V"),
+        26 => ("ax.image_constraints", "Vv"),
         27 => ("fourcc", "V"),
         28 => ("execution.compilation", "V"),
         29 => ("execution.target_spec", "AAA"),
@@ -86,7 +90,7 @@ pub(crate) fn attribute_layout(code: u64) -> Option<(&'static str, Layout)> {
         32 => ("debuginfo.compile_unit", "SASVSa"),
         33 => ("debuginfo.metadata_data", "A"),
         35 => ("debuginfo.metadata", "SA"),
-        36 => ("debuginfo.subprogram", "TSSAVA"),
+        36 => ("debuginfo.subprogram", "TAASSV"),
         38 => ("debuginfo.bounds", "VVVV"),
         39 => ("debuginfo.composite_element", "A"),
         40 => ("debuginfo.location", "AAaa"),
@@ -108,6 +112,9 @@ fn type_layout(code: u64) -> Option<Layout> {
         3 => "vTA",
         30 => "tt",
         31 | 41 => "T",
+        35 => "ST",
+        39 => "AVV",
+        40 => "AVVA",
         4..=29 | 32..=34 | 36..=38 | 46 | 47 => "",
         _ => return None,
     })
@@ -171,6 +178,40 @@ impl Dialect for AiCode {
                 "`{NAMESPACE}.{op}` is not known to have properties"
             ))),
         }
+    }
+}
+
+/// The part of MLIR's builtin dialect that assets of coreai-core 1.0.0b1 have:
+/// locations. Later versions refuse such assets, but they can be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Builtin;
+
+impl Dialect for Builtin {
+    fn name(&self) -> &str {
+        "builtin"
+    }
+
+    fn read_attribute(&self, fields: &mut FieldReader<'_, '_>) -> Result<()> {
+        let layout = match fields.int()? {
+            // String, call site, file line column, fused, fused with metadata,
+            // name, unknown.
+            2 => "S",
+            10 | 14 => "AA",
+            11 => "AVV",
+            12 => "a",
+            13 => "aA",
+            15 => "",
+            code => return Err(fields.error(format!("unknown builtin attribute code {code}"))),
+        };
+        read(layout, fields)
+    }
+
+    fn read_type(&self, fields: &mut FieldReader<'_, '_>) -> Result<()> {
+        Err(fields.error("a builtin type where only locations are known"))
+    }
+
+    fn read_properties(&self, op: &str, fields: &mut FieldReader<'_, '_>) -> Result<()> {
+        Err(fields.error(format!("`builtin.{op}` is not known")))
     }
 }
 
