@@ -66,7 +66,9 @@ impl FieldReader<'_, '_> {
     /// A varint that counts fields which follow, one byte each at least.
     pub fn count(&mut self) -> Result<usize> {
         let value = self.int()?;
-        self.cursor.check_count(value, "fields")
+        let count = self.cursor.check_count(value, "fields")?;
+        self.fields.reserve_exact(count);
+        Ok(count)
     }
 
     /// A single byte.

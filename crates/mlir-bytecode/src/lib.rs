@@ -40,6 +40,7 @@ mod error;
 mod ir;
 mod number;
 mod read;
+mod read_ir;
 mod write;
 
 pub use blob::{Blob, BlobSource};

@@ -41,17 +41,28 @@ impl Tables {
     pub fn number(module: &Module) -> Result<Self> {
         let mut walk = Walk {
             module,
+            by_name: HashMap::new(),
             dialects: Order::default(),
             op_names: Order::default(),
             attrs: Order::default(),
             types: Order::default(),
             resources: Order::default(),
         };
+        // A file may name a dialect twice; the first one counts.
+        for (index, dialect) in module.dialects.iter().enumerate() {
+            let id = DialectId(index as u32);
+            walk.by_name.entry(dialect.name.as_ref()).or_insert(id);
+        }
         walk.module()?;
 
-        let dialect_number = |id: DialectId| walk.dialects.count[&id].0;
-        let dialect_of = |name: &Str| match module.dialects.iter().position(|d| d.name == *name) {
-            Some(index) => dialect_number(DialectId(index as u32)),
+        // What belongs to no dialect that was met comes last; it cannot be
+        // written, which the writer says.
+        let dialect_number = |id: DialectId| match walk.dialects.count.get(&id) {
+            Some((number, _)) => *number,
+            None => usize::MAX,
+        };
+        let dialect_of = |name: &Str| match walk.by_name.get(name.as_ref()) {
+            Some(id) => dialect_number(*id),
             None => usize::MAX,
         };
         let mut tables = Self {
@@ -116,6 +127,7 @@ impl<T: Copy + Eq + std::hash::Hash> Order<T> {
 /// The walk that meets everything in the order of MLIR's writer.
 struct Walk<'m> {
     module: &'m Module,
+    by_name: HashMap<&'m str, DialectId>,
     dialects: Order<DialectId>,
     op_names: Order<OpNameId>,
     attrs: Order<AttrId>,
@@ -178,6 +190,12 @@ impl<'m> Walk<'m> {
         }
     }
 
+    fn dialect_named(&mut self, name: &str) {
+        if let Some(id) = self.by_name.get(name) {
+            self.dialect(*id);
+        }
+    }
+
     fn attr(&mut self, id: AttrId) -> Result<()> {
         self.fields_of(Field::Attr(id))
     }
@@ -218,7 +236,11 @@ impl<'m> Walk<'m> {
             }
             Field::Type(id) if self.types.meet(*id) => (self.module.type_entry(*id), "type"),
             Field::Resource(id) => {
-                self.resources.meet(*id);
+                if self.resources.meet(*id)
+                    && let Some((owner, _)) = self.module.resources.get(id.index())
+                {
+                    self.dialect_named(owner);
+                }
                 return Ok(None);
             }
             _ => return Ok(None),
@@ -227,14 +249,7 @@ impl<'m> Walk<'m> {
     }
 
     fn entry(&mut self, entry: &'m Entry, what: &str) -> Result<Option<&'m [Field]>> {
-        if let Some(index) = self
-            .module
-            .dialects
-            .iter()
-            .position(|d| d.name == entry.dialect)
-        {
-            self.dialect(DialectId(index as u32));
-        }
+        self.dialect_named(&entry.dialect);
         match &entry.encoding {
             Encoding::Fields(fields) => Ok(Some(fields)),
             Encoding::Text(_) => Ok(None),
