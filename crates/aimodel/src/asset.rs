@@ -9,7 +9,9 @@ use std::{
 use mlir_bytecode::{Module, Tables};
 use sha2::{Digest, Sha256};
 
-use crate::{AiCode, Builtin, Error, Result, StagedDir, hashing::HashingWriter, staged::file_error};
+use crate::{
+    AiCode, Builtin, Error, Result, StagedDir, hashing::HashingWriter, staged::file_error,
+};
 
 /// The version of the directory layout, as `metadata.json` states it.
 const ASSET_VERSION: &str = "2.0";

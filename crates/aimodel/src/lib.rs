@@ -27,7 +27,7 @@ pub use build::{AssetBuilder, Body, Composite, Graph, GraphBuilder, PRODUCER};
 pub use error::{Error, Result};
 pub use mlir_bytecode::{self, Blob, BlobSource, Module, ResourceId, Value};
 pub use print::{Form, print_ir};
-pub use schema::{AiCode, DIALECT_VERSION, NAMESPACE};
+pub use schema::{AiCode, Builtin, DIALECT_VERSION, NAMESPACE};
 pub use staged::StagedDir;
 pub use summary::{Function, GraphSummary, Parameter, Storage, Summary};
 pub use types::{Dim, ElementType, TensorType, Type};
