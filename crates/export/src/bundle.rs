@@ -104,7 +104,7 @@ pub fn export(
     let checkpoint = Arc::new(Checkpoint::open(source)?);
 
     // Folders are claimed and graphs built before anything large is written.
-    let mut jobs = Vec::new();
+    let mut jobs = Jobs(Vec::new());
     if let Some(tokenizer) = &tokenizer {
         for &query in &options.queries {
             let name = format!("{short}_decode_{}{}", options.mode, query.suffix());
@@ -120,7 +120,7 @@ pub fn export(
                 source.model(),
                 options.mode
             );
-            jobs.push(Job {
+            jobs.0.push(Job {
                 name,
                 staged,
                 module,
@@ -137,7 +137,7 @@ pub fn export(
             source.model(),
             options.grid.pow(2)
         );
-        jobs.push(Job {
+        jobs.0.push(Job {
             name,
             staged,
             module,
@@ -145,14 +145,14 @@ pub fn export(
         });
     }
 
-    let total = jobs.iter().map(|job| weight_bytes(&job.module)).sum();
+    let total = jobs.0.iter().map(|job| weight_bytes(&job.module)).sum();
     let meter = Meter {
         done: Arc::default(),
         total,
         progress,
     };
     let mut bundles = Vec::new();
-    for job in &mut jobs {
+    for job in &mut jobs.0 {
         meter.attach(&mut job.module);
         let asset = format!("{}.aimodel", job.name);
         let mut metadata = AssetMetadata::new(PRODUCER, options.created)?;
@@ -173,9 +173,7 @@ pub fn export(
             bytes: file.len(),
         });
     }
-    for job in jobs {
-        job.staged.commit()?;
-    }
+    jobs.commit()?;
     Ok(bundles)
 }
 
@@ -184,6 +182,36 @@ struct Job {
     staged: StagedDir,
     module: Module,
     what: String,
+}
+
+/// What an export makes, in the order in which its folders were claimed.
+struct Jobs(Vec<Job>);
+
+impl Jobs {
+    /// Gives all folders their names, or none.
+    fn commit(mut self) -> Result<()> {
+        let mut named = Vec::new();
+        while let Some(Job { staged, .. }) = self.0.pop() {
+            let target = staged.target().to_owned();
+            if let Err(error) = staged.commit() {
+                for folder in named {
+                    // The error that is worth telling has happened already.
+                    let _ = std::fs::remove_dir_all(folder);
+                }
+                return Err(error.into());
+            }
+            named.push(target);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Jobs {
+    fn drop(&mut self) {
+        // The last first: the first may have made the folder that all are in,
+        // and can remove it only when it is empty again.
+        while self.0.pop().is_some() {}
+    }
 }
 
 /// The error of a parameter, where writing an asset met one.
@@ -229,6 +257,8 @@ fn check(config: &Config, options: &Options) -> Result<()> {
         if options.queries[..index].contains(query) {
             return wrong("--query", format!("{query} is asked for twice"));
         }
+        // What the command line would not take has no graph either.
+        query.to_string().parse::<Query>()?;
     }
     if config.vision_config.deepstack_visual_indexes.is_empty() {
         return Err(Error::Model(

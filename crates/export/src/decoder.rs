@@ -248,6 +248,8 @@ impl Decoder<'_> {
 
     fn head(&self, body: &mut Body<'_>, x: Value) -> Result<Value> {
         let shape = vec![self.text.vocab_size, self.text.hidden_size];
+        // Refuses a tied head that is stored as well, and is another.
+        self.checkpoint.head(self.config)?;
         let tied = self.config.tie_word_embeddings;
         let name = if tied {
             names::EMBED_TOKENS

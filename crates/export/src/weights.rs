@@ -72,10 +72,28 @@ impl Parts {
             .collect::<Result<Vec<_>>>()?;
         Matrix::new(&weights, self.cols)
             .and_then(|matrix| work(&matrix))
-            .map_err(|source| Error::Weights {
-                tensor: self.label(),
-                source,
-            })
+            .map_err(|source| self.error(source))
+    }
+
+    /// A refusal, by the parameter that it is about.
+    fn error(&self, source: quantize::Error) -> Error {
+        if let quantize::Error::NotFinite { row, col, value } = source {
+            let mut row = row;
+            for (name, shape) in &self.parts {
+                let rows = shape.iter().product::<usize>() / self.cols.max(1);
+                if row < rows {
+                    return Error::Weights {
+                        tensor: name.clone(),
+                        source: quantize::Error::NotFinite { row, col, value },
+                    };
+                }
+                row -= rows;
+            }
+        }
+        Error::Weights {
+            tensor: self.label(),
+            source,
+        }
     }
 
     /// The names, for messages.
@@ -273,10 +291,13 @@ pub fn read_half(checkpoint: &Arc<Checkpoint>, name: &str, shape: &[usize]) -> R
 }
 
 /// A parameter as f32.
+///
+/// # Errors
+/// One that is missing or of another shape, or that f16 could not hold.
 pub fn read_f32(checkpoint: &Checkpoint, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
     let tensor = checkpoint.tensor(name, shape)?;
     let pairs = || tensor.bytes.as_chunks::<2>().0.iter();
-    Ok(match tensor.element {
+    let values: Vec<f32> = match tensor.element {
         quantize::Element::F32 => tensor
             .bytes
             .as_chunks()
@@ -290,5 +311,18 @@ pub fn read_f32(checkpoint: &Checkpoint, name: &str, shape: &[usize]) -> Result<
         quantize::Element::Bf16 => pairs()
             .map(|b| half::bf16::from_le_bytes(*b).to_f32())
             .collect(),
-    })
+    };
+    let held = |value: &f32| half::f16::from_f32(*value).is_finite();
+    if let Some(at) = values.iter().position(|value| !held(value)) {
+        let cols = shape.last().copied().unwrap_or(1).max(1);
+        return Err(Error::Weights {
+            tensor: name.to_owned(),
+            source: quantize::Error::NotFinite {
+                row: at / cols,
+                col: at % cols,
+                value: values[at],
+            },
+        });
+    }
+    Ok(values)
 }
