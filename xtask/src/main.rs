@@ -1,2 +1,100 @@
-//! The command line of aimodel; thin.
-fn main() {}
+//! The command line of aimodel: `cargo xtask …`.
+//!
+//! Thin: each command reads its flags, calls the crates, and prints. Exit code
+//! 0 means done, 1 that a check said no, 2 bad usage, bad input or a machine
+//! that lacks something.
+#![deny(missing_docs)]
+
+mod export;
+mod inspect;
+mod progress;
+mod python;
+mod quickstart;
+mod repo;
+mod synth;
+mod test;
+mod venv;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Turns Qwen3-VL checkpoints into Core AI .aimodel bundles.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Export a checkpoint: a decoder bundle for each query, and a vision encoder.
+    Export(export::Args),
+    /// Say what a bundle or an asset holds, and check its hash.
+    Inspect(inspect::Args),
+    /// Write a checkpoint with seeded weights, for benches and tests.
+    Synth(synth::Args),
+    /// Run everything that CI runs.
+    Test(test::Args),
+    /// Export nano, run it on a picture in Core AI's runtime, show the caption.
+    Quickstart(quickstart::Args),
+}
+
+/// A check that was made and said no, in contrast to one that could not be
+/// made. Exit code 1.
+#[derive(Debug)]
+pub struct Refused(pub String);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Export(args) => export::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Synth(args) => synth::run(args),
+        Command::Test(args) => test::run(args),
+        Command::Quickstart(args) => quickstart::run(args),
+    };
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    report(&error);
+    match error.downcast_ref::<Refused>() {
+        Some(_) => ExitCode::from(1),
+        None => ExitCode::from(2),
+    }
+}
+
+/// Prints an error and its causes, one a line. A cause that the line above
+/// already quotes is not repeated.
+fn report(error: &anyhow::Error) {
+    let mut said = String::new();
+    for (depth, cause) in error.chain().enumerate() {
+        let text = cause.to_string();
+        if said.contains(&text) {
+            continue;
+        }
+        match depth {
+            0 => eprintln!("error: {text}"),
+            _ => eprintln!("  because: {text}"),
+        }
+        said = text;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,150 @@
+//! `export`: a checkpoint's bundles.
+
+use crate::progress::{self, Progress, seconds};
+use ::export::{Bundle, Options, Query};
+use anyhow::{Context, Result};
+use qwen3_vl::Source;
+use std::env::VarError;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The model that is exported unless another is named.
+const MODEL: &str = "Qwen/Qwen3-VL-2B-Instruct";
+/// Image tokens along a side unless said otherwise: a 448 × 448 picture.
+const GRID: u64 = 14;
+/// The same for nano, which was trained on 128 × 128 pictures.
+const NANO_GRID: u64 = 4;
+
+/// Flags of `export`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How the decoder stores weights: fp16, int8lin (int8 body, f16 head) or
+    /// int8hu (int8 body, untied int8 head)
+    mode: String,
+    /// A folder, nano, or a model id on the Hugging Face hub
+    #[arg(long, default_value = MODEL)]
+    model: String,
+    /// Branch, tag or commit on the hub
+    #[arg(long)]
+    revision: Option<String>,
+    /// The folder to write the bundles to
+    #[arg(long, default_value = "exports")]
+    out: PathBuf,
+    /// Image tokens along a side; a picture has 32 times as many pixels
+    /// [default: 14, nano: 4]
+    #[arg(long)]
+    grid: Option<u64>,
+    /// The longest context that the bundle's metadata promises
+    #[arg(long, default_value_t = 4096)]
+    max_ctx: u64,
+    /// How many tokens a call takes: s1, dynamic, pf2 to pf4096, or several
+    #[arg(long, default_value = "s1")]
+    query: String,
+    /// Leave the vision encoder out
+    #[arg(long)]
+    skip_vision: bool,
+    /// Leave the decoder out
+    #[arg(long)]
+    skip_decoder: bool,
+    /// What the bundles are called, instead of the model's name
+    #[arg(long)]
+    name: Option<String>,
+}
+
+/// Exports.
+pub fn run(args: Args) -> Result<()> {
+    let source = Source::open(&args.model, args.revision.as_deref())?;
+    let mut job = Job::new(source, &args.mode, &args.out)?;
+    if let Some(grid) = args.grid {
+        job.options.grid = grid;
+    }
+    job.options.queries = queries(&args.query)?;
+    job.options.max_context = args.max_ctx;
+    job.options.name = args.name;
+    job.options.vision = !args.skip_vision;
+    job.options.decoder = !args.skip_decoder;
+
+    let started = Instant::now();
+    let bundles = job.run()?;
+    for bundle in &bundles {
+        println!(
+            "{}  {}",
+            bundle.path.display(),
+            progress::size(bundle.bytes)
+        );
+    }
+    println!("exported in {}", seconds(started.elapsed()));
+    Ok(())
+}
+
+/// One export.
+pub struct Job {
+    /// The checkpoint.
+    pub source: Source,
+    /// What is made of it.
+    pub options: Options,
+    /// The folder that the bundles are written to.
+    pub out: PathBuf,
+}
+
+impl Job {
+    /// An export with the defaults of the command's flags.
+    pub fn new(source: Source, mode: &str, out: &Path) -> Result<Job> {
+        let nano = source.model() == "nano";
+        let options = Options {
+            mode: mode.parse()?,
+            queries: vec![Query::S1],
+            grid: if nano { NANO_GRID } else { GRID },
+            max_context: 4096,
+            decoder: true,
+            vision: true,
+            name: None,
+            created: created()?,
+        };
+        Ok(Job {
+            source,
+            options,
+            out: out.to_owned(),
+        })
+    }
+
+    /// An export of nano.
+    pub fn nano(mode: &str, out: &Path) -> Result<Job> {
+        Job::new(Source::nano(), mode, out)
+    }
+
+    /// Image tokens along a side.
+    pub fn grid(&self) -> usize {
+        self.options.grid as usize
+    }
+
+    /// Exports; gives the bundles, decoders first.
+    pub fn run(&self) -> Result<Vec<Bundle>> {
+        let label = format!("export {} {}", self.source.model(), self.options.mode);
+        let progress = Arc::new(Progress::new(label));
+        let told = Arc::clone(&progress);
+        let tell: ::export::Progress = Arc::new(move |done, total| told.at(done, total));
+        let bundles = ::export::export(&self.source, &self.out, &self.options, tell);
+        progress.finish();
+        Ok(bundles?)
+    }
+}
+
+/// The time that bundles state: not the clock's, so that the same checkpoint
+/// always gives the same bytes. A release sets `SOURCE_DATE_EPOCH`.
+fn created() -> Result<u64> {
+    let variable = "SOURCE_DATE_EPOCH";
+    match std::env::var(variable) {
+        Err(VarError::NotPresent) => Ok(0),
+        Ok(text) => text
+            .parse()
+            .with_context(|| format!("{variable} is {text:?}, expected seconds since 1970")),
+        Err(error) => Err(error).context(variable),
+    }
+}
+
+/// The queries that a `--query` argument lists.
+pub fn queries(list: &str) -> Result<Vec<Query>> {
+    Ok(list.split(',').map(str::parse).collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,93 @@
+//! Progress of long work: a bar on a terminal, plain lines elsewhere.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// How often a line is printed where there is no terminal.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// The progress of one piece of work, in bytes.
+pub struct Progress {
+    label: String,
+    bar: Option<ProgressBar>,
+    started: Instant,
+    printed: Mutex<Instant>,
+}
+
+impl Progress {
+    /// Progress of the work that `label` names, for example `export int8hu`.
+    pub fn new(label: impl Into<String>) -> Progress {
+        let label = label.into();
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let template = "{msg} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+            let bar = ProgressBar::new(0).with_message(label.clone());
+            match ProgressStyle::with_template(template) {
+                Ok(style) => bar.with_style(style),
+                Err(_) => bar,
+            }
+        });
+        let now = Instant::now();
+        Progress {
+            label,
+            bar,
+            started: now,
+            printed: Mutex::new(now),
+        }
+    }
+
+    /// So many bytes of so many in all are done.
+    pub fn at(&self, done: u64, total: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+            bar.set_position(done);
+            return;
+        }
+        // Where another thread is printing, there is nothing to add.
+        let Ok(mut printed) = self.printed.try_lock() else {
+            return;
+        };
+        if printed.elapsed() >= EVERY {
+            *printed = Instant::now();
+            let seconds = self.started.elapsed().as_secs_f64();
+            let rate = done as f64 / seconds;
+            let left = total.saturating_sub(done) as f64 / rate.max(1.0);
+            eprintln!(
+                "{}: {} of {}, {}/s, {left:.0} s left",
+                self.label,
+                size(done),
+                size(total),
+                size(rate as u64),
+            );
+        }
+    }
+
+    /// The work is done; takes the bar away and gives the time it took.
+    pub fn finish(&self) -> Duration {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        self.started.elapsed()
+    }
+}
+
+/// A number of bytes in words: `2.45 GB`.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// A time in words: `0.42 s`, `2 min 5 s`.
+pub fn seconds(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        0.0..10.0 => format!("{seconds:.2} s"),
+        10.0..60.0 => format!("{seconds:.1} s"),
+        _ => format!("{} min {} s", time.as_secs() / 60, time.as_secs() % 60),
+    }
+}

@@ -1,0 +1,180 @@
+//! The scripts in `conformance/`: what goes into them and what comes out.
+
+use crate::repo;
+use crate::venv::Venv;
+use anyhow::{Context, Result, bail};
+use half::f16;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// A run of `conformance/<script>` with arguments.
+pub fn script(
+    venv: &Venv,
+    script: &str,
+    args: impl IntoIterator<Item = impl Into<OsString>>,
+) -> Command {
+    let mut command = venv.python();
+    command.arg(repo::root().join("conformance").join(script));
+    command.args(args.into_iter().map(Into::into));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end and gives what it printed.
+///
+/// # Errors
+/// If it fails: with everything it said.
+pub fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .output()
+        .with_context(|| format!("{} does not start", command.get_program().display()))?;
+    if !output.status.success() {
+        bail!(
+            "{} ended with {}:\n{}{}",
+            line(command),
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("{} printed no UTF-8", line(command)))
+}
+
+/// Runs a command and hands over each line it prints, as it comes.
+pub fn lines(command: &mut Command, mut each: impl FnMut(&str) -> Result<()>) -> Result<()> {
+    // What it says besides goes to a file: an unread pipe could fill up.
+    let log = tempfile::tempfile()?;
+    command.stdout(Stdio::piped()).stderr(log.try_clone()?);
+    let mut child = Running(
+        command
+            .spawn()
+            .with_context(|| format!("{} does not start", command.get_program().display()))?,
+    );
+    if let Some(out) = child.0.stdout.take() {
+        for line in BufReader::new(out).lines() {
+            each(line?.trim())?;
+        }
+    }
+    let status = child.0.wait()?;
+    if !status.success() {
+        use std::io::{Read, Seek};
+        let (mut log, mut said) = (log, String::new());
+        log.rewind()?;
+        log.read_to_string(&mut said)?;
+        bail!("{} ended with {status}:\n{said}", line(command));
+    }
+    Ok(())
+}
+
+/// A child that does not outlive an error.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail where the child has ended, which is fine.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The script or program of a command with its arguments, for messages.
+fn line(command: &Command) -> String {
+    let words = command.get_args().map(|arg| {
+        let path = Path::new(arg);
+        let short = path.strip_prefix(repo::root()).unwrap_or(path);
+        short.display().to_string()
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Tensors on their way to a script: name, shape, and values.
+#[derive(Default)]
+pub struct Tensors(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
+
+impl Tensors {
+    /// Adds i32 values.
+    pub fn i32(&mut self, name: impl Into<String>, values: &[i32]) {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+        self.0
+            .push((name.into(), Dtype::I32, vec![values.len()], bytes.collect()));
+    }
+
+    /// Adds a matrix of f16 values.
+    pub fn f16(&mut self, name: impl Into<String>, columns: usize, values: &[f16]) {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+        let shape = vec![values.len() / columns, columns];
+        self.0
+            .push((name.into(), Dtype::F16, shape, bytes.collect()));
+    }
+
+    /// Writes them to a safetensors file.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let mut views = Vec::new();
+        for (name, dtype, shape, bytes) in &self.0 {
+            views.push((
+                name.as_str(),
+                TensorView::new(*dtype, shape.clone(), bytes)?,
+            ));
+        }
+        safetensors::serialize_to_file(views, None, path)
+            .with_context(|| format!("{} cannot be written", path.display()))
+    }
+}
+
+/// Tensors of a safetensors file, all values as f64, and its metadata.
+pub struct Recorded {
+    /// By name: the shape and the values.
+    pub tensors: HashMap<String, (Vec<usize>, Vec<f64>)>,
+    /// Strings by name.
+    pub metadata: HashMap<String, String>,
+}
+
+impl Recorded {
+    /// Reads a file.
+    pub fn read(path: &Path) -> Result<Recorded> {
+        let read = || -> Result<Recorded> {
+            let bytes = std::fs::read(path)?;
+            let (_, header) = SafeTensors::read_metadata(&bytes)?;
+            let mut tensors = HashMap::new();
+            for (name, view) in SafeTensors::deserialize(&bytes)?.tensors() {
+                let data = view.data();
+                let values = match view.dtype() {
+                    Dtype::F32 => read_as(data, |b: [u8; 4]| f32::from_le_bytes(b).into()),
+                    Dtype::F16 => read_as(data, |b: [u8; 2]| f16::from_le_bytes(b).into()),
+                    Dtype::I32 => read_as(data, |b: [u8; 4]| i32::from_le_bytes(b).into()),
+                    other => bail!("{name} is {other:?}, expected F32, F16 or I32"),
+                };
+                tensors.insert(name, (view.shape().to_vec(), values));
+            }
+            let metadata = header.metadata().clone().unwrap_or_default();
+            Ok(Recorded { tensors, metadata })
+        };
+        read().with_context(|| format!("{} cannot be read", path.display()))
+    }
+
+    /// One tensor.
+    pub fn get(&self, name: &str) -> Result<&(Vec<usize>, Vec<f64>)> {
+        self.tensors
+            .get(name)
+            .with_context(|| format!("the recorded file has no tensor {name}"))
+    }
+
+    /// One tensor of whole numbers.
+    pub fn ints(&self, name: &str) -> Result<Vec<i32>> {
+        Ok(self
+            .get(name)?
+            .1
+            .iter()
+            .map(|value| *value as i32)
+            .collect())
+    }
+}
+
+fn read_as<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+    let chunks = bytes.as_chunks::<N>().0;
+    chunks.iter().map(|bytes| value(*bytes)).collect()
+}

@@ -1,0 +1,56 @@
+//! `synth`: a checkpoint with seeded weights.
+
+use crate::progress::{self, Progress};
+use anyhow::{Context, Result, bail};
+use qwen3_vl::Config;
+use qwen3_vl::synth::{self, Options};
+use std::path::{Path, PathBuf};
+
+/// Flags of `synth`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// nano, 2b, 4b or 8b, or the path of a config.json
+    shape: String,
+    /// The folder to write; it must not exist yet
+    #[arg(long)]
+    out: PathBuf,
+    /// Begin a new file where one would grow beyond so many bytes
+    #[arg(long)]
+    shard_bytes: Option<usize>,
+}
+
+/// Writes the checkpoint.
+pub fn run(args: Args) -> Result<()> {
+    let config = config(&args.shape)?;
+    let mut options = Options::default();
+    if let Some(bytes) = args.shard_bytes {
+        options = options.shard_bytes(bytes);
+    }
+    let progress = Progress::new(format!("synth {}", args.shape));
+    let mut written = 0;
+    synth::write(&config, &args.out, options, |done, total| {
+        written = total;
+        progress.at(done, total);
+    })?;
+    let took = progress.finish();
+    println!(
+        "{}: {} of weights in {}",
+        args.out.display(),
+        progress::size(written),
+        progress::seconds(took)
+    );
+    Ok(())
+}
+
+fn config(shape: &str) -> Result<Config> {
+    if let Some(config) = Config::preset(shape) {
+        return Ok(config);
+    }
+    if !Path::new(shape).is_file() {
+        bail!(
+            "{shape} is none of nano, 2b, 4b and 8b, and no file: expected one of these, or the path of a config.json"
+        );
+    }
+    let json = std::fs::read(shape).with_context(|| format!("{shape} cannot be read"))?;
+    Ok(Config::parse(&json, shape)?)
+}

@@ -1,0 +1,108 @@
+//! `test`: everything that CI runs, step by step.
+
+mod compare;
+mod linter;
+mod loads;
+mod logits;
+mod nano;
+mod round_trip;
+mod shapes;
+
+use crate::progress::seconds;
+use crate::{quickstart, repo};
+use anyhow::{Result, bail};
+use std::process::Command;
+use std::time::Instant;
+
+/// Flags of `test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run only the steps whose name contains this
+    #[arg(long)]
+    only: Option<String>,
+}
+
+/// What a step gives: in a few words, what was found right.
+type Outcome = Result<String>;
+/// A step and its name.
+type Step = (&'static str, fn() -> Outcome);
+
+const STEPS: [Step; 11] = [
+    ("format", || cargo(&["fmt", "--all", "--check"], &[])),
+    ("lints", || {
+        let lint = ["clippy", "--workspace", "--all-targets", "--locked", "--"];
+        cargo(&[&lint[..], &["-D", "warnings"]].concat(), &[])
+    }),
+    ("documentation", || {
+        cargo(
+            &["doc", "--workspace", "--no-deps", "--locked"],
+            &[("RUSTDOCFLAGS", "-D warnings")],
+        )
+    }),
+    ("crates", || {
+        cargo(&["test", "--workspace", "--locked"], &[])
+    }),
+    ("export nano", nano::export),
+    ("round trip of foreign assets", round_trip::run),
+    ("loads under Core AI's betas", loads::run),
+    ("nano against transformers", logits::run),
+    ("other shapes against transformers", shapes::run),
+    ("linter", linter::run),
+    ("quickstart", quickstart::check),
+];
+
+/// Runs the steps in order, up to the first that fails.
+pub fn run(args: Args) -> Result<()> {
+    let chosen: Vec<&Step> = match &args.only {
+        Some(part) => STEPS.iter().filter(|step| step.0.contains(part)).collect(),
+        None => STEPS.iter().collect(),
+    };
+    if chosen.is_empty() {
+        let names = STEPS.map(|step| step.0).join(", ");
+        bail!("no step is named like that; the steps are: {names}");
+    }
+    let mut passed = 0;
+    for (index, (name, step)) in chosen.iter().enumerate() {
+        println!("[{}/{}] {name}", index + 1, chosen.len());
+        let started = Instant::now();
+        let outcome = step();
+        let took = seconds(started.elapsed());
+        match outcome {
+            Ok(found) => {
+                passed += 1;
+                println!(
+                    "[{}/{}] {name}: ok in {took}: {found}",
+                    index + 1,
+                    chosen.len()
+                );
+            }
+            Err(error) => {
+                crate::report(&error);
+                println!(
+                    "[{}/{}] {name}: FAILED after {took}",
+                    index + 1,
+                    chosen.len()
+                );
+                println!("{passed} passed, 1 failed");
+                // The line above is the last word, so that CI finds it.
+                std::process::exit(1);
+            }
+        }
+    }
+    println!("{passed} passed, 0 failed");
+    Ok(())
+}
+
+/// Runs cargo with what it says in plain view.
+fn cargo(args: &[&str], variables: &[(&str, &str)]) -> Outcome {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.args(args).current_dir(repo::root());
+    command.envs(variables.iter().copied());
+    let status = command.status()?;
+    let line = format!("cargo {}", args.join(" "));
+    match status.success() {
+        true => Ok(line),
+        false => bail!("{line} ended with {status}; what it said is above"),
+    }
+}
