@@ -202,7 +202,7 @@ impl StagedDir {
         let hash = HashingWriter::run(file, |out| mlir_bytecode::write(module, tables, out))
             .map_err(|error| match error {
                 // Of the file, not of what the bytes come from.
-                (mlir_bytecode::Error::Io(error), true) => self.error(&program, error),
+                (mlir_bytecode::Error::Io(error), true) => self.failed(&program, error),
                 (error, _) => error.into(),
             })?;
         self.write_file(folder.join(HASH), &hash)?;

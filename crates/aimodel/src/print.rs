@@ -19,6 +19,9 @@ use crate::{
 /// than fit on any disk.
 const MOST_ATTRIBUTES: usize = 1 << 22;
 
+/// How many of them one attribute may unfold to.
+const MOST_IN_ONE: usize = 1 << 14;
+
 /// In which form the IR is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -421,7 +424,11 @@ impl<'m> Printer<'m, '_> {
     }
 
     fn read(&mut self, id: AttrId) -> Result<Attribute> {
-        Attribute::read_within(self.module, id, &mut self.budget)
+        let mut budget = self.budget.min(MOST_IN_ONE);
+        let before = budget;
+        let attribute = Attribute::read_within(self.module, id, &mut budget);
+        self.budget -= before - budget;
+        attribute
     }
 
     fn attribute(&mut self, id: AttrId) {

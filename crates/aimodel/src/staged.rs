@@ -101,8 +101,9 @@ impl StagedDir {
     /// # Errors
     /// The file exists or cannot be written; the message has its final name.
     pub fn write_file(&self, name: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
-        let mut file = self.create_file(name.as_ref())?;
-        io::Write::write_all(&mut file, bytes).map_err(|error| self.error(name.as_ref(), error))
+        let name = name.as_ref();
+        let mut file = self.create_file(name)?;
+        io::Write::write_all(&mut file, bytes).map_err(|error| self.failed(name, error))
     }
 
     /// Opens a new file in it for writing.
@@ -114,12 +115,13 @@ impl StagedDir {
             }
             File::create_new(&path)
         };
-        open().map_err(|error| self.error(name, error))
+        open().map_err(|error| self.failed(name, error))
     }
 
     /// The error of a file in it, under its final name: the temporary one is
     /// gone when somebody reads the message.
-    pub(crate) fn error(&self, name: &Path, error: io::Error) -> Error {
+    pub fn failed(&self, name: impl AsRef<Path>, error: io::Error) -> Error {
+        let name = name.as_ref();
         let path = match name.as_os_str().is_empty() {
             true => self.target.clone(),
             false => self.target.join(name),
@@ -133,7 +135,7 @@ impl StagedDir {
     /// The disk refuses, or something got that name in the meantime. Nothing
     /// is left behind then.
     pub fn commit(mut self) -> Result<()> {
-        sync_tree(self.path()).map_err(|error| self.error(Path::new(""), error))?;
+        sync_tree(self.path()).map_err(|error| self.failed("", error))?;
         let from = self.path().to_owned();
         rename_new(&from, &self.target).map_err(|error| {
             refuse_existing(&self.target)

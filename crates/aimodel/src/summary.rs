@@ -25,7 +25,8 @@ use crate::{
 /// let summary = Summary::of(&asset.finish()?)?;
 /// let main = &summary.functions[0];
 /// assert_eq!(main.inputs[0].to_string(), "x: tensor<4xf16>");
-/// assert_eq!(summary.storage[0].elements, 1);
+/// let halves = summary.storage.iter().find(|s| s.element == ElementType::F16);
+/// assert_eq!(halves.map(|storage| storage.elements), Some(1));
 /// // The multiplication, and what it is spelled out with.
 /// assert!(summary.operations.contains(&("broadcasting_mul".to_owned(), 1)));
 /// assert!(summary.operations.contains(&("mul".to_owned(), 1)));

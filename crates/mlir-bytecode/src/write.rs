@@ -52,7 +52,7 @@ pub fn write(module: &Module, tables: Tables, out: &mut dyn io::Write) -> Result
     }
 
     let mut tail = Emitter::default();
-    tail.section(section::STRING, &write_strings(&writer.strings)?);
+    tail.section(section::STRING, &write_strings(&writer.strings));
     let mut properties = Emitter::default();
     properties.varint(writer.properties.len() as u64);
     for entry in &writer.properties {
@@ -81,22 +81,17 @@ impl io::Write for Counted<'_> {
     }
 }
 
-fn write_strings(strings: &IndexSet<Str>) -> Result<Emitter> {
+fn write_strings(strings: &IndexSet<Str>) -> Emitter {
     let mut out = Emitter::default();
     out.varint(strings.len() as u64);
     for text in strings.iter().rev() {
-        if text.contains('\0') {
-            return Err(Error::Unwritable(format!(
-                "the string {text:?} contains a NUL"
-            )));
-        }
         out.varint(text.len() as u64 + 1);
     }
     for text in strings {
         out.bytes.extend_from_slice(text.as_bytes());
         out.byte(0);
     }
-    Ok(out)
+    out
 }
 
 /// A piece of the resource section: bytes, and a blob that follows them.
@@ -237,6 +232,12 @@ impl<'m> Writer<'m> {
             for entry in group {
                 let start = content.bytes.len();
                 if let Encoding::Text(text) = &entry.encoding {
+                    // Its end is marked by a NUL, with no length before it.
+                    if text.contains('\0') {
+                        return Err(Error::Unwritable(format!(
+                            "the text {text:?} contains a NUL"
+                        )));
+                    }
                     content.bytes.extend_from_slice(text.as_bytes());
                     content.byte(0);
                 } else {

@@ -1,0 +1,305 @@
+//! Asset folders: they appear whole or not at all, and what is wrong with one
+//! is said with the file's name.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aimodel::{
+    AssetBuilder, AssetMetadata, Blob, BlobSource, ElementType, Error, Module, StagedDir,
+    TensorType, open_asset, verify, write_asset,
+};
+use common::small;
+
+fn metadata() -> AssetMetadata {
+    let mut metadata = AssetMetadata::new("a test", 1_000_000_000).unwrap();
+    metadata.license = Some("Apache-2.0".to_owned());
+    metadata
+}
+
+/// A folder with an asset in it, and the path of that.
+fn written() -> (tempfile::TempDir, PathBuf) {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("small.aimodel");
+    write_asset(&dir, &small(), &metadata()).unwrap();
+    (parent, dir)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let (parent, dir) = written();
+    assert_eq!(names(parent.path()), ["small.aimodel"]);
+    assert_eq!(names(&dir), ["main.hash", "main.mlirb", "metadata.json"]);
+    let asset = open_asset(&dir).unwrap();
+    assert_eq!(asset.metadata, metadata());
+    asset.check_hash().unwrap();
+    verify(&asset.module).unwrap();
+    let json = fs::read_to_string(dir.join("metadata.json")).unwrap();
+    let expected = r#"{
+  "assetVersion": "2.0",
+  "creationDate": "20010909T014640Z",
+  "producer": "a test",
+  "license": "Apache-2.0"
+}
+"#;
+    assert_eq!(json, expected);
+
+    let again = parent.path().join("again.aimodel");
+    write_asset(&again, &asset.module, &asset.metadata).unwrap();
+    for name in names(&dir) {
+        assert_eq!(
+            fs::read(dir.join(&name)).unwrap(),
+            fs::read(again.join(&name)).unwrap()
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn others_may_read_what_is_written() {
+    use std::os::unix::fs::PermissionsExt;
+    let (parent, dir) = written();
+    let plain = parent.path().join("plain");
+    fs::create_dir(&plain).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&dir), mode(&plain));
+}
+
+#[test]
+fn what_exists_is_not_overwritten() {
+    let (parent, dir) = written();
+    let file = parent.path().join("file");
+    fs::write(&file, "mine").unwrap();
+    let empty = parent.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let before = names(parent.path());
+    for target in [&dir, &file, &empty] {
+        let error = write_asset(target, &small(), &metadata()).unwrap_err();
+        let expected = format!("{}: exists already", target.display());
+        assert!(error.to_string().starts_with(&expected), "{error}");
+    }
+    assert_eq!(names(parent.path()), before);
+    assert_eq!(fs::read(file).unwrap(), b"mine");
+}
+
+#[test]
+fn what_appears_meanwhile_is_not_overwritten() {
+    for folder in [false, true] {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("out");
+        let staged = StagedDir::create(&dir).unwrap();
+        staged.write_file("new", b"new").unwrap();
+        match folder {
+            true => fs::create_dir(&dir).unwrap(),
+            false => fs::write(&dir, "mine").unwrap(),
+        }
+        let error = staged.commit().unwrap_err().to_string();
+        assert!(error.contains("exists already"), "{error}");
+        assert_eq!(names(parent.path()), ["out"]);
+        assert_eq!(dir.is_dir(), folder);
+    }
+}
+
+#[test]
+fn folders_above_are_made_and_taken_away_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("exports/today/bundle");
+    drop(StagedDir::create(&dir).unwrap());
+    assert!(names(parent.path()).is_empty());
+    StagedDir::create(&dir).unwrap().commit().unwrap();
+    assert!(dir.is_dir());
+    assert_eq!(names(&parent.path().join("exports/today")), ["bundle"]);
+    // A file cannot have folders in it.
+    let file = parent.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(StagedDir::create(file.join("bundle")).is_err());
+    assert!(StagedDir::create("/").is_err());
+}
+
+#[test]
+fn a_bundle_appears_with_its_assets() {
+    let parent = tempfile::tempdir().unwrap();
+    let out = parent.path().join("bundle");
+    let staged = StagedDir::create(&out).unwrap();
+    staged
+        .write_asset("model.aimodel", &small(), &metadata())
+        .unwrap();
+    staged.write_file("metadata.json", b"{}").unwrap();
+    staged.write_file("tokenizer/vocab.json", b"{}").unwrap();
+    assert!(staged.write_file("metadata.json", b"{}").is_err());
+    assert!(!out.exists());
+    staged.commit().unwrap();
+    open_asset(out.join("model.aimodel")).unwrap();
+    assert_eq!(names(&out), ["metadata.json", "model.aimodel", "tokenizer"]);
+}
+
+/// A blob whose bytes cannot be made.
+struct Broken(io::ErrorKind);
+
+impl BlobSource for Broken {
+    fn len(&self) -> u64 {
+        8 << 20
+    }
+    fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        out.write_all(&vec![0; 4 << 20])?;
+        Err(self.0.into())
+    }
+}
+
+fn broken(kind: io::ErrorKind) -> Module {
+    let mut asset = AssetBuilder::new();
+    let mut graph = asset.graph("main");
+    let ty = TensorType::fixed([8 << 20], ElementType::Si8);
+    let constant = graph
+        .resource(ty, "broken", || Blob::new(Broken(kind)))
+        .unwrap();
+    graph.finish(&[("y", constant)]).unwrap();
+    asset.finish().unwrap()
+}
+
+#[test]
+fn nothing_is_left_of_what_cannot_be_made() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("exports/small.aimodel");
+    let module = broken(io::ErrorKind::InvalidData);
+    let error = write_asset(&dir, &module, &metadata()).unwrap_err();
+    // The file is not to blame.
+    assert!(matches!(error, Error::Bytecode(_)), "{error}");
+    assert!(names(parent.path()).is_empty());
+}
+
+/// `/dev/full` refuses every write as a full disk does.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_named() {
+    let parent = tempfile::tempdir().unwrap();
+    let out = parent.path().join("bundle");
+    let staged = StagedDir::create(&out).unwrap();
+    std::os::unix::fs::symlink("/dev/full", staged.path().join("full")).unwrap();
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(staged.path().join("full"))
+        .unwrap();
+    let error = io::Write::write_all(&mut &file, b"x").unwrap_err();
+    let error = staged.failed("model.aimodel/main.mlirb", error).to_string();
+    let expected = format!(
+        "{}: the disk is full",
+        out.join("model.aimodel/main.mlirb").display()
+    );
+    assert!(error.starts_with(&expected), "{error}");
+    drop(staged);
+    assert!(names(parent.path()).is_empty());
+}
+
+#[test]
+fn what_is_wrong_with_an_asset_is_said() {
+    type Damage = fn(&Path);
+    let cases: &[(Damage, &str)] = &[
+        (
+            |dir| fs::remove_file(dir.join("main.mlirb")).unwrap(),
+            "main.mlirb: is missing",
+        ),
+        (
+            |dir| fs::write(dir.join("main.mlirb"), "").unwrap(),
+            "main.mlirb: not MLIR bytecode",
+        ),
+        (
+            |dir| fs::write(dir.join("main.mlirb"), "ML\u{ef}R").unwrap(),
+            "main.mlirb: not MLIR bytecode",
+        ),
+        (
+            |dir| {
+                fs::remove_file(dir.join("main.mlirb")).unwrap();
+                fs::create_dir(dir.join("main.mlirb")).unwrap();
+            },
+            "main.mlirb: is not a regular file",
+        ),
+        (
+            |dir| fs::remove_file(dir.join("main.hash")).unwrap(),
+            "main.hash: is missing",
+        ),
+        (
+            |dir| fs::write(dir.join("main.hash"), [0; 31]).unwrap(),
+            "main.hash: expected the 32 bytes of a SHA-256, found 31",
+        ),
+        (
+            |dir| fs::write(dir.join("main.hash"), [0; 1000]).unwrap(),
+            "main.hash: expected 32 bytes at most, found more",
+        ),
+        (
+            |dir| fs::remove_file(dir.join("metadata.json")).unwrap(),
+            "metadata.json: is missing",
+        ),
+        (
+            |dir| fs::write(dir.join("metadata.json"), "{").unwrap(),
+            "metadata.json: is no JSON",
+        ),
+        (
+            |dir| fs::write(dir.join("metadata.json"), "[".repeat(100_000)).unwrap(),
+            "metadata.json: is no JSON",
+        ),
+        (
+            |dir| fs::write(dir.join("metadata.json"), " ".repeat(2 << 20)).unwrap(),
+            "metadata.json: expected 1048576 bytes at most",
+        ),
+        (
+            |dir| fs::write(dir.join("metadata.json"), "[]").unwrap(),
+            "metadata.json: expected a JSON object",
+        ),
+        (
+            |dir| fs::write(dir.join("metadata.json"), "{}").unwrap(),
+            "metadata.json: `assetVersion` is missing",
+        ),
+        (
+            |dir| fs::write(dir.join("metadata.json"), r#"{"assetVersion": 2}"#).unwrap(),
+            "metadata.json: `assetVersion` must be a string, found 2",
+        ),
+        (
+            |dir| fs::write(dir.join("metadata.json"), r#"{"assetVersion": "3.0"}"#).unwrap(),
+            "metadata.json: `assetVersion` is \"3.0\"; only \"2.0\" is known",
+        ),
+        (
+            |dir| {
+                let json = r#"{"assetVersion": "2.0", "creationDate": "yesterday"}"#;
+                fs::write(dir.join("metadata.json"), json).unwrap();
+            },
+            "metadata.json: `creationDate` is \"yesterday\"; expected YYYYMMDDTHHMMSSZ",
+        ),
+        (
+            |dir| fs::remove_dir_all(dir).unwrap(),
+            "small.aimodel: there is no such folder",
+        ),
+    ];
+    for (damage, expected) in cases {
+        let (parent, dir) = written();
+        damage(&dir);
+        let error = open_asset(&dir).unwrap_err().to_string();
+        let error = error.strip_prefix(parent.path().to_str().unwrap()).unwrap();
+        assert!(error.contains(expected), "{error} for {expected}");
+    }
+}
+
+#[test]
+fn a_wrong_hash_is_found() {
+    let (_parent, dir) = written();
+    fs::write(dir.join("main.hash"), [7; 32]).unwrap();
+    let asset = open_asset(&dir).unwrap();
+    let error = asset.check_hash().unwrap_err().to_string();
+    assert!(error.contains("main.mlirb: its SHA-256 is "), "{error}");
+    assert!(error.contains(&"07".repeat(32)), "{error}");
+    assert_ne!(asset.compute_hash().unwrap(), asset.stated_hash);
+}
