@@ -6,23 +6,22 @@ from coreai.runtime import NDArray
 TEXT_ONLY = 1 << 30  # where the rope shift starts when there is no image: never
 
 
-async def encode_image(asset, patches):
+async def encode_image(function, patches):
     """`image_embeds` [N, h] and `deepstack_embeds` [3N, h] of `patches` [4N, 1536], all f16."""
-    async with asset.executable() as model:
-        out = await model.load_function("main")({"patches": NDArray(patches)})
-        return out["image_embeds"].numpy().copy(), out["deepstack_embeds"].numpy().copy()
+    out = await function({"patches": NDArray(patches)})
+    return out["image_embeds"].numpy().copy(), out["deepstack_embeds"].numpy().copy()
 
 
 class Decoder:
-    """One function of a decoder, its inputs that stay the same, and its cache.
+    """A loaded function of a decoder, its inputs that stay the same, and its cache.
 
     `image` is None, or the two arrays that `encode_image` gives with the id index at which the
     image starts. `capacity` is how many tokens the cache has room for.
     """
 
-    def __init__(self, model, name, capacity, image=None):
-        self.function = model.load_function(name)
-        desc = self.function.desc
+    def __init__(self, function, capacity, image=None):
+        self.function = function
+        desc = function.desc
         if image is None:
             shape = lambda n: desc.input_descriptor(n).shape
             embeds, deep = (np.zeros(shape(n), np.float16) for n in ("image_embeds", "deepstack_embeds"))

@@ -19,10 +19,11 @@ async def main(a):
     given, _ = tensors.load(a.input)
     ids, image = given["ids"], None
     if "patches" in given:
-        embeds = await encode_image(AIModelAsset.load(a.vision), given["patches"])
+        async with AIModelAsset.load(a.vision).executable() as eyes:
+            embeds = await encode_image(eyes.load_function("main"), given["patches"])
         image = (*embeds, int(given["image_start"][0]))
     async with AIModelAsset.load(a.decoder).executable() as model:
-        decoder = Decoder(model, "main", len(ids) + a.most, image)
+        decoder = Decoder(model.load_function("main"), len(ids) + a.most, image)
         for token in ids:
             logits = await decoder.step([token])
         for _ in range(a.most):

@@ -47,7 +47,7 @@ pub fn output(command: &mut Command) -> Result<String> {
 /// Runs a command and hands over each line it prints, as it comes.
 pub fn lines(command: &mut Command, mut each: impl FnMut(&str) -> Result<()>) -> Result<()> {
     // What it says besides goes to a file: an unread pipe could fill up.
-    let log = tempfile::tempfile()?;
+    let log = tempfile::tempfile_in(repo::temporary())?;
     command.stdout(Stdio::piped()).stderr(log.try_clone()?);
     let mut child = Running(
         command

@@ -14,10 +14,18 @@ pub fn scenes() -> PathBuf {
     root().join("oracles/nano/scenes")
 }
 
-/// A folder for files that a command needs only while it runs. It lies in the
-/// target folder, so that nothing is left elsewhere if the process is killed.
+/// Where temporary files lie: in the target folder, so that nothing is left
+/// elsewhere if the process is killed.
+pub fn temporary() -> PathBuf {
+    let folder = root().join("target/xtask/tmp");
+    // Where it cannot be made, whoever writes there says so.
+    let _ = std::fs::create_dir_all(&folder);
+    folder
+}
+
+/// A folder for files that a command needs only while it runs.
 pub fn scratch() -> std::io::Result<tempfile::TempDir> {
-    let parent = root().join("target/xtask");
-    std::fs::create_dir_all(&parent)?;
-    tempfile::Builder::new().prefix("run-").tempdir_in(parent)
+    tempfile::Builder::new()
+        .prefix("run-")
+        .tempdir_in(temporary())
 }

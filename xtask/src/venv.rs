@@ -46,6 +46,8 @@ impl Venv {
         command.env("PYTHONNOUSERSITE", "1");
         // The scripts' folder is in the repository; leave no caches there.
         command.env("PYTHONDONTWRITEBYTECODE", "1");
+        // Core AI's library compiles into temporary folders.
+        command.env("TMPDIR", repo::temporary());
         command.current_dir(repo::root());
         command
     }
