@@ -1,5 +1,45 @@
-//! Reader, writer, builder and verifier of Core AI .aimodel assets.
+//! Core AI `.aimodel` assets: reading, building, verifying, printing, writing.
+//!
+//! An asset is a folder with a program, its hash, and a few words about itself.
+//! The program is MLIR bytecode of the AICode dialect, the stored form of the
+//! `coreai` dialect. Core AI's own library loads and runs what this crate
+//! writes; no Apple software is needed to write it.
+//!
+//! * [`AssetBuilder`] builds a program graph by graph. The methods of [`Body`]
+//!   are the operations; they infer the types of their results and write what
+//!   the dialect stores to spell them out.
+//! * [`write_asset`] writes a folder that appears whole or not at all;
+//!   [`StagedDir`] does so for a bundle with several. Large constants are
+//!   streamed from their [`BlobSource`].
+//! * [`open_asset`] maps a program, and [`Asset::check_hash`] compares its hash.
+//! * [`verify`] checks a program, [`Summary`] counts what it holds as Core AI's
+//!   own summary does, [`print_ir`] shows it, and [`graphs`] is the way in for
+//!   whoever wants to look further.
+//!
+//! Nothing here panics, hangs, or takes memory beyond a multiple of the file's
+//! size, whatever a file says.
+//!
+//! ```
+//! use aimodel::{AssetBuilder, AssetMetadata, ElementType, Summary, TensorType, verify};
+//!
+//! let mut asset = AssetBuilder::new();
+//! let mut graph = asset.graph("main");
+//! let x = graph.input("x", TensorType::fixed([2, 3], ElementType::F16))?;
+//! let axis = graph.scalar_si32(1)?;
+//! let y = graph.softmax(x, axis)?;
+//! graph.finish(&[("y", y)])?;
+//! let module = asset.finish()?;
+//! verify(&module)?;
+//!
+//! let parent = tempfile::tempdir()?;
+//! let dir = parent.path().join("softmax.aimodel");
+//! aimodel::write_asset(&dir, &module, &AssetMetadata::new("docs", 0)?)?;
+//! let again = aimodel::open_asset(&dir)?;
+//! assert_eq!(Summary::of(&again.module)?.functions[0].name, "main");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![deny(missing_docs)]
+
 mod asset;
 mod attr;
 mod build;
@@ -19,6 +59,7 @@ mod summary;
 mod types;
 mod verify;
 mod view;
+
 pub use asset::{
     Asset, AssetMetadata, HASH, METADATA, PROGRAM, hex, open_asset, open_program, write_asset,
 };

@@ -192,7 +192,7 @@ impl<'m> Verifier<'m> {
     fn same_types(&self, what: &str, declared: &[TypeId], values: &[Value]) -> Result<(), String> {
         if declared.len() != values.len() {
             return Err(format!(
-                "declares {} {what} and has {}",
+                "{what}: {} are declared, found {}",
                 declared.len(),
                 values.len()
             ));
@@ -374,16 +374,8 @@ impl<'m> Verifier<'m> {
         };
         let graphs = self.graphs;
         let view = &graphs[callee];
-        self.same_types(
-            &format!("the arguments of @{name}"),
-            &view.inputs,
-            &op.operands,
-        )?;
-        self.same_types(
-            &format!("the results of @{name}"),
-            &view.outputs,
-            &op.results,
-        )?;
+        self.same_types(&format!("arguments of @{name}"), &view.inputs, &op.operands)?;
+        self.same_types(&format!("results of @{name}"), &view.outputs, &op.results)?;
         if self.calls[graph].last() != Some(&callee) {
             self.calls[graph].push(callee);
         }
