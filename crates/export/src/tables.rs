@@ -160,6 +160,71 @@ mod tests {
     }
 
     #[test]
+    fn masks_of_the_published_models_are_those_of_transformers() {
+        // It starts from t's frequencies and overwrites 1, 4 … 58 with h's and
+        // 2, 5 … 59 with w's, for sections [24, 20, 20].
+        let masks = mrope_masks([24, 20, 20], 128);
+        let mut axis = [0; 64];
+        for place in 1..=2 {
+            for j in (place..60).step_by(3) {
+                axis[j] = place;
+            }
+        }
+        for (i, owner) in axis.iter().chain(&axis).enumerate() {
+            let bits: Vec<u16> = masks.iter().map(|mask| mask[i].to_bits()).collect();
+            let mut expected = [0; 3];
+            expected[*owner] = 0x3c00;
+            assert_eq!(bits, expected, "{i}");
+        }
+        let count = |mask: &[f16]| mask.iter().filter(|m| m.to_bits() != 0).count();
+        assert_eq!(masks.map(|mask| count(&mask)), [48, 40, 40]);
+    }
+
+    #[test]
+    fn frequencies_fall_from_one_by_powers_of_theta() {
+        let frequencies = rope_frequencies(5e6, 128);
+        assert_eq!((frequencies.len(), frequencies[0]), (64, 1.0));
+        for (j, frequency) in frequencies.iter().enumerate() {
+            let exact = 5e6_f64.powf(-(j as f64) / 64.0);
+            assert!((f64::from(*frequency) / exact - 1.0).abs() < 2e-7, "{j}");
+        }
+    }
+
+    #[test]
+    fn the_published_table_is_spread_over_the_published_grid() {
+        // 48 places over 28 patches: the ends are rows of the table, and what
+        // lies between moves by 47 / 27.
+        let axis = axis_weights(48, 28);
+        assert_eq!(axis[0], (0, 1, 0.0));
+        assert_eq!(axis[27], (47, 47, 0.0));
+        for (i, (low, high, above)) in axis.iter().enumerate() {
+            let exact = i as f64 * 47.0 / 27.0;
+            assert!(
+                (*low as f64 + f64::from(*above) - exact).abs() < 1e-5,
+                "{i}"
+            );
+            assert_eq!(*high, (low + 1).min(47));
+        }
+        // The smallest grid there is.
+        assert_eq!(axis_weights(8, 2), [(0, 1, 0.0), (7, 7, 0.0)]);
+    }
+
+    #[test]
+    fn vision_angles_are_the_row_s_then_the_column_s() {
+        let (cos, sin) = vision_rotary(3, 2, 64);
+        assert_eq!(cos.len(), 36 * 64);
+        for (patch, (row, col)) in patch_positions(3, 2).into_iter().enumerate() {
+            for i in 0..64 {
+                let position = if i % 32 < 16 { row } else { col };
+                let angle = position as f64 * 1e4_f64.powf(-((i % 16) as f64) / 16.0);
+                let at = patch * 64 + i;
+                assert!((cos[at].to_f64() - angle.cos()).abs() < 5e-4, "{at}");
+                assert!((sin[at].to_f64() - angle.sin()).abs() < 5e-4, "{at}");
+            }
+        }
+    }
+
+    #[test]
     fn patches_come_block_by_block() {
         let order = patch_positions(2, 2);
         assert_eq!(order[..5], [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2)]);

@@ -1,0 +1,228 @@
+//! A disk that does not take an export ends it with one clear error, and nothing
+//! is left; nor is anything touched that was there.
+
+// Helpers outside test functions, which clippy.toml does not exempt.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use common::{Bench, assert_says, names, options, tiny, tree};
+use export::{Options, Query};
+
+#[test]
+fn what_exists_is_not_touched() {
+    let bench = Bench::new(&tiny());
+    let out = bench.out();
+    let mut all = options();
+    all.queries = vec![Query::S1, Query::Dynamic];
+    let bundles = ["tiny_decode_int8hu_s1", "tiny_decode_int8hu", "tiny_vision"];
+    for name in bundles {
+        let path = out.join(name);
+        let refuses = || {
+            let before = tree(&out);
+            let error = bench.export(&all).unwrap_err().to_string();
+            assert_says(&error, &[path.to_str().unwrap(), "exists already"]);
+            assert!(tree(&out) == before, "{:?}", names(&out));
+        };
+        fs::create_dir_all(&out).unwrap();
+        fs::create_dir(&path).unwrap();
+        refuses();
+        fs::write(path.join("mine"), "mine").unwrap();
+        refuses();
+        fs::remove_dir_all(&path).unwrap();
+        fs::write(&path, "mine").unwrap();
+        refuses();
+        fs::remove_file(&path).unwrap();
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("nowhere", &path).unwrap();
+            let error = bench.export(&all).unwrap_err().to_string();
+            assert_says(&error, &[path.to_str().unwrap(), "exists already"]);
+            assert_eq!(names(&out), [name]);
+        }
+        fs::remove_dir_all(out.parent().unwrap()).unwrap();
+    }
+    bench.export(&all).unwrap();
+    let mut made = names(&out);
+    made.sort_by_key(|name| bundles.iter().position(|bundle| bundle == name));
+    assert_eq!(made, bundles);
+    let error = bench.export(&all).unwrap_err().to_string();
+    assert_says(&error, &["tiny_decode_int8hu_s1", "exists already"]);
+}
+
+#[test]
+fn an_out_path_that_is_a_file_is_named() {
+    let bench = Bench::new(&tiny());
+    let file = bench.folder.path().join("made");
+    for deeper in ["", "out"] {
+        fs::write(&file, "mine").unwrap();
+        let out = file.join(deeper);
+        let error = export::export(&bench.source(), &out, &options(), common::quiet());
+        let error = error.unwrap_err().to_string();
+        assert_says(&error, &[file.to_str().unwrap()]);
+        assert_eq!(fs::read(&file).unwrap(), b"mine");
+        fs::remove_file(&file).unwrap();
+        bench.assert_clean();
+    }
+}
+
+/// An export during which, when all weights are written, `meddle` happens.
+fn meddled(bench: &Bench, options: &Options, meddle: impl Fn() + Send + Sync + 'static) -> String {
+    let done = AtomicBool::new(false);
+    let progress = Arc::new(move |written, total| {
+        if written == total && !done.swap(true, Ordering::Relaxed) {
+            meddle();
+        }
+    });
+    let result = export::export(&bench.source(), &bench.out(), options, progress);
+    result.unwrap_err().to_string()
+}
+
+#[test]
+fn a_name_that_is_taken_meanwhile_leaves_no_other_bundle() {
+    let bench = Bench::new(&tiny());
+    for name in ["tiny_decode_int8hu_s1", "tiny_vision"] {
+        let path = bench.out().join(name);
+        let taken = path.clone();
+        let error = meddled(&bench, &options(), move || {
+            fs::create_dir_all(&taken).unwrap();
+            fs::write(taken.join("theirs"), "theirs").unwrap();
+        });
+        assert_says(&error, &[path.to_str().unwrap(), "exists already"]);
+        assert_eq!(names(&bench.out()), [name]);
+        assert_eq!(names(&path), ["theirs"]);
+        fs::remove_dir_all(bench.out().parent().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_hash_that_cannot_be_written_leaves_nothing() {
+    let bench = Bench::new(&tiny());
+    let out = bench.out();
+    // The vision tower is the last to be written.
+    let error = meddled(&bench, &options(), move || {
+        let staged = names(&out)
+            .into_iter()
+            .find(|name| name.starts_with(".tiny_vision."));
+        let asset = out.join(staged.unwrap()).join("tiny_vision.aimodel");
+        fs::create_dir(asset.join("main.hash")).unwrap();
+    });
+    let path = bench
+        .out()
+        .join("tiny_vision/tiny_vision.aimodel/main.hash");
+    assert_says(&error, &[path.to_str().unwrap()]);
+    bench.assert_clean();
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::{
+        collections::BTreeSet,
+        env, fs,
+        os::unix::{fs::PermissionsExt, process::CommandExt},
+        path::Path,
+        process::Command,
+    };
+
+    use crate::common::{Bench, assert_says, export_in_child, names, options, tiny, tree};
+
+    /// The user who owns nothing.
+    const NOBODY: u32 = 65_534;
+
+    /// A disk on which no file gets longer than so many blocks of the shell's
+    /// `ulimit -f`: writes fail beyond, as they do on a full disk.
+    fn export_on_full_disk(bench: &Bench, blocks: u64) -> Result<(), String> {
+        let mut command = Command::new("sh");
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        command
+            .args(["-c", &script])
+            .arg(env::current_exe().unwrap());
+        export_in_child(command, &bench.model(), &bench.out())
+    }
+
+    #[test]
+    fn a_full_disk_leaves_nothing() {
+        let mut config = tiny();
+        // Several megabytes, of which a part is on the disk when it is full.
+        config.text_config.vocab_size = 20_000;
+        let bench = Bench::new(&config);
+        bench.export(&options()).unwrap();
+        let sizes = |suffix: &str| {
+            let files = tree(&bench.out()).into_iter().filter_map(|(path, bytes)| {
+                let found = path.to_str()?.ends_with(suffix);
+                Some(bytes?.len() as u64).filter(|_| found)
+            });
+            files.max().unwrap()
+        };
+        let program = sizes("_s1.aimodel/main.mlirb");
+        assert!(program > 3 << 20);
+        let tokenizer = sizes("tokenizer/tokenizer.json");
+        assert!(sizes("metadata.json") < 1024 && tokenizer > 4096 && tokenizer < 64 << 10);
+        fs::remove_dir_all(bench.out().parent().unwrap()).unwrap();
+
+        // A block is 512 bytes in some shells and 1024 in others.
+        let mut full = BTreeSet::new();
+        for blocks in [0, 2, 128, program / 4096, program / 1024 - 1] {
+            let error = export_on_full_disk(&bench, blocks).unwrap_err();
+            let place = bench.out().join("tiny_decode_int8hu_s1");
+            assert_says(&error, &[place.to_str().unwrap(), "File too large"]);
+            let (path, _) = error.split_once(": ").unwrap();
+            let name = Path::new(path).file_name().unwrap();
+            full.insert(name.to_str().unwrap().to_owned());
+            bench.assert_clean();
+        }
+        let expected = ["main.mlirb", "metadata.json", "tokenizer.json"];
+        assert_eq!(full.iter().collect::<Vec<_>>(), expected);
+        export_on_full_disk(&bench, program / 256).unwrap();
+        assert_eq!(names(&bench.out()).len(), 2);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_named() {
+        let bench = Bench::new(&tiny());
+        let open = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let out = bench.out();
+        fs::create_dir_all(&out).unwrap();
+        open(&out, 0o555);
+        let is_root = fs::write(out.join("probe"), "").is_ok();
+        let result = match is_root {
+            false => bench
+                .export(&options())
+                .map(drop)
+                .map_err(|e| e.to_string()),
+            true => {
+                // The superuser may write everywhere: be nobody. That one needs
+                // a copy of this program that it may reach.
+                fs::remove_file(out.join("probe")).unwrap();
+                if Command::new("true").uid(NOBODY).status().is_err() {
+                    println!("skipped: a superuser here cannot become anybody else");
+                    return;
+                }
+                open(bench.folder.path(), 0o755);
+                let program = bench.folder.path().join("program");
+                fs::copy(env::current_exe().unwrap(), &program).unwrap();
+                let mut command = Command::new(&program);
+                command.uid(NOBODY).current_dir("/");
+                let result = export_in_child(command, &bench.model(), &out);
+                fs::remove_file(program).unwrap();
+                result
+            }
+        };
+        assert_says(
+            &result.unwrap_err(),
+            &[out.to_str().unwrap(), "Permission denied"],
+        );
+        assert!(names(&out).is_empty());
+        open(&out, 0o755);
+    }
+}
