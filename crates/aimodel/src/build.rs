@@ -149,7 +149,7 @@ impl Context {
 }
 
 /// Operations in the making: those of a graph, or of a region of another
-/// operation. The methods that add operations are in [`ops`](crate::ops).
+/// operation. Its methods add operations.
 pub struct Body<'c> {
     pub(crate) context: &'c mut Context,
     pub(crate) block: Block,

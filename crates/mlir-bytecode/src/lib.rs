@@ -10,7 +10,7 @@
 //!   was numbered with. Large blobs stay in the mapped file.
 //! * [`Tables::number`] numbers a module from its IR alone, in the order in
 //!   which MLIR's own writer does (`IRNumbering.cpp`).
-//! * [`write`] streams a module; blobs go from their [`BlobSource`] straight
+//! * [`write()`] streams a module; blobs go from their [`BlobSource`] straight
 //!   to the output.
 //!
 //! ```
