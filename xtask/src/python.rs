@@ -24,14 +24,28 @@ pub fn script(
     command
 }
 
-/// Runs a command to its end and gives what it printed.
+/// Runs a command to its end and gives what it printed. One that a signal
+/// killed is run once more, and that is said: Core AI's runtime has been seen
+/// to abort by itself, once in a hundred runs on a busy machine, where the same
+/// run succeeds again.
 ///
 /// # Errors
 /// If it fails: with everything it said.
 pub fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("{} does not start", command.get_program().display()))?;
+    let mut attempt = || {
+        let output = command.output();
+        output.with_context(|| format!("{} does not start", command.get_program().display()))
+    };
+    let mut output = attempt()?;
+    // No exit code: a signal.
+    if output.status.code().is_none() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        eprintln!(
+            "Core AI's runtime ended with {}, and is run again; it said: {said}",
+            output.status
+        );
+        output = attempt()?;
+    }
     if !output.status.success() {
         bail!(
             "{} ended with {}:\n{}{}",
