@@ -427,3 +427,93 @@ fn bytes_of(file: &Path) -> Result<u64> {
     let metadata = fs::metadata(file).with_context(|| format!("{}", file.display()))?;
     Ok(metadata.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Args, Found, run};
+    use crate::Refused;
+    use aimodel::{AssetBuilder, AssetMetadata, ElementType, StagedDir, TensorType};
+    use std::{fs, path::Path};
+
+    /// A bundle with one asset that doubles, and a tokenizer file.
+    fn bundle(out: &Path) {
+        let mut asset = AssetBuilder::new();
+        let mut graph = asset.graph("main");
+        let x = graph
+            .input("x", TensorType::fixed([3], ElementType::F16))
+            .unwrap();
+        let y = graph.add(x, x).unwrap();
+        graph.finish(&[("y", y)]).unwrap();
+        let module = asset.finish().unwrap();
+        let metadata = AssetMetadata::new("a test", 0).unwrap();
+        let staged = StagedDir::create(out).unwrap();
+        staged
+            .write_asset("double.aimodel", &module, &metadata)
+            .unwrap();
+        staged
+            .write_file("metadata.json", br#"{"kind": "llm"}"#)
+            .unwrap();
+        staged.write_file("tokenizer/vocab.json", b"{}").unwrap();
+        staged.commit().unwrap();
+    }
+
+    fn args(path: &Path) -> Args {
+        Args {
+            path: path.to_owned(),
+            ir: false,
+            stored: false,
+            json: false,
+        }
+    }
+
+    #[test]
+    fn a_bundle_is_shown_whole() {
+        let parent = tempfile::tempdir().unwrap();
+        let out = parent.path().join("bundle");
+        bundle(&out);
+        let found = Found::at(&out).unwrap();
+        let text = found.text().unwrap();
+        for expected in [
+            "  kind: llm\n",
+            "  tokenizer/vocab.json: 2 bytes\n",
+            "  hash: ok, ",
+            "  verify: ok\n",
+            "    input  x: tensor<3xf16>\n",
+            "    output y: tensor<3xf16>\n",
+            "    @main: 2 = add 1, broadcasting_add 1\n",
+        ] {
+            assert!(text.contains(expected), "{expected} is not in\n{text}");
+        }
+        let json = found.json();
+        assert_eq!(json["bundle"]["kind"], "llm");
+        assert_eq!(json["assets"][0]["hash"]["ok"], true);
+        assert_eq!(json["assets"][0]["operations"]["broadcasting_add"], 1);
+        let input = &json["assets"][0]["functions"][0]["inputs"][0];
+        assert_eq!(input["shape"], serde_json::json!([3]));
+        run(args(&out)).unwrap();
+        run(args(&out.join("double.aimodel/main.mlirb"))).unwrap();
+    }
+
+    #[test]
+    fn damage_is_refused_and_bad_input_is_an_error() {
+        let parent = tempfile::tempdir().unwrap();
+        let out = parent.path().join("bundle");
+        bundle(&out);
+        let asset = out.join("double.aimodel");
+        fs::write(asset.join("main.hash"), [0; 32]).unwrap();
+        let error = run(args(&asset)).unwrap_err();
+        assert!(error.downcast_ref::<Refused>().is_some(), "{error}");
+        assert!(error.to_string().contains("has not the hash"), "{error}");
+
+        fs::write(asset.join("main.mlirb"), "no bytecode").unwrap();
+        let nowhere = parent.path().join("nowhere");
+        for path in [asset.as_path(), nowhere.as_path(), parent.path()] {
+            let error = run(args(path)).unwrap_err();
+            assert!(error.downcast_ref::<Refused>().is_none(), "{error}");
+            assert!(
+                error.to_string().starts_with(path.to_str().unwrap()),
+                "{error}"
+            );
+        }
+    }
+}

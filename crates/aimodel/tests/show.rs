@@ -1,0 +1,79 @@
+//! What people see of a program: its text and its summary.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use aimodel::{ElementType, Form, Parameter, Summary, print_ir};
+use common::small;
+
+fn text(form: Form) -> String {
+    let mut text = Vec::new();
+    print_ir(&small(), form, &mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn the_dialect_form_is_short() {
+    let expected = include_str!("small.coreai.mlir");
+    assert_eq!(text(Form::Dialect), expected);
+}
+
+#[test]
+fn the_stored_form_has_it_all() {
+    let text = text(Form::Stored);
+    let expected = [
+        r#""aicode.serialization.asset"() <{version = 2026"#,
+        r#"%5 = "aicode.primitive.reduce_v1"(%arg4, %arg5, %4) ({"#,
+        "^bb0(%arg6: tensor<f32>, %arg7: tensor<f32>):",
+        r#"value = dense_resource<weight: 8 bytes>"#,
+        r#"callee = @norm : !param.symbol"#,
+        r#"compositeDecl = "rms_norm" = {input_names = ["input", "scale"],"#,
+    ];
+    for expected in expected {
+        assert!(text.contains(expected), "{expected} is not in\n{text}");
+    }
+}
+
+#[test]
+fn the_summary_counts() {
+    let summary = Summary::of(&small()).unwrap();
+    assert_eq!(summary.functions.len(), 1);
+    let main = &summary.functions[0];
+    let list = |parameters: &[Parameter]| -> Vec<String> {
+        parameters.iter().map(Parameter::to_string).collect()
+    };
+    assert_eq!(main.name, "main");
+    assert_eq!(list(&main.inputs), ["x: tensor<2x4xf16>"]);
+    assert_eq!(list(&main.states), ["cache: tensor<2x?xf16>"]);
+    assert_eq!(list(&main.outputs), ["chances: tensor<2x4xf16>"]);
+    let norm = &summary.graphs[0];
+    assert_eq!(norm.composite.as_deref(), Some("rms_norm"));
+    let count = |name: &str| {
+        let found = summary.operations.iter().find(|(other, _)| other == name);
+        found.map_or(0, |(_, count)| *count)
+    };
+    // One in the graph itself, each reduction once, and their combiners.
+    assert_eq!(count("invoke"), 1);
+    assert_eq!(count("reduce_mean"), 1);
+    assert_eq!(count("reduce"), 3);
+    assert_eq!(count("output"), 0);
+    assert_eq!(count("yield"), 0);
+    let total: u64 = summary
+        .graphs
+        .iter()
+        .flat_map(|graph| &graph.operations)
+        .map(|(_, n)| n)
+        .sum();
+    let all: u64 = summary.operations.iter().map(|(_, count)| count).sum();
+    assert_eq!(total, all);
+    let halves = summary
+        .storage
+        .iter()
+        .find(|storage| storage.element == ElementType::F16);
+    assert_eq!(
+        halves.map(|storage| (storage.elements, storage.bytes)),
+        Some((4, 8))
+    );
+    assert_eq!(summary.resources, (1, 8));
+}
