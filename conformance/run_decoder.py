@@ -20,17 +20,21 @@ from decoder import Decoder, encode_image
 
 async def main(a):
     given, _ = tensors.load(a.input)
-    vision, decoder, results = AIModelAsset.load(a.vision), AIModelAsset.load(a.decoder), {}
-    async with vision.executable() as eyes, decoder.executable() as model:
-        encode, function = eyes.load_function("main"), model.load_function(a.function)
-        for name in [key.removesuffix(".ids") for key in given if key.endswith(".ids")]:
-            ids, image = given[f"{name}.ids"], None
-            if (patches := given.get(f"{name}.patches")) is not None:
-                embeds = await encode_image(encode, patches)
-                image = (*embeds, int(given[f"{name}.image_start"][0]))
+    names = [key.removesuffix(".ids") for key in given if key.endswith(".ids")]
+    images, results = {}, {}
+    if pictured := [name for name in names if f"{name}.patches" in given]:
+        async with AIModelAsset.load(a.vision).executable() as model:
+            function = model.load_function("main")
+            for name in pictured:
+                embeds = await encode_image(function, given[f"{name}.patches"])
+                images[name] = (*embeds, int(given[f"{name}.image_start"][0]))
+    async with AIModelAsset.load(a.decoder).executable() as model:
+        function = model.load_function(a.function)
+        for name in names:
+            ids = given[f"{name}.ids"]
             chunks = np.pad(ids, (0, -len(ids) % a.chunk)).reshape(-1, a.chunk)
-            run = Decoder(function, chunks.size, image)
-            logits = np.concatenate([await run.step(chunk) for chunk in chunks])
+            decoder = Decoder(function, chunks.size, images.get(name))
+            logits = np.concatenate([await decoder.step(chunk) for chunk in chunks])
             results[f"{name}.logits"] = logits[: len(ids)]
     tensors.save(a.output, results)
 

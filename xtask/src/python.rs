@@ -26,7 +26,7 @@ pub fn script(
 
 /// Runs a command to its end and gives what it printed. One that a signal
 /// killed is run once more, and that is said: Core AI's runtime has been seen
-/// to abort by itself, once in a hundred runs on a busy machine, where the same
+/// to abort by itself, once in about 150 runs, on a busy machine, where the same
 /// run succeeds again.
 ///
 /// # Errors
