@@ -73,7 +73,7 @@ pub fn check() -> Result<String> {
     let chat = Chat::load(&TokenizerFiles::load(&job.source)?, &config)?;
     let prompt = chat.prompt(question, Some(job.grid()))?;
     let patches = Image::load(&picture)?.patches(job.grid(), &config.vision_config)?;
-    say("picture", &picture.display().to_string());
+    say("picture", &shown(&picture));
     say("prompt", question);
 
     let mut tensors = Tensors::default();
@@ -111,12 +111,18 @@ pub fn check() -> Result<String> {
     }
     say("expected", "the same: this is the right caption");
     say("took", &seconds(started.elapsed()));
-    say("where", &format!("the bundles are in {}", out.display()));
+    say("where", &format!("the bundles are in {}", shown(&out)));
     Ok(format!("{} tokens, the caption is right", ids.len()))
 }
 
 fn say(what: &str, text: &str) {
     println!("{what:>9}  {text}");
+}
+
+/// A path as seen from the repository's root.
+fn shown(path: &Path) -> String {
+    let short = path.strip_prefix(repo::root()).unwrap_or(path);
+    short.display().to_string()
 }
 
 fn name(path: &Path) -> String {
