@@ -73,7 +73,7 @@ pub fn check() -> Result<String> {
     let chat = Chat::load(&TokenizerFiles::load(&job.source)?, &config)?;
     let prompt = chat.prompt(question, Some(job.grid()))?;
     let patches = Image::load(&picture)?.patches(job.grid(), &config.vision_config)?;
-    say("picture", &shown(&picture));
+    say("picture", &from_root(&picture));
     say("prompt", question);
 
     let mut tensors = Tensors::default();
@@ -111,7 +111,7 @@ pub fn check() -> Result<String> {
     }
     say("expected", "the same: this is the right caption");
     say("took", &seconds(started.elapsed()));
-    say("where", &format!("the bundles are in {}", shown(&out)));
+    say("where", &format!("the bundles are in {}", from_root(&out)));
     Ok(format!("{} tokens, the caption is right", ids.len()))
 }
 
@@ -120,7 +120,7 @@ fn say(what: &str, text: &str) {
 }
 
 /// A path as seen from the repository's root.
-fn shown(path: &Path) -> String {
+fn from_root(path: &Path) -> String {
     let short = path.strip_prefix(repo::root()).unwrap_or(path);
     short.display().to_string()
 }
