@@ -11,7 +11,7 @@ use half::f16;
 use qwen3_vl::{Checkpoint, Config, VisionConfig, names};
 
 use crate::{
-    Result,
+    Error, Result,
     composite::{self, TO_END},
     tables,
     weights::{self, Parts, Storage},
@@ -167,11 +167,21 @@ impl Tower<'_> {
         let bias = bias
             .chunks(2)
             .map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]));
-        let sums = embeddings
+        let sums: Vec<f16> = embeddings
             .iter()
             .zip(bias.cycle())
-            .map(|(e, b)| tables::folded_sum(b, *e));
-        let bytes = sums.flat_map(f16::to_le_bytes).collect();
+            .map(|(e, b)| tables::folded_sum(b, *e))
+            .collect();
+        if let Some(at) = sums.iter().position(|sum| !sum.is_finite()) {
+            return Err(Error::Model(format!(
+                "{} + {}: their sum at patch {}, column {} is more than f16 holds, 65504",
+                names::vision("patch_embed.proj.bias"),
+                names::vision("pos_embed.weight"),
+                at / v.hidden_size,
+                at % v.hidden_size,
+            )));
+        }
+        let bytes = sums.into_iter().flat_map(f16::to_le_bytes).collect();
         let dims = [self.patches, self.hidden()];
         weights::halves(body, "patch_embed.bias_and_positions", &dims, bytes)
     }
