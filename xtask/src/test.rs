@@ -5,6 +5,7 @@ mod linter;
 mod loads;
 mod logits;
 mod nano;
+mod recipe;
 mod round_trip;
 mod shapes;
 
@@ -27,7 +28,7 @@ type Outcome = Result<String>;
 /// A step and its name.
 type Step = (&'static str, fn() -> Outcome);
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("format", || cargo(&["fmt", "--all", "--check"], &[])),
     ("lints", || {
         let lint = ["clippy", "--workspace", "--all-targets", "--locked", "--"];
@@ -45,6 +46,7 @@ const STEPS: [Step; 11] = [
     ("export nano", nano::export),
     ("round trip of foreign assets", round_trip::run),
     ("loads under Core AI's betas", loads::run),
+    ("the recipe's graphs", recipe::run),
     ("nano against transformers", logits::run),
     ("other shapes against transformers", shapes::run),
     ("linter", linter::run),
