@@ -10,7 +10,7 @@ prompt cannot serve as an oracle, 2 for bad usage.
 
 OUT/index.json says what was recorded, of which checkpoint (`checkpoint`: SHA-256 over its safetensors
 files in order of their names, those that the shard index names) and with what. OUT/NAME.safetensors holds, for a prompt of P tokens and
-G greedy ones that transformers adds to it, T = P + G - 1:
+G greedy ones that transformers adds to it, T = P + max(G, 1) - 1:
 
     input_ids        i32 [T]         as transformers has them: prompt, then all greedy tokens but the last
     position_ids     i32 [3, T]      t, h, w
@@ -24,7 +24,8 @@ G greedy ones that transformers adds to it, T = P + G - 1:
     deepstack_embeds f32 [K N, h]    with an image: tap 0's rows, then tap 1's, ...
 
 Gated positions are those that make a greedy token: P - 1 to T - 1. Each must lead by 0.1 logits, or
-the prompt is refused: another program could rightly choose another token there.
+the prompt is refused: another program could rightly choose another token there. With `--steps 0`
+there are none, and what is recorded can be compared by cosine alone: for random weights.
 """
 
 import argparse
@@ -183,8 +184,10 @@ class Oracle:
         """The tensors of a prompt, and its entry in the index."""
         ids, turn = self.tokens(text, image)
         pixels, levels = self.patches(image) if image else (None, None)
-        made = self.model.generate(**self.inputs(ids, pixels), max_new_tokens=steps, do_sample=False)
-        greedy = made[0, len(ids) :].tolist()
+        greedy = []
+        if steps:
+            made = self.model.generate(**self.inputs(ids, pixels), max_new_tokens=steps, do_sample=False)
+            greedy = made[0, len(ids) :].tolist()
         if len(greedy) != steps:
             raise Refused(f"{name}: transformers stopped after {len(greedy)} of {steps} tokens")
         # The prompt alone, and the whole row without a cache: a second opinion on the greedy tokens.
@@ -222,10 +225,10 @@ class Oracle:
                 "start": ids.index(self.config.image_token_id),
                 "patches_sha256": digest(levels.tobytes()),
             }
+        least = round(float(margins[first:].min()), 4)
         entry |= {
             "greedy_text": self.tokenizer.decode(greedy),
-            "gated": {"first": first, "last": first + steps - 1, "least_margin": round(float(margins[first:].min()), 4)},
-            "least_margin_in_prompt": round(float(margins[:first].min()), 4) if first else None,
+            "gated": {"first": first, "last": first + steps - 1, "least_margin": least} if steps else None,
         }
         return recorded, entry
 
@@ -236,13 +239,15 @@ def main():
     parser.add_argument("--name", help="what the index calls the model; by default the last part of --model")
     parser.add_argument("--revision")
     parser.add_argument("--grid", type=int, default=14, help="merged image tokens a side")
-    parser.add_argument("--steps", type=int, default=24, help="greedy tokens")
+    parser.add_argument("--steps", type=int, default=24, help="greedy tokens, 0 for none")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--prompt", nargs="+", action="append", required=True, metavar=("NAME", "TEXT"),
                         help="name, text, and a picture if there is one; repeat for more prompts")
     args = parser.parse_args()
     if any(len(given) not in (2, 3) for given in args.prompt):
         parser.error("--prompt takes a name, a text, and at most one picture")
+    if args.steps < 0 or args.grid < 1:
+        parser.error("--steps may be 0 or more, --grid 1 or more")
     if len({given[0] for given in args.prompt}) != len(args.prompt):
         parser.error("two prompts have the same name")
     torch.set_grad_enabled(False)
@@ -257,7 +262,8 @@ def main():
         file = args.out / f"{entry['name']}.safetensors"
         tensors.save(file, made)
         entries.append(entry | {"file": file.name, "sha256": digest(file.read_bytes())})
-        print(f"{entry['name']}: {entry['prompt_tokens']} tokens, least margin {entry['gated']['least_margin']}: {entry['greedy_text']!r}")
+        gated = f"least margin {entry['gated']['least_margin']}" if entry["gated"] else "nothing gated"
+        print(f"{entry['name']}: {entry['prompt_tokens']} tokens, {gated}: {entry['greedy_text']!r}")
     index = {
         "version": VERSION,
         "model": args.name or Path(args.model).name,

@@ -36,7 +36,8 @@ pub struct Oracle {
     pub checkpoint: String,
     /// The version of transformers that computed it.
     pub transformers: String,
-    /// G: greedy tokens of each prompt.
+    /// G: greedy tokens of each prompt. With none, no position is gated, and
+    /// what was recorded is compared by cosine alone.
     pub steps: usize,
     /// The prompts, in the index's order.
     pub prompts: Vec<Entry>,
@@ -84,7 +85,7 @@ pub struct Array {
 }
 
 /// What transformers computed for a prompt of P tokens and G greedy ones,
-/// T = P + G − 1.
+/// T = P + max(G, 1) − 1.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Recorded {
@@ -158,7 +159,7 @@ impl Oracle {
             model: read.text(&root, "model")?,
             checkpoint: read.text(&root, "checkpoint")?,
             transformers: read.text(&root["made_with"], "transformers")?,
-            steps: read.size(&root, "steps")?,
+            steps: read.count(&root, "steps")?,
             prompts: prompts
                 .iter()
                 .map(|prompt| read.entry(prompt))
@@ -213,7 +214,7 @@ impl Oracle {
             file: &file,
         };
         let (prompt, greedy) = (entry.prompt_tokens, self.steps);
-        let total = prompt + greedy - 1;
+        let total = prompt + greedy.max(1) - 1;
         let logits = stored.floats("logits", &[Some(total), None])?;
         let hidden_states = stored.floats("hidden_states", &[None, Some(prompt), None])?;
         let layers = Some(hidden_states.shape[0]);
@@ -244,7 +245,8 @@ impl Oracle {
             hidden_states,
             logits,
         };
-        if let Some(step) = (prompt - 1..total).position(|at| recorded.margins[at] < LEAST_MARGIN) {
+        let mut gated = prompt - 1..prompt - 1 + greedy;
+        if let Some(step) = gated.position(|at| recorded.margins[at] < LEAST_MARGIN) {
             return Err(wrong(format!(
                 "greedy token {step} leads by {} logits, at least {LEAST_MARGIN} is needed",
                 recorded.margins[prompt - 1 + step]
@@ -291,12 +293,20 @@ impl Keys<'_> {
         text.ok_or_else(|| self.absent(key, "a string"))
     }
 
-    /// A number from 1 on that no oracle exceeds.
+    /// A number that no oracle exceeds.
+    fn count(&self, of: &Value, key: &str) -> Result<usize, Error> {
+        let count = of.get(key).and_then(Value::as_u64);
+        let count = count.filter(|count| *count < 1 << 24);
+        let count = count.map(|count| count as usize);
+        count.ok_or_else(|| self.absent(key, "a number of reasonable size"))
+    }
+
+    /// The same, and not 0.
     fn size(&self, of: &Value, key: &str) -> Result<usize, Error> {
-        let size = of.get(key).and_then(Value::as_u64);
-        size.filter(|size| (1..1 << 24).contains(size))
-            .map(|size| size as usize)
-            .ok_or_else(|| self.absent(key, "a number from 1 on"))
+        match self.count(of, key)? {
+            0 => Err(self.absent(key, "a number from 1 on")),
+            size => Ok(size),
+        }
     }
 
     fn list<'v>(&self, of: &'v Value, key: &str) -> Result<&'v [Value], Error> {
@@ -306,13 +316,16 @@ impl Keys<'_> {
     }
 
     fn entry(&self, prompt: &Value) -> Result<Entry, Error> {
-        let image = prompt.get("image").map(|image| self.image(image));
+        let image = prompt
+            .get("image")
+            .map(|image| self.image(image))
+            .transpose()?;
         let entry = Entry {
             name: self.text(prompt, "name")?,
             prompt: self.text(prompt, "prompt")?,
             greedy_text: self.text(prompt, "greedy_text")?,
             prompt_tokens: self.size(prompt, "prompt_tokens")?,
-            image: image.transpose()?,
+            image,
             file: self.text(prompt, "file")?,
             sha256: self.text(prompt, "sha256")?,
         };

@@ -8,7 +8,9 @@ use qwen3_vl::image::Image;
 use qwen3_vl::model::{Cache, TextModel, TextOutput, VisionModel, VisionOutput, to_rows};
 use qwen3_vl::oracle::{Array, LEAST_MARGIN, Oracle, Recorded, cosine};
 use qwen3_vl::positions::{GraphPrompt, from_tokens, in_graph};
-use qwen3_vl::{Chat, Checkpoint, Config, Error, Source, TokenizerFiles};
+use qwen3_vl::{Chat, Checkpoint, Config, Error, Source, TokenizerFiles, synth};
+use safetensors::SafeTensors;
+use serde_json::Value;
 use std::path::PathBuf;
 
 /// What the gate chain asks for.
@@ -342,6 +344,107 @@ fn a_wrong_model_falls_off_the_ladder() {
     for (fault, cosine) in faults {
         println!("{fault}: least cosine {cosine:.5}");
         assert!(cosine < BAR, "{fault}: {cosine}");
+    }
+}
+
+/// Bits of a multiplicative hash of the index, as `oracles/record.py` has it.
+fn scramble(index: u32) -> u32 {
+    let x = index.wrapping_mul(2_654_435_761);
+    let x = (x ^ (x >> 15)).wrapping_mul(2_246_822_519);
+    (x ^ (x >> 13)) >> 24
+}
+
+/// Other shapes, with random weights: one head, no groups, an untied head, an
+/// odd grid, shards. `oracles/record.py` recorded their logits.
+#[test]
+fn models_of_other_shapes_give_the_recorded_logits() {
+    for name in [
+        "no-groups-grid6",
+        "one-head-grid4",
+        "one-kv-grid5",
+        "published-grid14",
+        "untied-grid3",
+    ] {
+        let file = repository().join("oracles/shapes").join(name);
+        let given = std::fs::read(file.with_extension("json")).unwrap();
+        let given: Value = serde_json::from_slice(&given).unwrap();
+        let config = Config::parse(given["config"].to_string().as_bytes(), name).unwrap();
+        let mut options = synth::Options::default();
+        if let Some(bytes) = given["shard_bytes"].as_u64() {
+            options = options.shard_bytes(bytes as usize);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("checkpoint");
+        synth::write(&config, &folder, options, |_, _| {}).unwrap();
+        let checkpoint = Checkpoint::open(&Source::folder(&folder).unwrap()).unwrap();
+
+        let bytes = std::fs::read(file.with_extension("safetensors")).unwrap();
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let made_of = &header.metadata().as_ref().unwrap()["checkpoint"];
+        assert_eq!(&checkpoint.digest(), made_of, "{name}");
+        let recorded = SafeTensors::deserialize(&bytes).unwrap();
+        let integers = |key: &str| -> Vec<i32> {
+            let data = recorded.tensor(key).unwrap().data().as_chunks().0;
+            data.iter().map(|b| i32::from_le_bytes(*b)).collect()
+        };
+
+        let grid = given["grid"].as_u64().unwrap() as usize;
+        let vision = VisionModel::load(&config, &checkpoint, &Device::Cpu).unwrap();
+        let numbers = 4 * grid * grid * config.vision_config.patch_len();
+        let patches: Vec<f32> = (0..numbers as u32)
+            .map(|at| scramble(at) as f32 / 128.0 - 1.0)
+            .collect();
+        let vision = vision.forward(&patches, [grid, grid]).unwrap();
+        let text = TextModel::load(&config, &checkpoint, &Device::Cpu).unwrap();
+        let vocab = config.text_config.vocab_size as i32;
+        let (mut least, mut equal) = (1.0, 0);
+        for prompt in ["image", "text"] {
+            let ids = integers(&format!("{prompt}.ids"));
+            let tokens: Vec<u32> = ids
+                .iter()
+                .map(|id| {
+                    if *id < vocab {
+                        *id as u32
+                    } else {
+                        config.image_token_id as u32
+                    }
+                })
+                .collect();
+            let grids = if prompt == "image" {
+                vec![[grid, grid]]
+            } else {
+                vec![]
+            };
+            let positions = from_tokens(&tokens, &grids, &config).unwrap();
+            let vision = (prompt == "image").then_some(&vision);
+            let output = text
+                .forward(&ids, &positions, vision, &mut Cache::default())
+                .unwrap();
+            let rows = to_rows(&output.logits).unwrap();
+            let first = integers(&format!("{prompt}.first"))[0] as usize;
+            let logits = recorded.tensor(&format!("{prompt}.logits")).unwrap();
+            let logits = Array {
+                shape: logits.shape().to_vec(),
+                values: logits
+                    .data()
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|b| f32::from_le_bytes(*b))
+                    .collect(),
+            };
+            for (at, row) in rows[first..].iter().enumerate() {
+                least = f64::min(least, cosine(row, logits.row(at)));
+                equal += usize::from(top(row) == top(logits.row(at)));
+            }
+            assert_eq!(rows.len() - first, logits.shape[0]);
+        }
+        println!(
+            "{name}: 1 - cos {:.1e}, {equal} of 32 likeliest tokens",
+            1.0 - least
+        );
+        assert!(least > EXPECTED, "{name}: {least}");
+        assert_eq!(equal, 32, "{name}");
     }
 }
 
