@@ -12,9 +12,10 @@
 //! gives: [`in_graph`]. The two agree on every prompt with at most one image.
 //!
 //! ```
-//! use qwen3_vl::{Config, positions::{GraphPrompt, from_tokens, in_graph}};
+//! use qwen3_vl::positions::{GraphPrompt, from_tokens, in_graph};
+//! use qwen3_vl::{Config, Source};
 //!
-//! let config = Config::preset("nano")?;
+//! let config = Config::load(&Source::nano())?;
 //! let (open, pad, close) = (506, 504, 507);
 //! let tokens = [7, open, pad, pad, pad, pad, close, 8];
 //! let prompt = GraphPrompt::new(&tokens, &[[2, 2]], &config)?;
