@@ -4,7 +4,7 @@ use super::load::Loader;
 use super::{VisionOutput, computing, rotations};
 use crate::positions::{GraphPrompt, in_graph};
 use crate::{Checkpoint, Config, Error, TextConfig, names};
-use candle_core::{D, Device, IndexOp, Module, Result, Tensor};
+use candle_core::{D, Device, IndexOp, Module, Tensor};
 use candle_nn::{Linear, RmsNorm, ops, rotary_emb};
 
 /// The text decoder with its head, in f32.
@@ -56,7 +56,7 @@ impl TextModel {
         config: &Config,
         checkpoint: &Checkpoint,
         device: &Device,
-    ) -> std::result::Result<TextModel, Error> {
+    ) -> Result<TextModel, Error> {
         let load = Loader { checkpoint, device };
         let text = config.text_config.clone();
         let table = [text.vocab_size, text.hidden_size];
@@ -73,7 +73,7 @@ impl TextModel {
             embed_tokens,
             layers: (0..text.num_hidden_layers)
                 .map(|layer| Layer::load(&load, &text, layer))
-                .collect::<std::result::Result<_, _>>()?,
+                .collect::<Result<_, _>>()?,
             norm: RmsNorm::new(
                 load.tensor(names::FINAL_NORM, &[text.hidden_size])?,
                 text.rms_norm_eps,
@@ -98,7 +98,7 @@ impl TextModel {
         positions: &[[i32; 3]],
         vision: Option<&VisionOutput>,
         cache: &mut Cache,
-    ) -> std::result::Result<TextOutput, Error> {
+    ) -> Result<TextOutput, Error> {
         self.check(ids, positions, vision, cache)?;
         let image = self
             .image_rows(ids, vision)
@@ -147,7 +147,7 @@ impl TextModel {
         prompt: &GraphPrompt,
         vision: Option<&VisionOutput>,
         steps: usize,
-    ) -> std::result::Result<Vec<u32>, Error> {
+    ) -> Result<Vec<u32>, Error> {
         let mut cache = Cache::default();
         let mut made = Vec::with_capacity(steps);
         let mut ids = prompt.ids.clone();
@@ -172,7 +172,7 @@ impl TextModel {
         positions: &[[i32; 3]],
         vision: Option<&VisionOutput>,
         cache: &Cache,
-    ) -> std::result::Result<(), Error> {
+    ) -> Result<(), Error> {
         let wrong = |message| Err(Error::Input { message });
         if ids.is_empty() || ids.len() != positions.len() {
             return wrong(format!(
@@ -200,7 +200,11 @@ impl TextModel {
     }
 
     /// The rows of an image, laid out over the S tokens.
-    fn image_rows(&self, ids: &[i32], vision: Option<&VisionOutput>) -> Result<Option<ImageRows>> {
+    fn image_rows(
+        &self,
+        ids: &[i32],
+        vision: Option<&VisionOutput>,
+    ) -> candle_core::Result<Option<ImageRows>> {
         let vocab = self.config.vocab_size as i32;
         let Some(vision) = vision.filter(|_| ids.iter().any(|id| *id >= vocab)) else {
             return Ok(None);
@@ -221,12 +225,12 @@ impl TextModel {
                 .deepstack_embeds
                 .iter()
                 .map(lay)
-                .collect::<Result<_>>()?,
+                .collect::<candle_core::Result<_>>()?,
             is_image,
         }))
     }
 
-    fn embed(&self, ids: &[i32], image: Option<&ImageRows>) -> Result<Tensor> {
+    fn embed(&self, ids: &[i32], image: Option<&ImageRows>) -> candle_core::Result<Tensor> {
         let vocab = self.config.vocab_size as i32;
         let words: Vec<u32> = ids
             .iter()
@@ -243,7 +247,7 @@ impl TextModel {
     /// Cosines and sines, [S, D / 2] each. Frequency j turns by h where j is 1
     /// beyond a multiple of 3 and below 3 · section[1], by w where it is 2
     /// beyond and below 3 · section[2], else by t.
-    fn rotary(&self, positions: &[[i32; 3]]) -> Result<(Tensor, Tensor)> {
+    fn rotary(&self, positions: &[[i32; 3]]) -> candle_core::Result<(Tensor, Tensor)> {
         let (half, section) = (self.config.head_dim / 2, self.config.mrope_section);
         let frequencies: Vec<(usize, f32)> = (0..half)
             .map(|j| {
@@ -265,7 +269,7 @@ impl TextModel {
 
     /// What is added to the scores of S tokens after `past` others, [S,
     /// past + S]: −∞ for tokens that are yet to come. None is needed for one.
-    fn mask(&self, rows: usize, past: usize) -> Result<Option<Tensor>> {
+    fn mask(&self, rows: usize, past: usize) -> candle_core::Result<Option<Tensor>> {
         if rows == 1 {
             return Ok(None);
         }
@@ -311,7 +315,7 @@ struct Layer {
 }
 
 impl Layer {
-    fn load(load: &Loader, text: &TextConfig, layer: usize) -> std::result::Result<Layer, Error> {
+    fn load(load: &Loader, text: &TextConfig, layer: usize) -> Result<Layer, Error> {
         let (hidden, mlp, dim) = (text.hidden_size, text.intermediate_size, text.head_dim);
         let (q, kv) = (
             text.num_attention_heads * dim,
@@ -359,7 +363,7 @@ impl Layer {
         turn: &(Tensor, Tensor),
         mask: Option<&Tensor>,
         past: Option<&[Tensor; 2]>,
-    ) -> Result<(Tensor, [Tensor; 2])> {
+    ) -> candle_core::Result<(Tensor, [Tensor; 2])> {
         let normed = self.input_layernorm.forward(x)?;
         let (attended, entry) = self.self_attn.forward(&normed, turn, mask, past)?;
         let x = (x + attended)?;
@@ -390,7 +394,7 @@ impl Attention {
         (cos, sin): &(Tensor, Tensor),
         mask: Option<&Tensor>,
         past: Option<&[Tensor; 2]>,
-    ) -> Result<(Tensor, [Tensor; 2])> {
+    ) -> candle_core::Result<(Tensor, [Tensor; 2])> {
         let rows = x.dim(0)?;
         // [heads, S, D]
         let split = |x: Tensor| {
@@ -436,7 +440,7 @@ struct Mlp {
 }
 
 impl Mlp {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let gate = self.gate_proj.forward(x)?.silu()?;
         self.down_proj.forward(&(gate * self.up_proj.forward(x)?)?)
     }

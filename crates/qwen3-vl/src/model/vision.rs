@@ -4,7 +4,7 @@ use super::load::Loader;
 use super::{computing, rotations};
 use crate::positions::Grid;
 use crate::{Checkpoint, Config, Error, VisionConfig, names};
-use candle_core::{Device, IndexOp, Module, Result, Tensor};
+use candle_core::{Device, IndexOp, Module, Tensor};
 use candle_nn::{LayerNorm, Linear, ops, rotary_emb};
 
 /// Base of the tower's rotary frequencies.
@@ -44,7 +44,7 @@ impl VisionModel {
         config: &Config,
         checkpoint: &Checkpoint,
         device: &Device,
-    ) -> std::result::Result<VisionModel, Error> {
+    ) -> Result<VisionModel, Error> {
         let config = config.vision_config.clone();
         let load = Loader { checkpoint, device };
         let hidden = config.hidden_size;
@@ -69,7 +69,7 @@ impl VisionModel {
             pos_embed: load.tensor(&names::vision("pos_embed.weight"), &table)?,
             blocks: blocks
                 .map(|block| Block::load(&load, &config, block))
-                .collect::<std::result::Result<_, _>>()?,
+                .collect::<Result<_, _>>()?,
             merger: Merger::load(
                 &load,
                 &config,
@@ -85,7 +85,7 @@ impl VisionModel {
                         true,
                     )
                 })
-                .collect::<std::result::Result<_, _>>()?,
+                .collect::<Result<_, _>>()?,
             config,
         })
     }
@@ -97,7 +97,7 @@ impl VisionModel {
     /// # Errors
     /// [`Error::Input`] if there are more or fewer numbers;
     /// [`Error::Compute`] if the device fails.
-    pub fn forward(&self, patches: &[f32], grid: Grid) -> std::result::Result<VisionOutput, Error> {
+    pub fn forward(&self, patches: &[f32], grid: Grid) -> Result<VisionOutput, Error> {
         let unit = self.config.spatial_merge_size.pow(2);
         let (rows, width) = (unit * grid[0] * grid[1], self.config.patch_len());
         if patches.len() != rows * width || rows == 0 {
@@ -114,7 +114,12 @@ impl VisionModel {
             .map_err(computing("the vision tower"))
     }
 
-    fn compute(&self, patches: &[f32], grid: Grid, rows: usize) -> Result<VisionOutput> {
+    fn compute(
+        &self,
+        patches: &[f32],
+        grid: Grid,
+        rows: usize,
+    ) -> candle_core::Result<VisionOutput> {
         let places = self.places(grid);
         let patches = Tensor::from_slice(patches, (rows, self.config.patch_len()), &self.device)?;
         let mut x = self.patch_embed.forward(&patches)?;
@@ -153,7 +158,11 @@ impl VisionModel {
     /// The learned positions at each patch, [patches, hidden]: the patches are
     /// spread evenly over the table's square, its corners at theirs, and what
     /// lies between four of its entries is interpolated.
-    fn positions(&self, [height, width]: Grid, places: &[[usize; 2]]) -> Result<Tensor> {
+    fn positions(
+        &self,
+        [height, width]: Grid,
+        places: &[[usize; 2]],
+    ) -> candle_core::Result<Tensor> {
         let (side, merge) = (self.config.position_side(), self.config.spatial_merge_size);
         let axis = |at: usize, count: usize| {
             let place = (at * (side - 1)) as f64 / (count.max(2) - 1) as f64;
@@ -193,7 +202,7 @@ impl VisionModel {
 
     /// Cosines and sines, [patches, head_dim / 2] each: the row's angles, then
     /// the column's.
-    fn rotary(&self, places: &[[usize; 2]]) -> Result<(Tensor, Tensor)> {
+    fn rotary(&self, places: &[[usize; 2]]) -> candle_core::Result<(Tensor, Tensor)> {
         let rotated = self.config.head_dim() / 2;
         let frequencies: Vec<f32> = (0..rotated / 2)
             .map(|j| ROPE_THETA.powf(-((2 * j) as f64) / rotated as f64) as f32)
@@ -217,11 +226,7 @@ struct Block {
 }
 
 impl Block {
-    fn load(
-        load: &Loader,
-        config: &VisionConfig,
-        block: usize,
-    ) -> std::result::Result<Block, Error> {
+    fn load(load: &Loader, config: &VisionConfig, block: usize) -> Result<Block, Error> {
         let (hidden, mlp) = (config.hidden_size, config.intermediate_size);
         let name = |part| names::vision_block(block, part);
         Ok(Block {
@@ -239,7 +244,7 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> candle_core::Result<Tensor> {
         let x = (x + self.attn.forward(&self.norm1.forward(x)?, cos, sin)?)?;
         let mlp = self.mlp.forward(&self.norm2.forward(&x)?)?;
         x + mlp
@@ -255,7 +260,7 @@ struct Attention {
 }
 
 impl Attention {
-    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> candle_core::Result<Tensor> {
         let (rows, hidden) = x.dims2()?;
         let dim = hidden / self.heads;
         let qkv = self.qkv.forward(x)?;
@@ -282,7 +287,7 @@ struct Mlp {
 }
 
 impl Mlp {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         self.linear_fc2
             .forward(&self.linear_fc1.forward(x)?.gelu()?)
     }
@@ -305,7 +310,7 @@ impl Merger {
         config: &VisionConfig,
         name: &dyn Fn(&str) -> String,
         use_postshuffle_norm: bool,
-    ) -> std::result::Result<Merger, Error> {
+    ) -> Result<Merger, Error> {
         let merged = config.merged_size();
         let width = if use_postshuffle_norm {
             merged
@@ -320,7 +325,7 @@ impl Merger {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let merged = self.linear_fc1.weight().dim(1)?;
         let x = if self.use_postshuffle_norm {
             self.norm.forward(&x.reshape(((), merged))?)?
