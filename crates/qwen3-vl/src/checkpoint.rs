@@ -6,6 +6,7 @@ use quantize::Weights;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
@@ -228,6 +229,22 @@ impl Checkpoint {
             self.tensor(&name, &shape)?;
         }
         Ok(())
+    }
+
+    /// SHA-256 over the safetensors files in order of their names, in
+    /// hexadecimal: what recorded oracles are keyed by. Reads every file.
+    pub fn digest(&self) -> String {
+        let mut whole = Sha256::new();
+        for shard in &self.shards {
+            whole.update(&shard.bytes[..]);
+        }
+        whole
+            .finalize()
+            .iter()
+            .fold(String::new(), |mut hex, byte| {
+                hex.push_str(&format!("{byte:02x}"));
+                hex
+            })
     }
 
     /// Lets go of the memory that holds a tensor's pages, now that they have
