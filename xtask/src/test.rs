@@ -31,18 +31,17 @@ type Step = (&'static str, fn() -> Outcome);
 const STEPS: [Step; 12] = [
     ("format", || cargo(&["fmt", "--all", "--check"], &[])),
     ("lints", || {
-        let lint = ["clippy", "--workspace", "--all-targets", "--locked", "--"];
-        cargo(&[&lint[..], &["-D", "warnings"]].concat(), &[])
+        checked("clippy", &["--all-targets"], &["-D", "warnings"], &[])
     }),
     ("documentation", || {
-        cargo(
-            &["doc", "--workspace", "--no-deps", "--locked"],
+        checked(
+            "doc",
+            &["--no-deps"],
+            &[],
             &[("RUSTDOCFLAGS", "-D warnings")],
         )
     }),
-    ("crates", || {
-        cargo(&["test", "--workspace", "--locked"], &[])
-    }),
+    ("crates", || checked("test", &[], &[], &[])),
     ("export nano", nano::export),
     ("round trip of foreign assets", round_trip::run),
     ("loads under Core AI's betas", loads::run),
@@ -93,6 +92,16 @@ pub fn run(args: Args) -> Result<()> {
     }
     println!("{passed} passed, 0 failed");
     Ok(())
+}
+
+/// Runs a cargo command on all crates, the reference model included.
+fn checked(command: &str, flags: &[&str], last: &[&str], variables: &[(&str, &str)]) -> Outcome {
+    let all = ["--workspace", "--locked", "--features", "qwen3-vl/model"];
+    let mut args = [&[command], &all[..], flags].concat();
+    if !last.is_empty() {
+        args.extend(["--"].iter().chain(last));
+    }
+    cargo(&args, variables)
 }
 
 /// Runs cargo with what it says in plain view.
