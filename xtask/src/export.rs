@@ -4,9 +4,12 @@ use crate::progress::{self, Progress, seconds};
 use ::export::{Bundle, Options, Query};
 use anyhow::{Context, Result};
 use qwen3_vl::Source;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use std::env::VarError;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// The model that is exported unless another is named.
@@ -121,11 +124,29 @@ impl Job {
         let label = format!("export {} {}", self.source.model(), self.options.mode);
         let progress = Arc::new(Progress::new(label));
         let told = Arc::clone(&progress);
-        let tell: ::export::Progress = Arc::new(move |done, total| told.at(done, total));
+        let interrupted = interrupt()?;
+        let tell: ::export::Progress = Arc::new(move |done, total| {
+            told.at(done, total);
+            match interrupted.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
         let bundles = ::export::export(&self.source, &self.out, &self.options, tell);
         progress.finish();
         Ok(bundles?)
     }
+}
+
+/// A flag that Ctrl-C or a request to terminate raises, so that an export can
+/// clear away what it has begun. The second one ends the program at once.
+fn interrupt() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, flag.clone())?;
+        signal_hook::flag::register(signal, flag.clone())?;
+    }
+    Ok(flag)
 }
 
 /// The time that bundles state: not the clock's, so that the same checkpoint

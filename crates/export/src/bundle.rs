@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -60,8 +61,9 @@ pub struct Bundle {
     pub bytes: u64,
 }
 
-/// Is told how many bytes of weights are written, and of how many.
-pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
+/// Is told how many bytes of weights are written, and of how many; says whether
+/// to go on. An export that is broken off leaves nothing behind.
+pub type Progress = Arc<dyn Fn(u64, u64) -> ControlFlow<()> + Send + Sync>;
 
 /// The last part of a model id, lower case, with `_` for what is neither a
 /// letter nor a digit: `Qwen/Qwen3-VL-2B-Instruct` is
@@ -87,7 +89,7 @@ pub fn short_name(model: &str) -> String {
 ///
 /// # Errors
 /// A checkpoint that is not a whole Qwen3-VL, options that make no sense, a
-/// folder that exists, or a disk that refuses.
+/// folder that exists, a disk that refuses, or `progress` breaking it off.
 pub fn export(
     source: &Source,
     out: &Path,
@@ -437,8 +439,10 @@ impl io::Write for MeteredWriter<'_> {
         let written = self.out.write(bytes)?;
         let more = written as u64;
         let done = self.meter.done.fetch_add(more, Ordering::Relaxed) + more;
-        (self.meter.progress)(done, self.meter.total);
-        Ok(written)
+        match (self.meter.progress)(done, self.meter.total) {
+            ControlFlow::Continue(()) => Ok(written),
+            ControlFlow::Break(()) => Err(io::Error::other(Error::Interrupted)),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

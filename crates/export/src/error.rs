@@ -37,6 +37,9 @@ pub enum Error {
     /// A model that has no graph here.
     #[error("{0}")]
     Model(String),
+    /// The caller broke the export off.
+    #[error("interrupted: nothing was written")]
+    Interrupted,
     /// An option that makes no sense.
     #[error("{option}: {problem}")]
     Option {

@@ -6,7 +6,7 @@
 //! through the quantizer into the asset, a few megabytes at a time.
 //!
 //! ```no_run
-//! use std::{path::Path, sync::Arc};
+//! use std::{ops::ControlFlow, path::Path, sync::Arc};
 //!
 //! use export::{Mode, Options, Query};
 //! use qwen3_vl::Source;
@@ -22,7 +22,10 @@
 //!     name: None,
 //!     created: 0,
 //! };
-//! let progress = Arc::new(|done, total| eprintln!("{done} of {total}"));
+//! let progress = Arc::new(|done, total| {
+//!     eprintln!("{done} of {total}");
+//!     ControlFlow::Continue(())
+//! });
 //! for bundle in export::export(&source, Path::new("exports"), &options, progress)? {
 //!     println!("{}", bundle.path.display());
 //! }

@@ -8,14 +8,15 @@ mod common;
 
 use std::{
     fs,
+    ops::ControlFlow,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use common::{Bench, assert_says, decoder_only, names, options, quiet, tiny, tree};
-use export::{Mode, Options, Query};
+use export::{Mode, Options, Progress, Query};
 
 #[test]
 fn what_exists_is_not_touched() {
@@ -110,6 +111,7 @@ fn meddled(bench: &Bench, options: &Options, meddle: impl Fn() + Send + Sync + '
         if written == total && !done.swap(true, Ordering::Relaxed) {
             meddle();
         }
+        ControlFlow::Continue(())
     });
     let result = export::export(&bench.source(), &bench.out(), options, progress);
     result.unwrap_err().to_string()
@@ -253,5 +255,31 @@ mod unix {
         );
         assert!(names(&out).is_empty());
         open(&out, 0o755);
+    }
+}
+
+#[test]
+fn an_export_that_is_broken_off_leaves_nothing() {
+    let bench = Bench::new(&tiny());
+    let total = Arc::new(AtomicU64::new(0));
+    let counted = total.clone();
+    let count: Progress = Arc::new(move |_, all| {
+        counted.store(all, Ordering::Relaxed);
+        ControlFlow::Continue(())
+    });
+    export::export(&bench.source(), &bench.out(), &options(), count).unwrap();
+    fs::remove_dir_all(bench.out()).unwrap();
+    let total = total.load(Ordering::Relaxed);
+    for stop in [1, total / 3, total / 2, total] {
+        let progress: Progress = Arc::new(move |done, _| match done >= stop {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        });
+        let error = export::export(&bench.source(), &bench.out(), &options(), progress);
+        assert_says(
+            &error.unwrap_err().to_string(),
+            &["interrupted", "nothing was written"],
+        );
+        assert!(!bench.out().exists(), "stopped at {stop} of {total}");
     }
 }

@@ -68,7 +68,7 @@ pub fn decoder_only(mode: Mode) -> Options {
 
 /// Nobody watches.
 pub fn quiet() -> Progress {
-    Arc::new(|_, _| {})
+    Arc::new(|_, _| std::ops::ControlFlow::Continue(()))
 }
 
 /// A folder with a checkpoint `tiny` in it, removed with all else that it gets.
