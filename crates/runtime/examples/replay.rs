@@ -4,7 +4,7 @@
 //!
 //! RECORDED holds `ids` [T] i32, `image_embeds` and `deepstack_embeds` f16,
 //! `start` (where the image starts) and `logits` [T, V] f16. Prints, with and
-//! without fusions, the least cosine of a position, the greatest difference
+//! without fusions and as Core AI computes, the least cosine of a position, the greatest difference
 //! and how many positions have the same first token.
 //! With a RECORDED that has `patches`, `image_embeds` and no `ids`, ASSET is a
 //! vision tower.
@@ -23,10 +23,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let chunk: usize = rest.get(1).map_or(Ok(1), |text| text.parse())?;
     let device = Device::cuda_if_available(0)?;
     let recorded = candle_core::safetensors::load(recorded, &Device::Cpu)?;
-    for fuse in [false, true] {
+    let plain = Options {
+        fuse: false,
+        ..Options::default()
+    };
+    for options in [Options::as_core_ai(), plain, Options::default()] {
         let clock = Instant::now();
-        let program = Program::load(asset, device.clone(), Options { fuse })?;
-        println!("fuse {fuse}: loaded in {:.3} s", clock.elapsed().as_secs_f64());
+        let program = Program::load(asset, device.clone(), options)?;
+        println!(
+            "{options:?}: loaded in {:.3} s",
+            clock.elapsed().as_secs_f64()
+        );
         let clock = Instant::now();
         let main = program.function(function)?;
         let outputs = if main.input("patches").is_some() {
@@ -53,7 +60,10 @@ fn decode(
     let vocabulary = recorded["logits"].dim(1)? as i64;
     let first = ids.iter().position(|id| *id >= vocabulary);
     let (start, amount) = match first {
-        Some(first) => (first as i64 + tokens, tokens - (tokens as f64).sqrt() as i64),
+        Some(first) => (
+            first as i64 + tokens,
+            tokens - (tokens as f64).sqrt() as i64,
+        ),
         None => (1 << 30, 0),
     };
     let device = Device::Cpu;
@@ -63,8 +73,14 @@ fn decode(
     for at in (0..count).step_by(chunk) {
         let end = at + chunk;
         let inputs = [
-            ("input_ids", Tensor::new(&ids[at..end], &device)?.unsqueeze(0)?),
-            ("position_ids", Tensor::arange(0, end as i64, &device)?.unsqueeze(0)?),
+            (
+                "input_ids",
+                Tensor::new(&ids[at..end], &device)?.unsqueeze(0)?,
+            ),
+            (
+                "position_ids",
+                Tensor::arange(0, end as i64, &device)?.unsqueeze(0)?,
+            ),
             ("image_embeds", recorded["image_embeds"].clone()),
             ("deepstack_embeds", recorded["deepstack_embeds"].clone()),
             ("rope_shift_start", Tensor::new(&[start], &device)?),
@@ -77,7 +93,12 @@ fn decode(
 }
 
 fn compare(name: &str, found: &Tensor, expected: &Tensor) -> Result<(), Box<dyn Error>> {
-    let rows = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec2::<f64>();
+    let rows = |tensor: &Tensor| {
+        tensor
+            .to_dtype(DType::F64)?
+            .to_device(&Device::Cpu)?
+            .to_vec2::<f64>()
+    };
     let (found, expected) = (rows(found)?, rows(expected)?);
     let (mut least, mut most, mut same) = (1.0_f64, 0.0_f64, 0);
     for (found, expected) in found.iter().zip(&expected) {

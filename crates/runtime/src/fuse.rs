@@ -43,7 +43,9 @@ pub(crate) fn composite(view: &GraphView<'_>) -> Option<Composite> {
         return None;
     }
     match name.as_ref() {
-        "rms_norm" if integer("axes") == Some(-1) => Some(Composite::RmsNorm { eps: float("eps")? }),
+        "rms_norm" if integer("axes") == Some(-1) => {
+            Some(Composite::RmsNorm { eps: float("eps")? })
+        }
         "layer_norm" => match get("axes")? {
             Attribute::Array(axes) => match &axes[..] {
                 // Over the last axis of a matrix.
@@ -88,7 +90,7 @@ pub(crate) fn products(graph: &mut Graph, constants: &Constants) -> OpResult<()>
         Source::Constant(_) => None,
     };
     for at in 0..graph.steps.len() {
-        if !matches!(graph.steps[at].op, Op::MatMul) {
+        if !matches!(graph.steps[at].op, Op::MatMul(_)) {
             continue;
         }
         let Some(turn) = step_of(&graph.steps[at].operands[1]) else {

@@ -11,6 +11,7 @@ use candle_core::{Device, Tensor};
 use crate::{
     error::{Error, OpResult, Problem, Result, refuse},
     ops::Op,
+    program::Accumulate,
     value::{Ints, Mapped, Value, float_dtype, is_integer},
 };
 
@@ -322,6 +323,15 @@ impl Graph {
                 && writer.operands[0] == handle);
             if let (true, Some(_), Source::Slot(handle)) = (back, only_user(*read), handle) {
                 self.steps[at].op = Op::UpdateHandle(handle);
+            }
+        }
+    }
+
+    /// Says how products are summed.
+    pub fn set_accumulate(&mut self, accumulate: Accumulate) {
+        for step in &mut self.steps {
+            if let Op::MatMul(how) = &mut step.op {
+                *how = accumulate;
             }
         }
     }

@@ -25,12 +25,39 @@ pub struct Options {
     /// computed in one piece. The results differ by less than a rounding of
     /// the intermediate values to halves.
     pub fuse: bool,
+    /// How products of halves are summed where they are not fused.
+    pub accumulate: Accumulate,
 }
 
 impl Default for Options {
+    /// Fused, with sums in single precision.
     fn default() -> Self {
-        Self { fuse: true }
+        Self {
+            fuse: true,
+            accumulate: Accumulate::Single,
+        }
     }
+}
+
+impl Options {
+    /// As Core AI's own runtime computes on a processor: nothing is fused,
+    /// and halves are summed in halves. This is slow, and meant for proofs.
+    pub fn as_core_ai() -> Self {
+        Self {
+            fuse: false,
+            accumulate: Accumulate::Half,
+        }
+    }
+}
+
+/// How the products of a row and a column of halves are summed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accumulate {
+    /// In single precision, rounded once.
+    Single,
+    /// In halves, one after the other, each product rounded too. On devices
+    /// other than the processor this is as [`Accumulate::Single`].
+    Half,
 }
 
 /// A program that was loaded for a device.
@@ -97,6 +124,7 @@ impl Program {
             .collect::<Result<Vec<_>>>()?;
         let mut folded = HashMap::new();
         for graph in &mut graphs {
+            graph.set_accumulate(options.accumulate);
             if options.fuse {
                 fuse::calls(graph, &composites);
             }

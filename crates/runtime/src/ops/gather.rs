@@ -112,7 +112,8 @@ pub fn gather_along_axis(operands: &Operands<'_>) -> OpResult<Value> {
         let at = (0..indices.dims[axis]).map(|i| indices.data[i * stride]);
         let at = Ints::vector(ElementType::Si32, at.collect());
         return Ok(Value::Float(
-            x.contiguous()?.index_select(&at.to_index(operands.device)?, axis)?,
+            x.contiguous()?
+                .index_select(&at.to_index(operands.device)?, axis)?,
         ));
     }
     let mut narrowed = x;

@@ -7,15 +7,25 @@ use half::f16;
 use super::Operands;
 use crate::{
     error::{OpResult, refuse},
-    kernel::Rows,
+    kernel::{self, Rows},
+    program::Accumulate,
     value::{Value, broadcast, row_major},
 };
 
 /// Halves are multiplied in single precision where the device has no product
 /// of halves that accumulates so.
-fn product(x: &Tensor, y: &Tensor, device: &Device) -> OpResult<Tensor> {
+fn product(how: Accumulate, x: &Tensor, y: &Tensor, device: &Device) -> OpResult<Tensor> {
     let dtype = x.dtype();
     match (dtype, device.is_cpu()) {
+        (DType::F16, true) if how == Accumulate::Half => {
+            let (rank, dims) = (x.rank(), [x.dims(), &y.dims()[y.rank() - 1..]].concat());
+            let [rows, inner, cols] = [dims[rank - 2], dims[rank - 1], dims[rank]];
+            let (x, y) = (x.flatten_all()?, y.flatten_all()?);
+            let (x, y) = (x.to_vec1::<f16>()?, y.to_vec1::<f16>()?);
+            let out = kernel::multiply_halves(&x, &y, [rows, inner, cols]);
+            let dims = [&dims[..rank - 1], &[cols]].concat();
+            Ok(Tensor::from_vec(out, dims, device)?)
+        }
         (DType::F16 | DType::BF16, true) => {
             let y = y.to_dtype(DType::F32)?;
             Ok(x.to_dtype(DType::F32)?.matmul(&y)?.to_dtype(dtype)?)
@@ -24,13 +34,13 @@ fn product(x: &Tensor, y: &Tensor, device: &Device) -> OpResult<Tensor> {
     }
 }
 
-pub fn batch_matmul(operands: &Operands<'_>) -> OpResult<Value> {
+pub fn batch_matmul(how: Accumulate, operands: &Operands<'_>) -> OpResult<Value> {
     let (x, y) = (operands.float(0)?, operands.float(1)?);
-    Ok(Value::Float(multiply(&x, &y, operands.device)?))
+    Ok(Value::Float(multiply(how, &x, &y, operands.device)?))
 }
 
 /// The product of matrices, over batches that broadcast.
-pub(crate) fn multiply(x: &Tensor, y: &Tensor, device: &Device) -> OpResult<Tensor> {
+fn multiply(how: Accumulate, x: &Tensor, y: &Tensor, device: &Device) -> OpResult<Tensor> {
     let (Some(xb), Some(yb)) = (x.rank().checked_sub(2), y.rank().checked_sub(2)) else {
         return refuse(format!("{:?} and {:?} are no matrices", x.dims(), y.dims()));
     };
@@ -47,14 +57,14 @@ pub(crate) fn multiply(x: &Tensor, y: &Tensor, device: &Device) -> OpResult<Tens
     if yb == 0 {
         // One matrix for all: the batches are rows.
         let x = x.reshape(((), inner))?;
-        return Ok(product(&x, y, device)?.reshape(result)?);
+        return Ok(product(how, &x, y, device)?.reshape(result)?);
     }
     let x = x.broadcast_as([&batch[..], &[rows, inner]].concat())?;
     let y = y.broadcast_as([&batch[..], &[inner, cols]].concat())?;
     let count: usize = batch.iter().product();
     let x = x.contiguous()?.reshape((count, rows, inner))?;
     let y = y.contiguous()?.reshape((count, inner, cols))?;
-    Ok(product(&x, &y, device)?.reshape(result)?)
+    Ok(product(how, &x, &y, device)?.reshape(result)?)
 }
 
 /// `x · weightᵀ`, the weight in rows as it lies in the file.
@@ -147,9 +157,7 @@ pub(crate) fn dequantize(
                 let value = (i64::from(*byte as i8) - zero) as f32 * scale;
                 // Each step in halves, as the graph says.
                 match element {
-                    DType::F16 => {
-                        f16::from_f32(f16::from_f32(value).to_f32() + offset).to_f32()
-                    }
+                    DType::F16 => f16::from_f32(f16::from_f32(value).to_f32() + offset).to_f32(),
                     _ => value + offset,
                 }
             }));

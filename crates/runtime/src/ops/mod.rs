@@ -15,6 +15,7 @@ use candle_core::Device;
 use crate::{
     error::{OpResult, refuse},
     kernel::Rows,
+    program::Accumulate,
     value::Value,
 };
 
@@ -36,7 +37,7 @@ pub(crate) enum Op {
     Silu,
     Softmax,
     Reduce(Reduce),
-    MatMul,
+    MatMul(Accumulate),
     BlockwiseShiftScale,
     GetShape,
     Reshape,
@@ -101,7 +102,7 @@ impl Op {
                 "reduce_mean" => Self::Reduce(Reduce::Mean),
                 "reduce_sum" => Self::Reduce(Reduce::Sum),
                 "reduce_product" => Self::Reduce(Reduce::Product),
-                "batch_matmul" => Self::MatMul,
+                "batch_matmul" => Self::MatMul(Accumulate::Single),
                 "transpose" => Self::Transpose,
                 "slice" => Self::Slice,
                 "slice_update" => Self::SliceUpdate,
@@ -152,7 +153,7 @@ impl Op {
             Self::Silu => arith::silu(&context),
             Self::Softmax => reduce::softmax(&context),
             Self::Reduce(op) => reduce::reduce(*op, &context),
-            Self::MatMul => matmul::batch_matmul(&context),
+            Self::MatMul(how) => matmul::batch_matmul(*how, &context),
             Self::BlockwiseShiftScale => matmul::blockwise_shift_scale(&context),
             Self::GetShape => shape::get_shape(&context),
             Self::Reshape => shape::reshape(&context),

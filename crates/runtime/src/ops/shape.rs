@@ -19,9 +19,13 @@ pub fn reshape(operands: &Operands<'_>) -> OpResult<Value> {
     let mut dims = operands.ints(1)?.dense();
     let count: usize = x.dims().iter().product();
     if let Some(open) = dims.iter().position(|d| *d == -1) {
-        let rest: i64 = dims.iter().enumerate().fold(1, |product, (i, extent)| {
-            if i == open { product } else { product * extent }
-        });
+        let rest: i64 =
+            dims.iter().enumerate().fold(
+                1,
+                |product, (i, extent)| {
+                    if i == open { product } else { product * extent }
+                },
+            );
         if rest <= 0 || count as i64 % rest != 0 {
             return refuse(format!("{count} elements do not fit into {dims:?}"));
         }
@@ -122,7 +126,9 @@ pub fn slice(operands: &Operands<'_>) -> OpResult<Value> {
                 } else {
                     let places = (0..part.count).map(|i| (part.begin + i * part.stride) as i64);
                     let places = Ints::vector(ElementType::Si32, places.collect());
-                    y = y.contiguous()?.index_select(&places.to_index(operands.device)?, axis)?;
+                    y = y
+                        .contiguous()?
+                        .index_select(&places.to_index(operands.device)?, axis)?;
                 }
             }
             Ok(Value::Float(y))
