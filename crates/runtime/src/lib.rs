@@ -9,6 +9,7 @@
 //! where and how much, are computed on the host.
 #![deny(missing_docs)]
 
+pub mod engine;
 mod error;
 mod fuse;
 mod graph;
@@ -20,5 +21,5 @@ mod value;
 
 pub use candle_core;
 pub use error::{Error, Result};
-pub use program::{Accumulate, Function, Options, Program};
+pub use program::{Function, Options, Program};
 pub use states::States;
