@@ -130,7 +130,7 @@ impl Rows {
                     }
                 }
             });
-        if count == 1 {
+        if count <= 1 {
             return Ok(turned);
         }
         let mut out = vec![0.0; turned.len()];
@@ -320,7 +320,7 @@ impl AttentionShape {
             (&[1, heads, rows, dim], &[1, kv_heads, keys, key_dim])
                 if dim == key_dim
                     && key == value
-                    && kv_heads > 0
+                    && ![heads, kv_heads, rows, keys, dim].contains(&0)
                     && heads % kv_heads == 0
                     && (!causal || rows <= keys) =>
             {

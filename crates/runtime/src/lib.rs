@@ -21,5 +21,5 @@ mod value;
 
 pub use candle_core;
 pub use error::{Error, Result};
-pub use program::{Function, Options, Program};
+pub use program::{Accumulate, Function, Options, Program};
 pub use states::States;

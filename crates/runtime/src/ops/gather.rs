@@ -85,7 +85,7 @@ pub fn gather_along_axis(operands: &Operands<'_>) -> OpResult<Value> {
     let axis = axis(operands.ints(2)?.scalar()?, x.dims().len())?;
     let dims = x.dims().to_vec();
     let fits = dims.len() == indices.dims.len()
-        && (0..dims.len()).all(|i| i == axis || indices.dims[i] <= dims[i]);
+        && (0..dims.len()).all(|i| i == axis || indices.dims[i] == dims[i]);
     if !fits {
         return refuse(format!("{:?} does not index {x}", indices.dims));
     }
@@ -105,8 +105,8 @@ pub fn gather_along_axis(operands: &Operands<'_>) -> OpResult<Value> {
     }
     let x = x.float(operands.device)?;
     // One index for a whole slice: the slices are taken as they are.
-    let whole = (0..dims.len())
-        .all(|i| i == axis || (indices.dims[i] == dims[i] && varies_not(&indices, i)));
+    let whole =
+        (0..dims.len()).all(|i| i == axis || indices.strides[i] == 0 || indices.dims[i] == 1);
     if whole {
         let stride = indices.strides[axis];
         let at = (0..indices.dims[axis]).map(|i| indices.data[i * stride]);
@@ -116,18 +116,8 @@ pub fn gather_along_axis(operands: &Operands<'_>) -> OpResult<Value> {
                 .index_select(&at.to_index(operands.device)?, axis)?,
         ));
     }
-    let mut narrowed = x;
-    for (i, &extent) in indices.dims.iter().enumerate() {
-        if i != axis {
-            narrowed = narrowed.narrow(i, 0, extent)?;
-        }
-    }
     let at = indices.to_index(operands.device)?.contiguous()?;
-    Ok(Value::Float(narrowed.contiguous()?.gather(&at, axis)?))
-}
-
-fn varies_not(indices: &Ints, axis: usize) -> bool {
-    indices.strides[axis] == 0 || indices.dims[axis] == 1
+    Ok(Value::Float(x.contiguous()?.gather(&at, axis)?))
 }
 
 fn take_ints(x: &Ints, indices: &Ints, axis: usize) -> Ints {

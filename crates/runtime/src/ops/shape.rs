@@ -375,7 +375,7 @@ pub fn broadcast_shapes(operands: &Operands<'_>) -> OpResult<Value> {
 }
 
 /// The most numbers that a range may have.
-const LONGEST: i64 = 1 << 28;
+const LONGEST: i128 = 1 << 28;
 
 pub fn range(operands: &Operands<'_>) -> OpResult<Value> {
     let first = operands.ints(0)?;
@@ -384,14 +384,16 @@ pub fn range(operands: &Operands<'_>) -> OpResult<Value> {
         operands.ints(1)?.scalar()?,
         operands.ints(2)?.scalar()?,
     );
-    let count = match step {
-        0 => return refuse("a step of 0"),
-        1.. => (end - begin + step - 1).div_euclid(step),
-        _ => (begin - end - step - 1).div_euclid(-step),
-    };
+    let span = i128::from(end) - i128::from(begin);
+    // Forward: the steps that begin before the end.
+    let (span, length) = (span * i128::from(step.signum()), i128::from(step).abs());
+    if length == 0 {
+        return refuse("a step of 0");
+    }
+    let count = span.div_euclid(length) + i128::from(span.rem_euclid(length) != 0);
     if count > LONGEST {
         return refuse(format!("{count} numbers are too many"));
     }
-    let values = (0..count.max(0)).map(|i| begin + i * step).collect();
+    let values = (0..count.max(0)).map(|i| begin + i as i64 * step).collect();
     Ok(Value::Ints(Ints::vector(first.element, values)))
 }
