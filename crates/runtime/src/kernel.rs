@@ -155,11 +155,11 @@ impl Scratch {
     fn int8_row(&mut self, line: &[u8], scales: &[u8], block: usize, x: &[f32], out: &mut [f32]) {
         widen(scales, &mut self.halves, &mut self.scales);
         let cols = line.len();
-        if let [out] = out {
-            if block == 2 * LANES {
-                *out = dot_int8(line, &self.scales, &x[..cols]);
-                return;
-            }
+        if let [out] = out
+            && block == 2 * LANES
+        {
+            *out = dot_int8(line, &self.scales, &x[..cols]);
+            return;
         }
         self.row.resize(cols, 0.0);
         scale_row(line, &self.scales, block, &mut self.row);
