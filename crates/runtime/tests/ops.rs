@@ -1,6 +1,8 @@
 //! Every operation against what Core AI's runtime computes, on inputs that
 //! `conformance/make_op_cases.py` drew.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{collections::BTreeMap, path::Path};
 
 use candle_core::{DType, Device, Tensor};
