@@ -68,13 +68,10 @@ pub fn run(args: Args) -> Result<()> {
     let started = Instant::now();
     let bundles = job.run()?;
     for bundle in &bundles {
-        println!(
-            "{}  {}",
-            bundle.path.display(),
-            progress::size(bundle.bytes)
-        );
+        let bytes = progress::size(bundle.bytes);
+        progress::print(&format!("{}  {bytes}\n", bundle.path.display()))?;
     }
-    println!("exported in {}", seconds(started.elapsed()));
+    progress::print(&format!("exported in {}\n", seconds(started.elapsed())))?;
     Ok(())
 }
 

@@ -14,6 +14,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// No metadata of a bundle is larger.
+const LARGEST_METADATA: u64 = 1 << 20;
+
 /// Flags of `inspect`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -121,14 +124,12 @@ impl Found {
             );
         }
         let metadata = path.join(METADATA);
-        let metadata = match metadata.exists() {
-            true => {
-                let text = fs::read_to_string(&metadata)
-                    .with_context(|| format!("{} cannot be read", metadata.display()))?;
-                serde_json::from_str(&text)
-                    .with_context(|| format!("{} is no JSON", metadata.display()))?
+        let metadata = match fs::symlink_metadata(&metadata) {
+            Ok(_) => bundle_metadata(&metadata)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Value::Null,
+            Err(error) => {
+                return Err(error).with_context(|| format!("{}", metadata.display()));
             }
-            false => Value::Null,
         };
         let tokenizer = path.join("tokenizer");
         let mut files = Vec::new();
@@ -176,21 +177,54 @@ impl Found {
     }
 }
 
+/// The metadata of a bundle. A file that is endless, or a pipe that waits for a
+/// writer, is refused before it is opened.
+fn bundle_metadata(path: &Path) -> Result<Value> {
+    let file = fs::metadata(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    if !file.is_file() || file.len() > LARGEST_METADATA {
+        bail!(
+            "{}: expected a file of at most {LARGEST_METADATA} bytes",
+            path.display()
+        );
+    }
+    let text =
+        fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let value: Value =
+        serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))?;
+    if !value.is_object() {
+        bail!("{}: expected a JSON object", path.display());
+    }
+    Ok(value)
+}
+
+/// A text out of a file, on one line: what somebody else wrote may not forge a
+/// line of this report, nor command the terminal.
+fn plain(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line
+}
+
 fn bundle_text(metadata: &Value, tokenizer: &[(String, u64)], text: &mut String) -> Result<()> {
     match metadata.as_object() {
         Some(object) => {
             writeln!(text, "bundle")?;
             for (key, value) in object {
                 match value {
-                    Value::String(value) => writeln!(text, "  {key}: {value}")?,
-                    value => writeln!(text, "  {key}: {value}")?,
+                    Value::String(value) => writeln!(text, "  {}: {}", plain(key), plain(value))?,
+                    value => writeln!(text, "  {}: {}", plain(key), plain(&value.to_string()))?,
                 }
             }
         }
         None => writeln!(text, "bundle without {METADATA}")?,
     }
     for (name, bytes) in tokenizer {
-        writeln!(text, "  tokenizer/{name}: {}", size(*bytes))?;
+        writeln!(text, "  tokenizer/{}: {}", plain(name), size(*bytes))?;
     }
     Ok(())
 }
@@ -322,14 +356,15 @@ impl Program {
             ];
             for (key, value) in lines {
                 if let Some(value) = value {
-                    writeln!(text, "  {key}: {value}")?;
+                    writeln!(text, "  {key}: {}", plain(value))?;
                 }
             }
         }
-        writeln!(text, "  verify: {}", self.fault.as_deref().unwrap_or("ok"))?;
+        let fault = self.fault.as_deref().unwrap_or("ok");
+        writeln!(text, "  verify: {}", plain(fault))?;
         match &self.summary {
             Ok(summary) => summary_text(summary, text)?,
-            Err(problem) => writeln!(text, "  no summary: {problem}")?,
+            Err(problem) => writeln!(text, "  no summary: {}", plain(problem))?,
         }
         Ok(())
     }
@@ -382,7 +417,7 @@ fn summary_text(summary: &Summary, text: &mut String) -> Result<()> {
         }
     }
     for (kernel, graphs) in kernels {
-        writeln!(text, "  composite {kernel}")?;
+        writeln!(text, "  composite {}", plain(kernel))?;
         for graph in graphs {
             operations_text(&format!("@{}", graph.name), &graph.operations, text)?;
         }
@@ -391,7 +426,7 @@ fn summary_text(summary: &Summary, text: &mut String) -> Result<()> {
 }
 
 fn function_text(function: &Function, text: &mut String) -> Result<()> {
-    writeln!(text, "  function {}", function.name)?;
+    writeln!(text, "  function {}", plain(&function.name))?;
     let groups = [
         ("input", &function.inputs),
         ("state", &function.states),
@@ -399,6 +434,7 @@ fn function_text(function: &Function, text: &mut String) -> Result<()> {
     ];
     for (kind, parameters) in groups {
         for parameter in parameters {
+            let parameter = plain(&parameter.to_string());
             writeln!(text, "    {kind:<6} {parameter}")?;
         }
     }
@@ -411,7 +447,8 @@ fn operations_text(of: &str, operations: &[(String, u64)], text: &mut String) ->
         .iter()
         .map(|(name, count)| format!("{name} {count}"))
         .collect();
-    writeln!(text, "    {of}: {total} = {}", listed.join(", "))?;
+    let listed = plain(&listed.join(", "));
+    writeln!(text, "    {}: {total} = {listed}", plain(of))?;
     Ok(())
 }
 
@@ -492,6 +529,49 @@ mod tests {
         assert_eq!(input["shape"], serde_json::json!([3]));
         run(args(&out)).unwrap();
         run(args(&out.join("double.aimodel/main.mlirb"))).unwrap();
+    }
+
+    #[test]
+    fn what_a_file_says_cannot_forge_the_report() {
+        let parent = tempfile::tempdir().unwrap();
+        let out = parent.path().join("bundle");
+        bundle(&out);
+        let lie = r#"{"assetVersion": "2.0", "description": "x\n  verify: ok\u001b[2J"}"#;
+        fs::write(out.join("double.aimodel/metadata.json"), lie).unwrap();
+        fs::write(out.join("metadata.json"), r#"{"kind": "a\r\nb"}"#).unwrap();
+        let text = Found::at(&out).unwrap().text().unwrap();
+        assert_eq!(text.matches("\n  verify: ok").count(), 1, "{text}");
+        assert!(
+            text.contains(r"description: x\n  verify: ok\u{1b}[2J"),
+            "{text}"
+        );
+        assert!(text.contains(r"kind: a\r\nb"), "{text}");
+    }
+
+    #[test]
+    fn endless_metadata_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let out = parent.path().join("bundle");
+        bundle(&out);
+        let metadata = out.join("metadata.json");
+        let refused = || {
+            let error = run(args(&out)).unwrap_err().to_string();
+            assert!(error.contains("metadata.json"), "{error}");
+            assert!(error.contains("expected a"), "{error}");
+        };
+        fs::write(&metadata, "[]").unwrap();
+        refused();
+        // Sparse: it takes no room.
+        let file = fs::File::create(&metadata).unwrap();
+        file.set_len(1 << 40).unwrap();
+        refused();
+        fs::remove_file(&metadata).unwrap();
+        #[cfg(unix)]
+        {
+            let made = std::process::Command::new("mkfifo").arg(&metadata).status();
+            assert!(made.unwrap().success());
+            refused();
+        }
     }
 
     #[test]

@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail};
 use qwen3_vl::image::Image;
 use qwen3_vl::{Chat, Config, TokenizerFiles};
 use serde_json::Value;
-use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
@@ -40,7 +39,7 @@ pub fn check() -> Result<String> {
     say(
         "export",
         &format!("nano as int8hu, {}", seconds(started.elapsed())),
-    );
+    )?;
     for bundle in &bundles {
         let opened = aimodel::open_asset(&bundle.asset)?;
         opened.check_hash()?;
@@ -52,7 +51,7 @@ pub fn check() -> Result<String> {
                 "{}: hash and program are right, {bytes}",
                 name(&bundle.path)
             ),
-        );
+        )?;
     }
     let [decoder, vision] = &bundles[..] else {
         bail!(
@@ -73,8 +72,8 @@ pub fn check() -> Result<String> {
     let chat = Chat::load(&TokenizerFiles::load(&job.source)?, &config)?;
     let prompt = chat.prompt(question, Some(job.grid()))?;
     let patches = Image::load(&picture)?.patches(job.grid(), &config.vision_config)?;
-    say("picture", &from_root(&picture));
-    say("prompt", question);
+    say("picture", &from_root(&picture))?;
+    say("prompt", question)?;
 
     let mut tensors = Tensors::default();
     tensors.i32("ids", &prompt.ids);
@@ -90,8 +89,7 @@ pub fn check() -> Result<String> {
     command.args(chat.end_tokens().iter().map(u32::to_string));
 
     let (mut ids, mut shown) = (Vec::new(), String::new());
-    print!("{:>9}  ", "answer");
-    std::io::stdout().flush()?;
+    progress::print(&format!("{:>9}  ", "answer"))?;
     python::lines(&mut command, |line| {
         let id = line
             .parse()
@@ -99,24 +97,24 @@ pub fn check() -> Result<String> {
         ids.push(id);
         let answer = chat.decode(&ids)?;
         if let Some(new) = answer.strip_prefix(&shown) {
-            print!("{new}");
-            std::io::stdout().flush()?;
+            progress::print(new)?;
         }
         shown = answer;
         Ok(())
     })?;
-    println!();
+    progress::print("\n")?;
     if shown.trim() != expected {
         return Err(Refused(format!("the answer is {shown:?}, expected {expected:?}")).into());
     }
-    say("expected", "the same: this is the right caption");
-    say("took", &seconds(started.elapsed()));
-    say("where", &format!("the bundles are in {}", from_root(&out)));
+    say("expected", "the same: this is the right caption")?;
+    say("took", &seconds(started.elapsed()))?;
+    say("where", &format!("the bundles are in {}", from_root(&out)))?;
     Ok(format!("{} tokens, the caption is right", ids.len()))
 }
 
-fn say(what: &str, text: &str) {
-    println!("{what:>9}  {text}");
+fn say(what: &str, text: &str) -> Result<()> {
+    progress::print(&format!("{what:>9}  {text}\n"))?;
+    Ok(())
 }
 
 /// A path as seen from the repository's root.

@@ -33,12 +33,12 @@ pub fn run(args: Args) -> Result<()> {
         progress.at(done, total);
     })?;
     let took = progress.finish();
-    println!(
-        "{}: {} of weights in {}",
+    progress::print(&format!(
+        "{}: {} of weights in {}\n",
         args.out.display(),
         progress::size(written),
         progress::seconds(took)
-    );
+    ))?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod linter;
 mod loads;
 mod logits;
 mod nano;
+mod recipe;
 mod round_trip;
 mod shapes;
 
@@ -27,24 +28,24 @@ type Outcome = Result<String>;
 /// A step and its name.
 type Step = (&'static str, fn() -> Outcome);
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("format", || cargo(&["fmt", "--all", "--check"], &[])),
     ("lints", || {
-        let lint = ["clippy", "--workspace", "--all-targets", "--locked", "--"];
-        cargo(&[&lint[..], &["-D", "warnings"]].concat(), &[])
+        checked("clippy", &["--all-targets"], &["-D", "warnings"], &[])
     }),
     ("documentation", || {
-        cargo(
-            &["doc", "--workspace", "--no-deps", "--locked"],
+        checked(
+            "doc",
+            &["--no-deps"],
+            &[],
             &[("RUSTDOCFLAGS", "-D warnings")],
         )
     }),
-    ("crates", || {
-        cargo(&["test", "--workspace", "--locked"], &[])
-    }),
+    ("crates", || checked("test", &[], &[], &[])),
     ("export nano", nano::export),
     ("round trip of foreign assets", round_trip::run),
     ("loads under Core AI's betas", loads::run),
+    ("the recipe's graphs", recipe::run),
     ("nano against transformers", logits::run),
     ("other shapes against transformers", shapes::run),
     ("linter", linter::run),
@@ -91,6 +92,16 @@ pub fn run(args: Args) -> Result<()> {
     }
     println!("{passed} passed, 0 failed");
     Ok(())
+}
+
+/// Runs a cargo command on all crates, the reference model included.
+fn checked(command: &str, flags: &[&str], last: &[&str], variables: &[(&str, &str)]) -> Outcome {
+    let all = ["--workspace", "--locked", "--features", "qwen3-vl/model"];
+    let mut args = [&[command], &all[..], flags].concat();
+    if !last.is_empty() {
+        args.extend(["--"].iter().chain(last));
+    }
+    cargo(&args, variables)
 }
 
 /// Runs cargo with what it says in plain view.

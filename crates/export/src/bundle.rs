@@ -24,6 +24,10 @@ const MODEL_LICENSE: &str = "Apache-2.0";
 /// The largest grid: 64 × 64 image tokens are pictures of 2048 × 2048 pixels.
 const LARGEST_GRID: u64 = 64;
 
+/// The longest name of a model, in bytes; what is appended to it fits a file
+/// system's 255.
+const LONGEST_NAME: usize = 128;
+
 /// What to export.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -94,7 +98,7 @@ pub fn export(
     check(&config, options)?;
     let short = match &options.name {
         Some(name) => checked_name(name)?.to_owned(),
-        None => short_name(source.model()),
+        None => model_name(source.model())?,
     };
     let tokenizer = if options.decoder {
         Some(TokenizerFiles::load(source)?)
@@ -130,7 +134,8 @@ pub fn export(
     }
     if options.vision {
         let name = format!("{short}_vision");
-        let staged = StagedDir::create(out.join(&name))?;
+        let target = out.join(&name);
+        let staged = StagedDir::create(&target).map_err(|error| claimed_vision(error, &target))?;
         let module = vision::build(&config, &checkpoint, options.grid)?;
         let what = format!(
             "{} vision encoder, {} tokens",
@@ -271,13 +276,48 @@ fn check(config: &Config, options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// The name of a model's bundles, if its own has something to make one of.
+fn model_name(model: &str) -> Result<String> {
+    let short = short_name(model);
+    if short.len() > LONGEST_NAME || !short.contains(|c: char| c.is_ascii_alphanumeric()) {
+        return Err(Error::Option {
+            option: "--name",
+            problem: format!(
+                "no folder can be named after the model {model:?}: expected a Latin letter or a \
+                 digit in it, and at most {LONGEST_NAME} characters; say what its bundles are \
+                 called"
+            ),
+        });
+    }
+    Ok(short)
+}
+
+/// The error of a vision encoder's folder, which all modes of a model share.
+fn claimed_vision(error: aimodel::Error, target: &Path) -> Error {
+    match error {
+        aimodel::Error::Asset { path, problem } if path == target => aimodel::Error::Asset {
+            problem: format!(
+                "{problem}, or keep it and leave this one out with --skip-vision: it is the same for every mode"
+            ),
+            path,
+        }
+        .into(),
+        other => other.into(),
+    }
+}
+
 /// A name that is safe as a folder's.
 fn checked_name(name: &str) -> Result<&str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if name.is_empty() || name.starts_with('.') || name.len() > 128 || !name.chars().all(plain) {
+    // What starts with `-` would be an option of the next command.
+    let start = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    if !start || name.len() > LONGEST_NAME || !name.chars().all(plain) {
         return Err(Error::Option {
             option: "--name",
-            problem: format!("expected letters, digits, `_`, `-` and `.`, found {name:?}"),
+            problem: format!(
+                "expected a letter, digit or `_`, then letters, digits, `_`, `-` and `.`, at most \
+                 {LONGEST_NAME} in all, found {name:?}"
+            ),
         });
     }
     Ok(name)

@@ -14,8 +14,8 @@ use std::{
     },
 };
 
-use common::{Bench, assert_says, names, options, tiny, tree};
-use export::{Options, Query};
+use common::{Bench, assert_says, decoder_only, names, options, quiet, tiny, tree};
+use export::{Mode, Options, Query};
 
 #[test]
 fn what_exists_is_not_touched() {
@@ -56,6 +56,35 @@ fn what_exists_is_not_touched() {
     assert_eq!(made, bundles);
     let error = bench.export(&all).unwrap_err().to_string();
     assert_says(&error, &["tiny_decode_int8hu_s1", "exists already"]);
+}
+
+#[test]
+fn the_way_to_a_second_mode_is_told() {
+    let bench = Bench::new(&tiny());
+    bench.export(&options()).unwrap();
+    let other = Options {
+        mode: Mode::Fp16,
+        ..options()
+    };
+    let error = bench.export(&other).unwrap_err().to_string();
+    assert_says(&error, &["tiny_vision", "exists already", "--skip-vision"]);
+    bench.export(&decoder_only(Mode::Fp16)).unwrap();
+}
+
+#[test]
+fn a_model_without_a_name_for_a_folder_needs_one() {
+    let bench = Bench::new(&tiny());
+    let model = bench.model().with_file_name("微调");
+    std::fs::rename(bench.model(), &model).unwrap();
+    let source = qwen3_vl::Source::folder(&model).unwrap();
+    let error = export::export(&source, &bench.out(), &options(), quiet());
+    assert_says(&error.unwrap_err().to_string(), &["--name", "微调"]);
+    assert!(!bench.out().exists());
+    let named = Options {
+        name: Some("tuned".to_owned()),
+        ..options()
+    };
+    export::export(&source, &bench.out(), &named, quiet()).unwrap();
 }
 
 #[test]

@@ -374,7 +374,7 @@ fn options_that_make_no_sense_are_refused() {
         bench.refuses(&options, &["--max-ctx", "1 to 4096", &found]);
     }
     for name in [
-        "", ".", "..", ".hidden", "a/b", "/a", "../a", "a\\b", "a b", "a\0b", "ä", "a\nb",
+        "", ".", "..", ".hidden", "a/b", "/a", "../a", "a\\b", "a b", "a\0b", "ä", "a\nb", "-x",
     ] {
         let options = Options {
             name: Some(name.to_owned()),

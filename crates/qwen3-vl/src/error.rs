@@ -208,6 +208,28 @@ pub enum Error {
         /// What is wrong, and with which file or text.
         message: String,
     },
+    /// A recorded oracle cannot serve.
+    #[error("{file}: {message}; record the oracle again with oracles/capture.py")]
+    Oracle {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The reference model was given inputs that it has no answer to.
+    #[error("the reference model cannot run: {message}")]
+    Input {
+        /// What is wrong, and what was expected.
+        message: String,
+    },
+    /// A computation of the reference model failed: memory or the device.
+    #[error("the reference model failed at {what}: {message}")]
+    Compute {
+        /// What was being computed.
+        what: String,
+        /// What the tensor library said.
+        message: String,
+    },
     /// The output is there already.
     #[error("{path} exists already; name another output or remove it")]
     Exists {

@@ -3,6 +3,9 @@
 //! [`Source`] says where the files of a checkpoint are, [`Config`] what
 //! architecture they hold, [`Checkpoint`] gives the weights without reading
 //! them all, and [`TokenizerFiles`] collects what a bundle carries along.
+//! [`positions`] are those of M-RoPE, and [`oracle`] reads what transformers
+//! computed. With the feature `model`, the module `model` is the network
+//! itself in fp32.
 //!
 //! ```no_run
 //! use qwen3_vl::{Checkpoint, Config, Source};
@@ -25,7 +28,11 @@ mod checkpoint;
 mod config;
 mod error;
 pub mod image;
+#[cfg(feature = "model")]
+pub mod model;
 pub mod names;
+pub mod oracle;
+pub mod positions;
 mod prompt;
 mod source;
 pub mod synth;

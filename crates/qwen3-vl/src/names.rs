@@ -7,11 +7,11 @@
 
 use crate::Config;
 
-/// The embedding table, [vocab, hidden].
+/// The embedding table, `[vocab, hidden]`.
 pub const EMBED_TOKENS: &str = "model.language_model.embed_tokens.weight";
-/// The norm before the head, [hidden].
+/// The norm before the head, `[hidden]`.
 pub const FINAL_NORM: &str = "model.language_model.norm.weight";
-/// The head of a checkpoint that does not tie it, [vocab, hidden].
+/// The head of a checkpoint that does not tie it, `[vocab, hidden]`.
 pub const LM_HEAD: &str = "lm_head.weight";
 
 /// Prefixes under which the text decoder is stored, longest first where one

@@ -8,6 +8,10 @@ use minijinja::{Environment, ErrorKind, context};
 use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
+/// Steps that a chat template may take; the published one takes some hundreds
+/// a message.
+const TEMPLATE_STEPS: u64 = 1_000_000;
+
 /// `rope_shift_start` of a prompt without an image: no position reaches it.
 const NEVER: i32 = 1 << 30;
 
@@ -163,6 +167,8 @@ impl Chat {
         let mut syntax = SyntaxConfig::builder();
         syntax.trim_blocks(true).lstrip_blocks(true);
         environment.set_syntax(syntax.build().map_err(failed)?);
+        // Templates come with the checkpoint, and may loop as long as they like.
+        environment.set_fuel(Some(TEMPLATE_STEPS));
         // Templates call methods of Python's strings and dicts.
         environment
             .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);

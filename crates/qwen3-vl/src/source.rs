@@ -69,6 +69,8 @@ impl Source {
             Ok(Source::nano())
         } else if local {
             Source::folder(model)
+        } else if Path::new(model).exists() {
+            Err(wrong("is a file; name the folder that it is in"))
         } else if !is_hub_id(model) {
             Err(wrong(
                 "is neither a folder, nor nano, nor a hub id such as Qwen/Qwen3-VL-2B-Instruct",
@@ -170,15 +172,19 @@ impl Source {
         };
         let path = folder.join(name);
         let fail = || Error::io(path.display().to_string());
-        let file = match File::open(&path) {
-            Ok(file) => file,
+        // Looked at before it is opened: a pipe would wait for a writer for ever.
+        let metadata = match std::fs::metadata(&path) {
+            Ok(metadata) => metadata,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(fail()(error)),
         };
-        let metadata = file.metadata().map_err(fail())?;
         if metadata.is_dir() {
             return Err(fail()(ErrorKind::IsADirectory.into()));
         }
+        if !metadata.is_file() {
+            return Err(fail()(std::io::Error::other("is not a regular file")));
+        }
+        let file = File::open(&path).map_err(fail())?;
         if metadata.len() == 0 {
             return Ok(Some(Bytes::Static(&[])));
         }
@@ -272,6 +278,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();
         assert!(Source::open(path, None).is_ok());
+        let file = folder.path().join("config.json");
+        std::fs::write(&file, "{}").unwrap();
+        let error = Source::open(file.to_str().unwrap(), None).unwrap_err();
+        assert!(error.to_string().contains("name the folder"), "{error}");
         for model in ["nano", path] {
             let error = Source::open(model, Some("main")).unwrap_err();
             assert!(error.to_string().contains("--revision"), "{error}");

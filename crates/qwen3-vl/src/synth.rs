@@ -19,7 +19,7 @@ const STREAM: usize = 1 << 15;
 /// Weights made before they are written.
 const SLAB: usize = 1 << 23;
 
-/// Options of [`write`].
+/// Options of [`write()`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Options {

@@ -326,6 +326,36 @@ fn check_finds_the_first_missing_parameter() {
     );
 }
 
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_refused_at_once() {
+    for name in ["model.safetensors", "config.json", "tokenizer.json"] {
+        let folder = folder(&[]);
+        let pipe = folder.path().join(name);
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let source = Source::folder(folder.path()).unwrap();
+        let error = match name {
+            "config.json" => Config::load(&source).unwrap_err(),
+            "tokenizer.json" => TokenizerFiles::load(&source).unwrap_err(),
+            _ => Checkpoint::open(&source).unwrap_err(),
+        };
+        assert!(error.to_string().contains("not a regular file"), "{error}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[test]
+fn a_tokenizer_beyond_reason_is_refused() {
+    let folder = folder(&[("tokenizer.json", b"{}"), ("tokenizer_config.json", b"{}")]);
+    let vocab = fs::File::create(folder.path().join("vocab.json")).unwrap();
+    // Sparse: it takes no room.
+    vocab.set_len(1 << 30).unwrap();
+    let source = Source::folder(folder.path()).unwrap();
+    let error = TokenizerFiles::load(&source).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+}
+
 #[test]
 fn the_tokenizers_files_are_collected_and_nothing_else() {
     let folder = folder(&[

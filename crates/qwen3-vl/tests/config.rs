@@ -210,6 +210,16 @@ fn unusable_values_are_named_by_key() {
         let expected = pointer[1..].replace('/', ".");
         assert_eq!((file.as_str(), key), ("config.json", &expected), "{error}");
     }
+    // Messages quote a value, and its limits, as far as they can be read.
+    let endless = vec![0; 100_000];
+    for (pointer, value) in [
+        ("/vision_config/deepstack_visual_indexes", json!(endless)),
+        ("/text_config/hidden_size", json!(endless)),
+        ("/text_config/rms_norm_eps", json!(0)),
+    ] {
+        let error = parse(&with(pointer, Some(value))).unwrap_err().to_string();
+        assert!(error.len() < 600, "{} bytes: {error:.900}", error.len());
+    }
     // More taps than decoder layers.
     let error = parse(&with("/text_config/num_hidden_layers", Some(json!(2)))).unwrap_err();
     assert!(

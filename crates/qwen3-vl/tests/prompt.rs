@@ -139,6 +139,10 @@ fn templates_that_fail_say_why() {
     for (template, part) in [
         (json!("{{ raise_exception('no users') }}"), "no users"),
         (json!("{% if %}"), "chat template"),
+        (
+            json!("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"),
+            "fuel",
+        ),
         (json!("no image"), "<|image_pad|>"),
     ] {
         set_template(&source, template);

@@ -43,16 +43,11 @@ fn shape(path: &Path) -> Result<f64> {
             .with_context(|| format!("no text {key}"))
     };
     let (grid, chunk) = (number("grid")? as usize, number("chunk")? as usize);
-    let config = Config::parse(given["config"].to_string().as_bytes(), "config.json")?;
     let recorded = Recorded::read(&path.with_extension("safetensors"))?;
 
     let scratch = repo::scratch()?;
     let checkpoint = scratch.path().join("shape");
-    let mut options = Options::default();
-    if let Some(bytes) = given["shard_bytes"].as_u64() {
-        options = options.shard_bytes(bytes as usize);
-    }
-    synth::write(&config, &checkpoint, options, |_, _| {})?;
+    let config = write(&given, &checkpoint)?;
     let digest = digest(&checkpoint)?;
     let expected = recorded.metadata.get("checkpoint").map_or("", |text| text);
     ensure!(
@@ -103,6 +98,17 @@ fn shape(path: &Path) -> Result<f64> {
     Ok(logits::likeness(&recorded, &got, &prompts)?.cosine)
 }
 
+/// Writes the checkpoint of a shape file's content.
+pub fn write(given: &Value, checkpoint: &Path) -> Result<Config> {
+    let config = Config::parse(given["config"].to_string().as_bytes(), "config.json")?;
+    let mut options = Options::default();
+    if let Some(bytes) = given["shard_bytes"].as_u64() {
+        options = options.shard_bytes(bytes as usize);
+    }
+    synth::write(&config, checkpoint, options, |_, _| {})?;
+    Ok(config)
+}
+
 /// The patches that `oracles/record.py` takes: bits of a multiplicative hash of
 /// the index, as 256 levels from -1.
 fn patches(count: usize) -> Vec<f16> {
@@ -117,7 +123,7 @@ fn patches(count: usize) -> Vec<f16> {
 }
 
 /// SHA-256 over a checkpoint's weight files in order of their names.
-fn digest(checkpoint: &Path) -> Result<String> {
+pub fn digest(checkpoint: &Path) -> Result<String> {
     let mut parts = files(checkpoint, "safetensors")?;
     parts.sort();
     let mut digest = Sha256::new();
@@ -127,7 +133,8 @@ fn digest(checkpoint: &Path) -> Result<String> {
     Ok(aimodel::hex(&digest.finalize()))
 }
 
-fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+/// The files of a folder with an extension.
+pub fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();

@@ -5,6 +5,11 @@ use crate::Error;
 use serde_json::{Map, Value};
 use std::ops::RangeInclusive;
 
+/// Characters of a value that a message quotes.
+const LONGEST_VALUE: usize = 200;
+/// Characters of a message.
+const LONGEST_MESSAGE: usize = 400;
+
 pub(super) struct Section<'a> {
     file: &'a str,
     /// What to put before a key: empty, or `text_config.` and the like.
@@ -27,8 +32,12 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// An error about `key`.
-    pub(super) fn wrong(&self, key: &str, message: String) -> Error {
+    /// An error about `key`. A message that quotes an endless value is cut.
+    pub(super) fn wrong(&self, key: &str, mut message: String) -> Error {
+        if let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
+            message.truncate(end);
+            message.push('…');
+        }
         Error::Config {
             file: self.file.into(),
             key: format!("{}{key}", self.prefix),
@@ -39,7 +48,13 @@ impl<'a> Section<'a> {
     fn expected(&self, key: &str, what: &str) -> Error {
         let message = match self.map.get(key) {
             None => format!("absent, expected {what}"),
-            Some(found) => format!("{found}, expected {what}"),
+            Some(found) => {
+                let found = found.to_string();
+                match found.char_indices().nth(LONGEST_VALUE) {
+                    Some((end, _)) => format!("{}…, expected {what}", &found[..end]),
+                    None => format!("{found}, expected {what}"),
+                }
+            }
         };
         self.wrong(key, message)
     }
@@ -120,7 +135,7 @@ impl<'a> Section<'a> {
         found
             .filter(|number| range.contains(number))
             .ok_or_else(|| {
-                let what = format!("a number from {} to {}", range.start(), range.end());
+                let what = format!("a number from {:?} to {:?}", range.start(), range.end());
                 self.expected(key, &what)
             })
     }
