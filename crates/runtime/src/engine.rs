@@ -1,0 +1,300 @@
+//! The loop around an exported decoder: prompt in, tokens out.
+//!
+//! It does what a host on a device does: token by token through `main`, or in
+//! chunks where the asset has a way to take them; the inputs of the image stay
+//! the same; the cache grows; positions are the whole ramp each time.
+
+use aimodel::Dim;
+use candle_core::{DType, Device, Tensor};
+
+use crate::{
+    error::{Error, Result},
+    program::{Function, Program},
+    states::States,
+};
+
+/// Rows that a call of a decoder takes which takes any number.
+const OPEN_CHUNK: usize = 64;
+
+/// An image as the decoder takes it: what the vision tower made of it.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// `[N, hidden]`: one row for each image token.
+    pub embeds: Tensor,
+    /// `[3 · N, hidden]`: what is added after the first three layers.
+    pub deepstack: Tensor,
+}
+
+impl Image {
+    /// Runs the vision tower on `patches`, `[4 · N, 1536]`.
+    ///
+    /// # Errors
+    /// A program that is no vision tower, or patches that are not its own.
+    pub fn encode(vision: &Program, patches: Tensor) -> Result<Self> {
+        let outputs = vision
+            .function("main")?
+            .run(&[("patches", patches)], &mut States::new())?;
+        let take = |name: &str| {
+            let found = outputs.iter().find(|(known, _)| known == name);
+            found.map(|(_, tensor)| tensor.clone()).ok_or_else(|| {
+                Error::Engine(format!(
+                    "the vision asset has no output `{name}`; expected image_embeds and \
+                     deepstack_embeds"
+                ))
+            })
+        };
+        Ok(Self {
+            embeds: take("image_embeds")?,
+            deepstack: take("deepstack_embeds")?,
+        })
+    }
+}
+
+/// An exported decoder that is ready to be driven.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    program: Program,
+    /// Rows that `main` takes in a call; `None` is any number.
+    rows: Option<usize>,
+    /// Rows that `prefill` takes, where there is such a function.
+    prefill: Option<usize>,
+    vocabulary: usize,
+}
+
+impl Engine {
+    /// Takes a decoder, such as `main` with `prefill` beside it.
+    ///
+    /// # Errors
+    /// A program whose functions are not those of a decoder.
+    pub fn new(program: Program) -> Result<Self> {
+        let main = program.function("main")?;
+        let rows = chunk(&main)?;
+        let prefill = match program.function("prefill") {
+            Ok(prefill) => chunk(&prefill)?.or(Some(OPEN_CHUNK)),
+            Err(_) => None,
+        };
+        let logits = main.outputs().iter().find(|output| output.name == "logits");
+        let vocabulary = match logits.and_then(|output| output.ty.dims.last()) {
+            Some(Dim::Static(extent)) => *extent as usize,
+            _ => return Err(not_a_decoder("the output `logits` [1, S, V]")),
+        };
+        Ok(Self {
+            rows,
+            prefill,
+            vocabulary,
+            program,
+        })
+    }
+
+    /// The number of tokens that there are; image tokens come after them.
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    /// Starts a conversation that has read nothing yet. `rope_shift_start` and
+    /// `rope_shift_amount` are those of the prompt that will be read.
+    ///
+    /// # Errors
+    /// An image that is not of the size that the decoder was exported for.
+    pub fn start(
+        &self,
+        rope_shift_start: i32,
+        rope_shift_amount: i32,
+        image: Option<&Image>,
+    ) -> Result<Session<'_>> {
+        let device = self.program.device();
+        let main = self.program.function("main")?;
+        let mut fixed = Vec::new();
+        for (name, given) in [
+            ("image_embeds", image.map(|image| &image.embeds)),
+            ("deepstack_embeds", image.map(|image| &image.deepstack)),
+        ] {
+            let ty = main.input(name).ok_or_else(|| not_a_decoder(name))?;
+            let dims = ty.static_dims().ok_or_else(|| not_a_decoder(name))?;
+            let dims: Vec<usize> = dims.into_iter().map(|dim| dim as usize).collect();
+            let tensor = match given {
+                Some(tensor) if tensor.dims() == dims => tensor.to_device(device)?,
+                Some(tensor) => {
+                    return Err(Error::Engine(format!(
+                        "the image's `{name}` is {:?}, and the decoder was exported for {dims:?}; \
+                         use the vision asset of the same export",
+                        tensor.dims()
+                    )));
+                }
+                None => Tensor::zeros(dims, DType::F16, device)?,
+            };
+            fixed.push((name, tensor));
+        }
+        for (name, value) in [
+            ("rope_shift_start", rope_shift_start),
+            ("rope_shift_amount", rope_shift_amount),
+        ] {
+            let value = Tensor::new(&[i64::from(value)], &Device::Cpu)?;
+            fixed.push((name, value));
+        }
+        Ok(Session {
+            engine: self,
+            fixed,
+            states: States::new(),
+            seen: 0,
+        })
+    }
+}
+
+/// Rows that a function takes in a call; `None` is any number.
+fn chunk(function: &Function<'_>) -> Result<Option<usize>> {
+    match function.input("input_ids").map(|ty| &ty.dims[..]) {
+        Some([_, Dim::Static(rows @ 1..)]) => Ok(Some(*rows as usize)),
+        Some([_, Dim::Dynamic]) => Ok(None),
+        _ => Err(not_a_decoder("the input `input_ids` [1, S]")),
+    }
+}
+
+fn not_a_decoder(missing: &str) -> Error {
+    Error::Engine(format!(
+        "the asset is no decoder of this project's exports: it lacks {missing}"
+    ))
+}
+
+/// A conversation: what was read, in the cache.
+#[derive(Debug)]
+pub struct Session<'e> {
+    engine: &'e Engine,
+    /// Inputs that stay the same.
+    fixed: Vec<(&'static str, Tensor)>,
+    states: States,
+    seen: usize,
+}
+
+impl Session<'_> {
+    /// How many tokens were read.
+    pub fn seen(&self) -> usize {
+        self.seen
+    }
+
+    /// The cache, by the names of its states.
+    pub fn states(&self) -> &States {
+        &self.states
+    }
+
+    /// Takes a cache that was made elsewhere, which holds `seen` tokens.
+    pub fn restore(&mut self, states: States, seen: usize) {
+        self.states = states;
+        self.seen = seen;
+    }
+
+    /// Reads tokens and gives the logits after the last of them, f32.
+    ///
+    /// # Errors
+    /// No tokens, or a call that fails.
+    pub fn read(&mut self, ids: &[i32]) -> Result<Vec<f32>> {
+        let mut last = None;
+        self.feed(ids, |logits| {
+            last = Some(logits.clone());
+            Ok(())
+        })?;
+        let Some(logits) = last else {
+            return Err(Error::Engine("there are no tokens to read".to_owned()));
+        };
+        row(&logits, logits.dim(0)? - 1)
+    }
+
+    /// Reads tokens and gives the logits after each of them, `[T, V]` of f32
+    /// on the host.
+    ///
+    /// # Errors
+    /// No tokens, or a call that fails.
+    pub fn read_all(&mut self, ids: &[i32]) -> Result<Tensor> {
+        let mut parts = Vec::new();
+        self.feed(ids, |logits| {
+            parts.push(logits.to_device(&Device::Cpu)?.to_dtype(DType::F32)?);
+            Ok(())
+        })?;
+        Ok(Tensor::cat(&parts, 0)?)
+    }
+
+    /// Continues greedily after `ids`, up to `most` tokens or the first of
+    /// `end_tokens`, which is given too. `each` hears each token as soon as it
+    /// is known and says whether to go on.
+    ///
+    /// # Errors
+    /// No tokens, or a call that fails.
+    pub fn generate(
+        &mut self,
+        ids: &[i32],
+        most: usize,
+        end_tokens: &[u32],
+        mut each: impl FnMut(u32) -> bool,
+    ) -> Result<Vec<u32>> {
+        let mut logits = self.read(ids)?;
+        let mut tokens = Vec::new();
+        while tokens.len() < most {
+            let token = best(&logits);
+            tokens.push(token);
+            if !each(token) || end_tokens.contains(&token) || tokens.len() == most {
+                break;
+            }
+            logits = self.read(&[token as i32])?;
+        }
+        Ok(tokens)
+    }
+
+    /// Reads tokens in chunks as large as the functions take; `each` gets the
+    /// logits `[S, V]` of a chunk.
+    fn feed(&mut self, ids: &[i32], mut each: impl FnMut(&Tensor) -> Result<()>) -> Result<()> {
+        let mut rest = ids;
+        while !rest.is_empty() {
+            let (name, rows) = match (self.engine.prefill, self.engine.rows) {
+                (Some(rows), _) if rest.len() >= rows => ("prefill", rows),
+                (_, None) => ("main", rest.len().min(OPEN_CHUNK)),
+                (_, Some(rows)) if rest.len() >= rows => ("main", rows),
+                (_, Some(rows)) => {
+                    return Err(Error::Engine(format!(
+                        "`main` takes {rows} tokens at a time, and {} are left",
+                        rest.len()
+                    )));
+                }
+            };
+            let (chunk, after) = rest.split_at(rows);
+            each(&self.call(name, chunk)?)?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, name: &str, ids: &[i32]) -> Result<Tensor> {
+        let function = self.engine.program.function(name)?;
+        let ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
+        let end = (self.seen + ids.len()) as i64;
+        let mut inputs = self.fixed.clone();
+        let count = ids.len();
+        inputs.push((
+            "input_ids",
+            Tensor::from_vec(ids, (1, count), &Device::Cpu)?,
+        ));
+        let positions = Tensor::arange(0, end, &Device::Cpu)?.unsqueeze(0)?;
+        inputs.push(("position_ids", positions));
+        let outputs = function.run(&inputs, &mut self.states)?;
+        self.seen += count;
+        let logits = outputs.into_iter().find(|(name, _)| name == "logits");
+        match logits {
+            Some((_, logits)) => Ok(logits.squeeze(0)?),
+            None => Err(not_a_decoder("the output `logits`")),
+        }
+    }
+}
+
+fn row(logits: &Tensor, index: usize) -> Result<Vec<f32>> {
+    Ok(logits.get(index)?.to_dtype(DType::F32)?.to_vec1()?)
+}
+
+/// The token with the greatest logit; the first of them if there are several.
+pub fn best(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (index, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = index;
+        }
+    }
+    best as u32
+}

@@ -1,0 +1,217 @@
+//! Patterns that are computed in one piece.
+
+use std::{collections::HashMap, sync::Arc};
+
+use aimodel::{Attribute, ElementType, GraphView};
+use candle_core::{DType, Device};
+
+use crate::{
+    error::{OpResult, Result},
+    graph::{Constants, Graph, Source},
+    kernel::Rows,
+    ops::{Composite, Op, dequantize},
+    value::Value,
+};
+
+/// What the declaration of a composite says, where this runtime can compute
+/// it directly.
+pub(crate) fn composite(view: &GraphView<'_>) -> Option<Composite> {
+    let declaration = Attribute::read(view.module, view.composite?).ok()?;
+    let Attribute::Opaque(name, parts) = declaration else {
+        return None;
+    };
+    let attributes = parts.iter().find_map(|part| match part {
+        Attribute::Opaque(name, value) if name.as_ref() == "op_attrs" => value.first(),
+        _ => None,
+    })?;
+    let Attribute::Dictionary(attributes) = attributes else {
+        return None;
+    };
+    let get = |name: &str| {
+        let found = attributes.iter().find(|(key, _)| key.as_ref() == name);
+        found.map(|(_, value)| value)
+    };
+    let float = |name: &str| match get(name)? {
+        Attribute::Float { width: 32, bits } => Some(f64::from(f32::from_bits(*bits as u32))),
+        _ => None,
+    };
+    let integer = |name: &str| match get(name)? {
+        Attribute::Integer { bits, .. } => Some(*bits as i64),
+        _ => None,
+    };
+    if integer("version") != Some(1) {
+        return None;
+    }
+    match name.as_ref() {
+        "rms_norm" if integer("axes") == Some(-1) => {
+            Some(Composite::RmsNorm { eps: float("eps")? })
+        }
+        "layer_norm" => match get("axes")? {
+            Attribute::Array(axes) => match &axes[..] {
+                // Over the last axis of a matrix.
+                [Attribute::Integer { bits: 1, .. }] => {
+                    Some(Composite::LayerNorm { eps: float("eps")? })
+                }
+                _ => None,
+            },
+            _ => None,
+        },
+        "rope" if integer("interleaved") == Some(0) && float("scale") == Some(1.0) => {
+            Some(Composite::Rope {
+                base: float("base")?,
+            })
+        }
+        "scaled_dot_product_attention" if integer("window_size") == Some(0) => {
+            Some(Composite::Attention {
+                causal: integer("is_causal")? != 0,
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Calls of composites become operations.
+pub(crate) fn calls(graph: &mut Graph, composites: &[Option<Arc<Composite>>]) {
+    for step in &mut graph.steps {
+        if let Op::Invoke(callee) = step.op
+            && let Some(Some(composite)) = composites.get(callee)
+        {
+            step.op = Op::Composite(composite.clone());
+        }
+    }
+}
+
+/// Products with the transpose of a constant matrix use it as it lies in the
+/// file, be it of halves or of scaled si8.
+pub(crate) fn products(graph: &mut Graph, constants: &Constants) -> OpResult<()> {
+    let producers = graph.producers();
+    let step_of = |source: &Source| match source {
+        Source::Slot(slot) => producers.get(slot).copied(),
+        Source::Constant(_) => None,
+    };
+    for at in 0..graph.steps.len() {
+        if !matches!(graph.steps[at].op, Op::MatMul(_)) {
+            continue;
+        }
+        let Some(turn) = step_of(&graph.steps[at].operands[1]) else {
+            continue;
+        };
+        let turn = &graph.steps[turn];
+        let order = match (&turn.op, &turn.operands[..]) {
+            (Op::Transpose, [_, Source::Constant(order)]) => &constants.values[*order],
+            _ => continue,
+        };
+        if !matches!(order, Value::Ints(order) if order.dense() == [1, 0]) {
+            continue;
+        }
+        let rows = match (&turn.operands[0], step_of(&turn.operands[0])) {
+            (Source::Constant(weight), _) => half_rows(&constants.values[*weight])?,
+            (_, Some(scaled)) if matches!(graph.steps[scaled].op, Op::BlockwiseShiftScale) => {
+                int8_rows(&graph.steps[scaled].operands, constants)?
+            }
+            _ => None,
+        };
+        if let Some(rows) = rows {
+            let step = &mut graph.steps[at];
+            step.op = Op::Rows(Arc::new(rows));
+            step.operands.truncate(1);
+        }
+    }
+    Ok(())
+}
+
+fn half_rows(weight: &Value) -> OpResult<Option<Rows>> {
+    match weight {
+        Value::Mapped(weight) if weight.element == ElementType::F16 => match weight.dims[..] {
+            [rows, cols] => Ok(Some(Rows::half([rows, cols], weight.data.clone())?)),
+            _ => Ok(None),
+        },
+        _ => Ok(None),
+    }
+}
+
+fn int8_rows(operands: &[Source], constants: &Constants) -> OpResult<Option<Rows>> {
+    let constant = |source: &Source| match source {
+        Source::Constant(index) => Some(&constants.values[*index]),
+        Source::Slot(_) => None,
+    };
+    let [data, scale, zero, offset] = operands else {
+        return Ok(None);
+    };
+    let parts = (
+        constant(data),
+        constant(scale),
+        constant(zero),
+        constant(offset),
+    );
+    let (Some(Value::Mapped(data)), Some(Value::Mapped(scale)), Some(zero), Some(offset)) = parts
+    else {
+        return Ok(None);
+    };
+    let no_shift = match offset {
+        Value::Float(offset) => {
+            let values = offset.to_dtype(DType::F32)?.flatten_all()?;
+            values.to_vec1::<f32>()?.iter().all(|value| *value == 0.0)
+        }
+        _ => false,
+    };
+    let no_shift = no_shift && zero.ints()?.all_zero();
+    let types = (data.element, scale.element);
+    if !no_shift || types != (ElementType::Si8, ElementType::F16) {
+        return Ok(None);
+    }
+    match (&data.dims[..], &scale.dims[..]) {
+        (&[rows, cols], &[scale_rows, blocks])
+            if rows == scale_rows && blocks > 0 && cols % blocks == 0 =>
+        {
+            let (data, scale) = (data.data.clone(), scale.data.clone());
+            let rows = Rows::int8([rows, cols], cols / blocks, data, scale)?;
+            Ok(Some(rows))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Scaled si8 constants become constants of floats, for devices on which
+/// that is done once and not at each call. `done` holds those that were.
+pub(crate) fn fold_scales(
+    graph: &mut Graph,
+    constants: &mut Constants,
+    done: &mut HashMap<Vec<Source>, usize>,
+) -> Result<()> {
+    let mut folded = HashMap::new();
+    for step in &graph.steps {
+        let constant = |source: &Source| matches!(source, Source::Constant(_));
+        if !matches!(step.op, Op::BlockwiseShiftScale) || !step.operands.iter().all(constant) {
+            continue;
+        }
+        let index = match done.get(&step.operands) {
+            Some(index) => *index,
+            None => {
+                let value = |i: usize| match step.operands[i] {
+                    Source::Constant(index) => &constants.values[index],
+                    Source::Slot(_) => &Value::Token,
+                };
+                let parts = [value(0), value(1), value(2), value(3)];
+                let tensor = dequantize(parts, &Device::Cpu)
+                    .map_err(|problem| graph.error(step, &parts, problem))?;
+                let index = constants.push(Value::Float(tensor));
+                done.insert(step.operands.clone(), index);
+                index
+            }
+        };
+        folded.insert(step.results[0], index);
+    }
+    let replace = |source: &mut Source| {
+        if let Source::Slot(slot) = source
+            && let Some(index) = folded.get(slot)
+        {
+            *source = Source::Constant(*index);
+        }
+    };
+    for step in &mut graph.steps {
+        step.operands.iter_mut().for_each(replace);
+    }
+    graph.outputs.iter_mut().for_each(replace);
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! Composite graphs, computed directly instead of operation by operation.
+//!
+//! Where their graphs round to halves on the way, single precision is kept;
+//! the results differ by less than such a rounding.
+
+use candle_core::{DType, Tensor};
+use half::f16;
+
+use super::{Operands, arith::wide, reduce};
+use crate::{
+    error::{OpResult, refuse},
+    kernel,
+    value::Value,
+};
+
+/// What a composite graph is declared to compute.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Composite {
+    /// `x ÷ √(mean(x²) + ε) · scale` over the last axis.
+    RmsNorm { eps: f64 },
+    /// `(x − mean) ÷ √(variance + ε) · gamma + beta` over the last axis.
+    LayerNorm { eps: f64 },
+    /// Turns the first half of a head's elements with the second.
+    Rope { base: f64 },
+    /// Attention; where causal, the last query sees all keys.
+    Attention { causal: bool },
+}
+
+impl Composite {
+    pub fn run(&self, operands: &Operands<'_>) -> OpResult<Value> {
+        let y = match self {
+            Self::RmsNorm { eps } => rms_norm(*eps, operands)?,
+            Self::LayerNorm { eps } => layer_norm(*eps, operands)?,
+            Self::Rope { base } => rope(*base, operands)?,
+            Self::Attention { causal } => attention(*causal, operands)?,
+        };
+        Ok(Value::Float(y))
+    }
+}
+
+fn inverse_root(squares: &Tensor, eps: f64) -> OpResult<Tensor> {
+    let mean = reduce::last_mean(squares)?;
+    Ok((mean + eps)?.sqrt()?.recip()?)
+}
+
+fn rms_norm(eps: f64, operands: &Operands<'_>) -> OpResult<Tensor> {
+    let (x, scale) = (operands.float(0)?, operands.float(1)?);
+    let w = wide(&x)?;
+    let normed = w.broadcast_mul(&inverse_root(&w.sqr()?, eps)?)?;
+    Ok(normed.to_dtype(x.dtype())?.broadcast_mul(&scale)?)
+}
+
+fn layer_norm(eps: f64, operands: &Operands<'_>) -> OpResult<Tensor> {
+    let x = operands.float(0)?;
+    let w = wide(&x)?;
+    let centred = w.broadcast_sub(&reduce::last_mean(&w)?)?;
+    let normed = centred.broadcast_mul(&inverse_root(&centred.sqr()?, eps)?)?;
+    let normed = normed.to_dtype(x.dtype())?;
+    let scaled = normed.broadcast_mul(&operands.float(1)?)?;
+    Ok(scaled.broadcast_add(&operands.float(2)?)?)
+}
+
+fn rope(base: f64, operands: &Operands<'_>) -> OpResult<Tensor> {
+    let x = operands.float(0)?;
+    let positions = operands.ints(1)?.dense();
+    let (rows, dim) = match x.dims()[..] {
+        [1, _, rows, dim] if rows == positions.len() && dim % 2 == 0 => (rows, dim),
+        _ => {
+            return refuse(format!(
+                "{} positions do not turn {:?}",
+                positions.len(),
+                x.dims()
+            ));
+        }
+    };
+    let half = dim / 2;
+    let frequencies: Vec<f32> = (0..half)
+        .map(|i| 1.0 / (base.powf(f64::from(i as f32 / half as f32)) as f32))
+        .collect();
+    let angles = positions
+        .iter()
+        .flat_map(|p| frequencies.iter().map(move |f| *p as f32 * f));
+    let (sin, cos): (Vec<f16>, Vec<f16>) = angles
+        .map(|angle| {
+            let (sin, cos) = angle.sin_cos();
+            (f16::from_f32(sin), f16::from_f32(cos))
+        })
+        .unzip();
+    let table = |values| -> OpResult<Tensor> {
+        let table = Tensor::from_vec(values, (1, 1, rows, half), operands.device)?;
+        Ok(table.to_dtype(DType::F32)?)
+    };
+    let (sin, cos) = (table(sin)?, table(cos)?);
+    let w = wide(&x)?;
+    let (a, b) = (w.narrow(3, 0, half)?, w.narrow(3, half, half)?);
+    let real = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+    let imaginary = (a.broadcast_mul(&sin)? + b.broadcast_mul(&cos)?)?;
+    Ok(Tensor::cat(&[real, imaginary], 3)?.to_dtype(x.dtype())?)
+}
+
+fn attention(causal: bool, operands: &Operands<'_>) -> OpResult<Tensor> {
+    let (query, key, value) = (operands.float(0)?, operands.float(1)?, operands.float(2)?);
+    let shape = kernel::AttentionShape::new(query.dims(), key.dims(), value.dims(), causal)?;
+    let dtype = query.dtype();
+    let scale = 1.0 / (shape.dim as f64).sqrt();
+    // The graph's scale and scaled queries are halves.
+    let scale = match dtype {
+        DType::F16 => f16::from_f64(scale).to_f64(),
+        _ => scale,
+    };
+    let query = wide(&wide(&query)?.affine(scale, 0.0)?.to_dtype(dtype)?)?;
+    if operands.device.is_cpu()
+        && let Some(out) = kernel::attention(shape, &query, &key, &value)?
+    {
+        return Ok(out.to_dtype(dtype)?);
+    }
+    let (kv, group) = (shape.kv_heads, shape.heads / shape.kv_heads);
+    let grouped = |x: &Tensor, rows: usize| -> OpResult<Tensor> {
+        Ok(wide(x)?.contiguous()?.reshape((kv, rows, shape.dim))?)
+    };
+    let query = grouped(&query, group * shape.rows)?;
+    let (key, value) = (grouped(&key, shape.keys)?, grouped(&value, shape.keys)?);
+    let mut scores = query.matmul(&key.t()?)?;
+    if causal && shape.rows > 1 {
+        let bias = (0..shape.rows).flat_map(|row| {
+            let visible = shape.visible(row);
+            (0..shape.keys).map(move |key| if key < visible { 0.0 } else { -1e4_f32 })
+        });
+        let bias = bias.collect::<Vec<f32>>();
+        let bias = Tensor::from_vec(bias, (1, 1, shape.rows, shape.keys), operands.device)?;
+        let by_row = (kv, group, shape.rows, shape.keys);
+        scores = scores.reshape(by_row)?.broadcast_add(&bias)?;
+        scores = scores.reshape((kv, group * shape.rows, shape.keys))?;
+    }
+    let mixed = reduce::along(&scores, 2)?.matmul(&value)?;
+    let mixed = mixed.reshape((1, shape.heads, shape.rows, shape.dim))?;
+    Ok(mixed.to_dtype(dtype)?)
+}

@@ -1,0 +1,134 @@
+//! Operations that look elements up.
+
+use aimodel::ElementType;
+use candle_core::Tensor;
+use half::f16;
+
+use super::{Operands, axis};
+use crate::{
+    error::{OpResult, refuse},
+    value::{Ints, Mapped, Value, halves, row_major},
+};
+
+/// Where each row of indices points among the first dimensions of `dims`.
+fn places(dims: &[usize], indices: &Ints) -> OpResult<(Vec<usize>, usize)> {
+    let depth = indices.dims.last().copied().unwrap_or(0);
+    if depth == 0 || depth > dims.len() {
+        return refuse(format!("{:?} does not index {dims:?}", indices.dims));
+    }
+    let strides = row_major(&dims[..depth]);
+    let rows = indices.dense();
+    let rows = rows.chunks_exact(depth).map(|row| {
+        let mut place = 0;
+        for ((&index, &extent), stride) in row.iter().zip(dims).zip(&strides) {
+            let wrapped = if index < 0 {
+                index + extent as i64
+            } else {
+                index
+            };
+            match usize::try_from(wrapped) {
+                Ok(index) if index < extent => place += index * stride,
+                _ => return refuse(format!("index {index} is out of {extent}")),
+            }
+        }
+        Ok(place)
+    });
+    Ok((rows.collect::<OpResult<_>>()?, depth))
+}
+
+pub fn gather_nd(operands: &Operands<'_>) -> OpResult<Value> {
+    let (x, indices) = (operands.at(0)?, operands.ints(1)?);
+    let (places, depth) = places(x.dims(), &indices)?;
+    let rest = &x.dims()[depth..];
+    let width: usize = rest.iter().product();
+    let dims = [&indices.dims[..indices.dims.len() - 1], rest].concat();
+    Ok(match x {
+        Value::Ints(x) => {
+            let data = x.dense();
+            let rows = places.iter().map(|at| &data[at * width..(at + 1) * width]);
+            Value::Ints(Ints::new(
+                x.element,
+                dims,
+                rows.flatten().copied().collect(),
+            ))
+        }
+        // A table is read where it lies.
+        Value::Mapped(table) if table.element == ElementType::F16 => {
+            let rows = rows_of(table, &places, width)?;
+            Value::Float(Tensor::from_vec(rows, dims, operands.device)?)
+        }
+        other => {
+            let x = other.float(operands.device)?;
+            let count: usize = x.dims()[..depth].iter().product();
+            let at = places.iter().map(|at| *at as i64).collect();
+            let at = Ints::vector(ElementType::Si32, at).to_index(operands.device)?;
+            let rows = x.reshape((count, width))?.index_select(&at, 0)?;
+            Value::Float(rows.reshape(dims)?)
+        }
+    })
+}
+
+fn rows_of(table: &Mapped, places: &[usize], width: usize) -> OpResult<Vec<f16>> {
+    let bytes = table.bytes()?;
+    let mut rows = Vec::with_capacity(places.len() * width);
+    for at in places {
+        match bytes.get(2 * at * width..2 * (at + 1) * width) {
+            Some(row) => rows.extend(halves(row)),
+            None => return refuse("a constant is shorter than its type"),
+        }
+    }
+    Ok(rows)
+}
+
+pub fn gather_along_axis(operands: &Operands<'_>) -> OpResult<Value> {
+    let (x, indices) = (operands.at(0)?, operands.ints(1)?);
+    let axis = axis(operands.ints(2)?.scalar()?, x.dims().len())?;
+    let dims = x.dims().to_vec();
+    let fits = dims.len() == indices.dims.len()
+        && (0..dims.len()).all(|i| i == axis || indices.dims[i] == dims[i]);
+    if !fits {
+        return refuse(format!("{:?} does not index {x}", indices.dims));
+    }
+    let mut indices = indices;
+    let extent = dims[axis] as i64;
+    if let Some(out) = indices
+        .data
+        .iter()
+        .find(|v| !(-extent..extent).contains(*v))
+    {
+        return refuse(format!("index {out} is out of {extent}"));
+    }
+    let wrapped = |v: &i64| if *v < 0 { v + extent } else { *v };
+    indices.data = indices.data.iter().map(wrapped).collect();
+    if let Value::Ints(x) = x {
+        return Ok(Value::Ints(take_ints(x, &indices, axis)));
+    }
+    let x = x.float(operands.device)?;
+    // One index for a whole slice: the slices are taken as they are.
+    let whole =
+        (0..dims.len()).all(|i| i == axis || indices.strides[i] == 0 || indices.dims[i] == 1);
+    if whole {
+        let stride = indices.strides[axis];
+        let at = (0..indices.dims[axis]).map(|i| indices.data[i * stride]);
+        let at = Ints::vector(ElementType::Si32, at.collect());
+        return Ok(Value::Float(
+            x.contiguous()?
+                .index_select(&at.to_index(operands.device)?, axis)?,
+        ));
+    }
+    let at = indices.to_index(operands.device)?.contiguous()?;
+    Ok(Value::Float(x.contiguous()?.gather(&at, axis)?))
+}
+
+fn take_ints(x: &Ints, indices: &Ints, axis: usize) -> Ints {
+    let (data, strides) = (x.dense(), row_major(&x.dims));
+    let own = row_major(&indices.dims);
+    let taken = indices.dense().into_iter().enumerate().map(|(at, index)| {
+        let place = (0..own.len()).map(|i| match i == axis {
+            true => index as usize * strides[i],
+            false => at / own[i] % indices.dims[i] * strides[i],
+        });
+        data[place.sum::<usize>()]
+    });
+    Ints::new(x.element, indices.dims.clone(), taken.collect())
+}

@@ -1,0 +1,173 @@
+//! Matrix products, and matrices that are stored in blocks of integers.
+
+use aimodel::ElementType;
+use candle_core::{DType, Device, Tensor};
+use half::f16;
+
+use super::Operands;
+use crate::{
+    error::{OpResult, refuse},
+    kernel::{self, Rows},
+    program::Accumulate,
+    value::{Value, broadcast, row_major},
+};
+
+/// Halves are multiplied in single precision where the device has no product
+/// of halves that accumulates so.
+fn product(how: Accumulate, x: &Tensor, y: &Tensor, device: &Device) -> OpResult<Tensor> {
+    let dtype = x.dtype();
+    match (dtype, device.is_cpu()) {
+        (DType::F16, true) if how == Accumulate::Half => {
+            let (rank, dims) = (x.rank(), [x.dims(), &y.dims()[y.rank() - 1..]].concat());
+            let [rows, inner, cols] = [dims[rank - 2], dims[rank - 1], dims[rank]];
+            let (x, y) = (x.flatten_all()?, y.flatten_all()?);
+            let (x, y) = (x.to_vec1::<f16>()?, y.to_vec1::<f16>()?);
+            let out = kernel::multiply_halves(&x, &y, [rows, inner, cols]);
+            let dims = [&dims[..rank - 1], &[cols]].concat();
+            Ok(Tensor::from_vec(out, dims, device)?)
+        }
+        (DType::F16 | DType::BF16, true) => {
+            let y = y.to_dtype(DType::F32)?;
+            Ok(x.to_dtype(DType::F32)?.matmul(&y)?.to_dtype(dtype)?)
+        }
+        _ => Ok(x.matmul(y)?),
+    }
+}
+
+pub fn batch_matmul(how: Accumulate, operands: &Operands<'_>) -> OpResult<Value> {
+    let (x, y) = (operands.float(0)?, operands.float(1)?);
+    Ok(Value::Float(multiply(how, &x, &y, operands.device)?))
+}
+
+/// The product of matrices, over batches that broadcast.
+fn multiply(how: Accumulate, x: &Tensor, y: &Tensor, device: &Device) -> OpResult<Tensor> {
+    let (Some(xb), Some(yb)) = (x.rank().checked_sub(2), y.rank().checked_sub(2)) else {
+        return refuse(format!("{:?} and {:?} are no matrices", x.dims(), y.dims()));
+    };
+    let (rows, inner) = (x.dims()[xb], x.dims()[xb + 1]);
+    let cols = y.dims()[yb + 1];
+    if y.dims()[yb] != inner {
+        return refuse(format!("{:?} · {:?} is no product", x.dims(), y.dims()));
+    }
+    let batch = broadcast(&x.dims()[..xb], &y.dims()[..yb])?;
+    let result = [&batch[..], &[rows, cols]].concat();
+    if result.contains(&0) || inner == 0 {
+        return Ok(Tensor::zeros(result, x.dtype(), device)?);
+    }
+    if yb == 0 {
+        // One matrix for all: the batches are rows.
+        let x = x.reshape(((), inner))?;
+        return Ok(product(how, &x, y, device)?.reshape(result)?);
+    }
+    let x = x.broadcast_as([&batch[..], &[rows, inner]].concat())?;
+    let y = y.broadcast_as([&batch[..], &[inner, cols]].concat())?;
+    let count: usize = batch.iter().product();
+    let x = x.contiguous()?.reshape((count, rows, inner))?;
+    let y = y.contiguous()?.reshape((count, inner, cols))?;
+    Ok(product(how, &x, &y, device)?.reshape(result)?)
+}
+
+/// `x · weightᵀ`, the weight in rows as it lies in the file.
+pub fn rows(rows: &Rows, operands: &Operands<'_>) -> OpResult<Value> {
+    let x = operands.float(0)?;
+    let dtype = x.dtype();
+    let Some((&cols, batch)) = x.dims().split_last() else {
+        return refuse("a scalar is no matrix");
+    };
+    if cols != rows.cols() {
+        return refuse(format!(
+            "{:?} · {:?}ᵀ is no product",
+            x.dims(),
+            [rows.rows(), rows.cols()]
+        ));
+    }
+    let dims = [batch, &[rows.rows()]].concat();
+    let count: usize = batch.iter().product();
+    let wide = x.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let out = rows.multiply(&wide, count)?;
+    Ok(Value::Float(
+        Tensor::from_vec(out, dims, operands.device)?.to_dtype(dtype)?,
+    ))
+}
+
+pub fn blockwise_shift_scale(operands: &Operands<'_>) -> OpResult<Value> {
+    let values = [
+        operands.at(0)?,
+        operands.at(1)?,
+        operands.at(2)?,
+        operands.at(3)?,
+    ];
+    Ok(Value::Float(dequantize(values, operands.device)?))
+}
+
+/// `(data − zero_point) · scale + offset`, in the elements of the scale; each
+/// of the last three has one element for a block of the data.
+pub(crate) fn dequantize(
+    [data, scale, zero, offset]: [&Value; 4],
+    device: &Device,
+) -> OpResult<Tensor> {
+    let dims = data.dims().to_vec();
+    let blocks = scale.dims().to_vec();
+    let divides =
+        dims.len() == blocks.len() && dims.iter().zip(&blocks).all(|(d, b)| *b > 0 && d % b == 0);
+    if !divides || zero.dims() != blocks || offset.dims() != blocks {
+        return refuse(format!("{scale}, {zero}, {offset} are no blocks of {data}"));
+    }
+    let floats = |value: &Value| -> OpResult<Vec<f32>> {
+        let host = value.float(&Device::Cpu)?.to_dtype(DType::F32)?;
+        Ok(host.flatten_all()?.to_vec1::<f32>()?)
+    };
+    let element = match scale {
+        Value::Float(tensor) => tensor.dtype(),
+        _ => DType::F16,
+    };
+    let scales = match scale {
+        Value::Float(tensor) => floats(&Value::Float(tensor.to_device(&Device::Cpu)?))?,
+        other => floats(other)?,
+    };
+    let offsets = match offset {
+        Value::Float(tensor) => floats(&Value::Float(tensor.to_device(&Device::Cpu)?))?,
+        other => floats(other)?,
+    };
+    let zeros = zero.ints()?.dense();
+    let bytes;
+    let data = match data {
+        Value::Mapped(mapped) if mapped.element == ElementType::Si8 => mapped.bytes()?,
+        other => {
+            bytes = other.ints()?.dense().into_iter().map(|v| v as u8);
+            &bytes.collect::<Vec<u8>>()
+        }
+    };
+    // Along the last axis a block is one run.
+    let Some((&cols, outer)) = dims.split_last() else {
+        return refuse("a scalar has no blocks");
+    };
+    let strides = row_major(&blocks);
+    let own = row_major(outer);
+    let run = cols / blocks[dims.len() - 1];
+    let mut out = Vec::with_capacity(data.len());
+    for (row, line) in data.chunks_exact(cols.max(1)).enumerate() {
+        let place: usize = (0..outer.len())
+            .map(|i| row / own[i] % outer[i] / (outer[i] / blocks[i]) * strides[i])
+            .sum();
+        for (block, piece) in line.chunks_exact(run).enumerate() {
+            let at = place + block;
+            let (scale, offset, zero) = (scales[at], offsets[at], zeros[at]);
+            out.extend(piece.iter().map(|byte| {
+                let value = (i64::from(*byte as i8) - zero) as f32 * scale;
+                // Each step in halves, as the graph says.
+                match element {
+                    DType::F16 => f16::from_f32(f16::from_f32(value).to_f32() + offset).to_f32(),
+                    _ => value + offset,
+                }
+            }));
+        }
+    }
+    Ok(match element {
+        DType::F16 => {
+            let halves: Vec<f16> = out.into_iter().map(f16::from_f32).collect();
+            Tensor::from_vec(halves, dims, device)?
+        }
+        other => Tensor::from_vec(out, dims, device)?.to_dtype(other)?,
+    })
+}

@@ -1,0 +1,228 @@
+//! The operations: what each is called in a file, and what it computes.
+
+mod arith;
+mod composite;
+mod gather;
+mod matmul;
+mod reduce;
+mod shape;
+
+use std::sync::Arc;
+
+use aimodel::{Approximate, ElementType};
+use candle_core::Device;
+
+use crate::{
+    error::{OpResult, refuse},
+    kernel::Rows,
+    program::Accumulate,
+    value::Value,
+};
+
+pub(crate) use arith::{Binary, Unary};
+pub(crate) use composite::Composite;
+pub(crate) use matmul::dequantize;
+pub(crate) use reduce::Reduce;
+pub(crate) use shape::{Bounds, bounds, write_slice};
+
+/// One operation.
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    Binary(Binary),
+    Unary(Unary),
+    Not,
+    Where,
+    Cast(ElementType),
+    Gelu(Approximate),
+    Silu,
+    Softmax,
+    Reduce(Reduce),
+    MatMul(Accumulate),
+    BlockwiseShiftScale,
+    GetShape,
+    Reshape,
+    Transpose,
+    Slice,
+    SliceUpdate,
+    Concat,
+    ExpandDims,
+    ShrinkDims,
+    BroadcastTo,
+    BroadcastInDims,
+    BroadcastShapes,
+    Range,
+    GatherNd,
+    GatherAlongAxis,
+    CreateToken,
+    ReadHandle,
+    WriteHandle,
+    /// A slice update of what was just read from a state and goes back to it.
+    UpdateHandle(usize),
+    /// Runs another graph.
+    Invoke(usize),
+    /// A composite graph, computed directly.
+    Composite(Arc<Composite>),
+    /// `x · weightᵀ` with a matrix that stays as it lies in the file.
+    Rows(Arc<Rows>),
+}
+
+impl Op {
+    /// The operation of a stored name, where the name alone says it all.
+    pub fn by_name(name: &str) -> Option<Self> {
+        let plain = name
+            .strip_prefix("primitive.")
+            .or_else(|| name.strip_prefix("decomposable."))
+            .or_else(|| name.strip_prefix("dataflow."))
+            .unwrap_or(name);
+        let (plain, version) = plain.rsplit_once("_v")?;
+        let op = plain.strip_prefix("broadcasting_").unwrap_or(plain);
+        Some(match (op, version) {
+            ("reshape" | "get_shape" | "blockwise_shift_scale", "2") => match op {
+                "reshape" => Self::Reshape,
+                "get_shape" => Self::GetShape,
+                _ => Self::BlockwiseShiftScale,
+            },
+            (_, "1") => match op {
+                "add" => Self::Binary(Binary::Add),
+                "sub" => Self::Binary(Binary::Sub),
+                "mul" => Self::Binary(Binary::Mul),
+                "divide" => Self::Binary(Binary::Divide),
+                "floor_divide" => Self::Binary(Binary::FloorDivide),
+                "maximum" => Self::Binary(Binary::Maximum),
+                "minimum" => Self::Binary(Binary::Minimum),
+                "greater" => Self::Binary(Binary::Greater),
+                "rsqrt" => Self::Unary(Unary::Rsqrt),
+                "exp" => Self::Unary(Unary::Exp),
+                "sin" => Self::Unary(Unary::Sin),
+                "cos" => Self::Unary(Unary::Cos),
+                "not" => Self::Not,
+                "where" => Self::Where,
+                "silu" => Self::Silu,
+                "softmax" => Self::Softmax,
+                "reduce_mean" => Self::Reduce(Reduce::Mean),
+                "reduce_sum" => Self::Reduce(Reduce::Sum),
+                "reduce_product" => Self::Reduce(Reduce::Product),
+                "batch_matmul" => Self::MatMul(Accumulate::Single),
+                "transpose" => Self::Transpose,
+                "slice" => Self::Slice,
+                "slice_update" => Self::SliceUpdate,
+                "concat" => Self::Concat,
+                "expand_dims" => Self::ExpandDims,
+                "shrink_dims" => Self::ShrinkDims,
+                "broadcast_to" => Self::BroadcastTo,
+                "broadcast_in_dims" => Self::BroadcastInDims,
+                "broadcast_shapes" => Self::BroadcastShapes,
+                "range" => Self::Range,
+                "gather_nd" => Self::GatherNd,
+                "gather_along_axis" => Self::GatherAlongAxis,
+                "create_token" => Self::CreateToken,
+                "read_handle" => Self::ReadHandle,
+                "write_handle" => Self::WriteHandle,
+                _ => return None,
+            },
+            _ => return None,
+        })
+    }
+
+    /// Whether the result may be a view of the first operand.
+    pub fn is_view(&self) -> bool {
+        matches!(
+            self,
+            Self::Reshape
+                | Self::Transpose
+                | Self::Slice
+                | Self::ExpandDims
+                | Self::ShrinkDims
+                | Self::BroadcastTo
+                | Self::BroadcastInDims
+                | Self::Cast(_)
+                | Self::Concat
+        )
+    }
+
+    /// Computes it, where it has one result and no state.
+    pub fn run(&self, device: &Device, operands: &[&Value]) -> OpResult<Value> {
+        let context = Operands { device, operands };
+        match self {
+            Self::Binary(op) => arith::binary(*op, &context),
+            Self::Unary(op) => arith::unary(*op, &context),
+            Self::Not => arith::not(&context),
+            Self::Where => arith::select(&context),
+            Self::Cast(element) => arith::cast(*element, &context),
+            Self::Gelu(approximate) => arith::gelu(*approximate, &context),
+            Self::Silu => arith::silu(&context),
+            Self::Softmax => reduce::softmax(&context),
+            Self::Reduce(op) => reduce::reduce(*op, &context),
+            Self::MatMul(how) => matmul::batch_matmul(*how, &context),
+            Self::BlockwiseShiftScale => matmul::blockwise_shift_scale(&context),
+            Self::GetShape => shape::get_shape(&context),
+            Self::Reshape => shape::reshape(&context),
+            Self::Transpose => shape::transpose(&context),
+            Self::Slice => shape::slice(&context),
+            Self::SliceUpdate => shape::slice_update(&context),
+            Self::Concat => shape::concat(&context),
+            Self::ExpandDims => shape::expand_dims(&context),
+            Self::ShrinkDims => shape::shrink_dims(&context),
+            Self::BroadcastTo => shape::broadcast_to(&context),
+            Self::BroadcastInDims => shape::broadcast_in_dims(&context),
+            Self::BroadcastShapes => shape::broadcast_shapes(&context),
+            Self::Range => shape::range(&context),
+            Self::GatherNd => gather::gather_nd(&context),
+            Self::GatherAlongAxis => gather::gather_along_axis(&context),
+            Self::CreateToken => Ok(Value::Token),
+            Self::Composite(composite) => composite.run(&context),
+            Self::Rows(rows) => matmul::rows(rows, &context),
+            Self::ReadHandle | Self::WriteHandle | Self::UpdateHandle(_) | Self::Invoke(_) => {
+                refuse("it needs the states or the graphs of a call")
+            }
+        }
+    }
+}
+
+/// The operands of one operation.
+pub(crate) struct Operands<'v> {
+    pub device: &'v Device,
+    pub operands: &'v [&'v Value],
+}
+
+impl Operands<'_> {
+    /// The operand at a position.
+    pub fn at(&self, index: usize) -> OpResult<&Value> {
+        match self.operands.get(index) {
+            Some(value) => Ok(value),
+            None => refuse(format!(
+                "operand {index} is missing of {}",
+                self.operands.len()
+            )),
+        }
+    }
+
+    /// The operand as floats.
+    pub fn float(&self, index: usize) -> OpResult<candle_core::Tensor> {
+        self.at(index)?.float(self.device)
+    }
+
+    /// The operand as integers.
+    pub fn ints(&self, index: usize) -> OpResult<crate::value::Ints> {
+        self.at(index)?.ints()
+    }
+
+    /// The operand as positions of axes of `rank`, negative ones from the end.
+    pub fn axes(&self, index: usize, rank: usize) -> OpResult<Vec<usize>> {
+        let axes = self.ints(index)?.dense();
+        axes.into_iter().map(|value| axis(value, rank)).collect()
+    }
+}
+
+/// The position of an axis; negative ones count from the end.
+pub(crate) fn axis(value: i64, rank: usize) -> OpResult<usize> {
+    let at = if value < 0 {
+        value + rank as i64
+    } else {
+        value
+    };
+    match usize::try_from(at) {
+        Ok(at) if at < rank => Ok(at),
+        _ => refuse(format!("there is no axis {value} among {rank}")),
+    }
+}

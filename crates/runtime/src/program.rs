@@ -1,0 +1,447 @@
+//! Programs, their functions, and calls.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+};
+
+use aimodel::{Module, Parameter, Summary, TensorType};
+use candle_core::{Device, Tensor};
+
+use crate::{
+    error::{Error, OpResult, Problem, Result, refuse},
+    fuse,
+    graph::{self, Constants, Graph, Source, Step},
+    ops::{Op, bounds},
+    states::{Cell, States},
+    value::{Ints, Value, float_dtype},
+};
+
+/// How a program is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Whether composite graphs and products with constant matrices are
+    /// computed in one piece. The results differ by less than a rounding of
+    /// the intermediate values to halves.
+    pub fuse: bool,
+    /// How products of halves are summed where they are not fused.
+    pub accumulate: Accumulate,
+}
+
+impl Default for Options {
+    /// Fused, with sums in single precision.
+    fn default() -> Self {
+        Self {
+            fuse: true,
+            accumulate: Accumulate::Single,
+        }
+    }
+}
+
+impl Options {
+    /// As Core AI's own runtime computes on a processor: nothing is fused,
+    /// and halves are summed in halves. This is slow, and meant for proofs.
+    pub fn as_core_ai() -> Self {
+        Self {
+            fuse: false,
+            accumulate: Accumulate::Half,
+        }
+    }
+}
+
+/// How the products of a row and a column of halves are summed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accumulate {
+    /// In single precision, rounded once.
+    Single,
+    /// In halves, one after the other, each product rounded too. On devices
+    /// other than the processor this is as [`Accumulate::Single`].
+    Half,
+}
+
+/// A program that was loaded for a device.
+///
+/// ```
+/// use aimodel::{AssetBuilder, ElementType, TensorType};
+/// use candle_core::{Device, Tensor};
+/// use runtime::{Options, Program, States};
+///
+/// let mut asset = AssetBuilder::new();
+/// let mut graph = asset.graph("main");
+/// let x = graph.input("x", TensorType::fixed([2], ElementType::F32))?;
+/// let y = graph.mul(x, x)?;
+/// graph.finish(&[("y", y)])?;
+///
+/// let program = Program::new(&asset.finish()?, Device::Cpu, Options::default())?;
+/// let main = program.function("main")?;
+/// let x = Tensor::new(&[2_f32, 3.0], &Device::Cpu)?;
+/// let outputs = main.run(&[("x", x)], &mut States::new())?;
+/// assert_eq!(outputs[0].0, "y");
+/// assert_eq!(outputs[0].1.to_vec1::<f32>()?, [4.0, 9.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Program {
+    device: Device,
+    graphs: Vec<Graph>,
+    functions: Vec<aimodel::Function>,
+    constants: Vec<Value>,
+}
+
+impl Program {
+    /// Opens an asset folder, verifies it and makes it ready. Large constants
+    /// stay in the mapped file where the device is the processor.
+    ///
+    /// # Errors
+    /// An asset that cannot be read or is not valid, or an operation that this
+    /// runtime does not know. Whether the program has the hash that the asset
+    /// states is left to [`aimodel::Asset::check_hash`].
+    pub fn load(dir: impl AsRef<Path>, device: Device, options: Options) -> Result<Self> {
+        let asset = aimodel::open_asset(dir)?;
+        Self::new(&asset.module, device, options)
+    }
+
+    /// Makes a module ready.
+    ///
+    /// # Errors
+    /// As for [`Program::load`].
+    pub fn new(module: &Module, device: Device, options: Options) -> Result<Self> {
+        aimodel::verify(module)?;
+        let views = aimodel::graphs(module)?;
+        let names = views.iter().enumerate();
+        let names: HashMap<String, usize> = names
+            .map(|(index, view)| (view.name.to_string(), index))
+            .collect();
+        let composites: Vec<_> = views
+            .iter()
+            .map(|view| fuse::composite(view).map(Arc::new))
+            .collect();
+        let mut constants = Constants::default();
+        let mut graphs = views
+            .iter()
+            .map(|view| graph::compile(view, &names, &mut constants))
+            .collect::<Result<Vec<_>>>()?;
+        let mut folded = HashMap::new();
+        for graph in &mut graphs {
+            graph.set_accumulate(options.accumulate);
+            if options.fuse {
+                fuse::calls(graph, &composites);
+            }
+            if !device.is_cpu() {
+                fuse::fold_scales(graph, &mut constants, &mut folded)?;
+            } else if options.fuse {
+                fuse::products(graph, &constants).map_err(|problem| Error::Graph {
+                    graph: graph.name.clone(),
+                    index: 0,
+                    op: "batch_matmul".to_owned(),
+                    problem: problem.0,
+                })?;
+            }
+            graph.tidy();
+        }
+        let constants = place(constants.values, &graphs, &device)?;
+        Ok(Self {
+            device,
+            graphs,
+            functions: Summary::of(module)?.functions,
+            constants,
+        })
+    }
+
+    /// The device that it runs on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Its functions: what each is called, takes and gives.
+    pub fn functions(&self) -> &[aimodel::Function] {
+        &self.functions
+    }
+
+    /// A function by its name.
+    ///
+    /// # Errors
+    /// There is no such function.
+    pub fn function(&self, name: &str) -> Result<Function<'_>> {
+        let found = self.functions.iter().find(|f| f.name == name);
+        let graph = self.graphs.iter().position(|graph| graph.name == name);
+        match (found, graph) {
+            (Some(signature), Some(graph)) => Ok(Function {
+                program: self,
+                signature,
+                graph,
+            }),
+            _ => {
+                let known: Vec<&str> = self.functions.iter().map(|f| f.name.as_str()).collect();
+                Err(Error::Function {
+                    name: name.to_owned(),
+                    known: known.join(", "),
+                })
+            }
+        }
+    }
+
+    fn run(&self, graph: &Graph, arguments: Vec<Value>, cells: &mut [Cell]) -> Result<Vec<Value>> {
+        let mut slots: Vec<Option<Value>> = arguments.into_iter().map(Some).collect();
+        slots.resize(graph.slots, None);
+        for step in &graph.steps {
+            let operands = step.operands.iter().map(|source| match source {
+                Source::Slot(slot) => slots[*slot].as_ref().unwrap_or(&Value::Token),
+                Source::Constant(index) => &self.constants[*index],
+            });
+            let operands: Vec<&Value> = operands.collect();
+            let results = match step.op {
+                Op::Invoke(callee) => {
+                    let arguments = operands.into_iter().cloned().collect();
+                    self.run(&self.graphs[callee], arguments, cells)?
+                }
+                _ => self
+                    .step(step, &operands, &slots, cells)
+                    .map_err(|problem| graph.error(step, &operands, problem))?,
+            };
+            for (slot, value) in step.results.iter().zip(results) {
+                slots[*slot] = Some(value);
+            }
+            for slot in &step.last_uses {
+                slots[*slot] = None;
+            }
+        }
+        let outputs = graph.outputs.iter().map(|source| match source {
+            Source::Slot(slot) => slots[*slot].clone().unwrap_or(Value::Token),
+            Source::Constant(index) => self.constants[*index].clone(),
+        });
+        Ok(outputs.collect())
+    }
+
+    fn step(
+        &self,
+        step: &Step,
+        operands: &[&Value],
+        slots: &[Option<Value>],
+        cells: &mut [Cell],
+    ) -> OpResult<Vec<Value>> {
+        let cell = |cells: &mut [Cell], value: Option<&Value>| match value {
+            Some(Value::Handle(index)) if *index < cells.len() => Ok(*index),
+            _ => refuse("expected a state"),
+        };
+        match step.op {
+            Op::ReadHandle => {
+                let at = cell(cells, operands.first().copied())?;
+                Ok(vec![Value::Float(cells[at].tensor.clone()), Value::Token])
+            }
+            Op::WriteHandle => {
+                let at = cell(cells, operands.first().copied())?;
+                let content = match operands.get(1) {
+                    Some(value) => value.float(&self.device)?,
+                    None => return refuse("there is nothing to write"),
+                };
+                cells[at].write(content)?;
+                Ok(vec![Value::Token])
+            }
+            Op::UpdateHandle(handle) => {
+                let at = cell(cells, slots.get(handle).and_then(Option::as_ref))?;
+                let [_, begin, end, stride, update] = operands else {
+                    return refuse("expected five operands");
+                };
+                let cell = &mut cells[at];
+                let parts = bounds(
+                    cell.tensor.dims(),
+                    &begin.ints()?,
+                    &end.ints()?,
+                    &stride.ints()?,
+                    true,
+                )?;
+                cell.update(&parts, &update.float(&self.device)?)?;
+                Ok(vec![Value::Float(cell.tensor.clone())])
+            }
+            _ => Ok(vec![step.op.run(&self.device, operands)?]),
+        }
+    }
+}
+
+impl Graph {
+    /// Says where a problem arose.
+    pub(crate) fn error(&self, step: &Step, operands: &[&Value], problem: Problem) -> Error {
+        let operands: Vec<String> = operands.iter().map(|value| value.to_string()).collect();
+        Error::Step {
+            graph: self.name.clone(),
+            index: step.index,
+            op: step.name.clone(),
+            operands: format!("({})", operands.join(", ")),
+            problem: problem.0,
+        }
+    }
+}
+
+/// Moves the constants that are still taken to the device, and drops the rest.
+fn place(values: Vec<Value>, graphs: &[Graph], device: &Device) -> Result<Vec<Value>> {
+    let sources = graphs.iter().flat_map(|graph| {
+        let operands = graph.steps.iter().flat_map(|step| &step.operands);
+        operands.chain(&graph.outputs)
+    });
+    let taken: HashSet<usize> = sources
+        .filter_map(|source| match source {
+            Source::Constant(index) => Some(*index),
+            Source::Slot(_) => None,
+        })
+        .collect();
+    let values = values.into_iter().enumerate().map(|(index, value)| {
+        Ok(match value {
+            _ if !taken.contains(&index) => Value::Token,
+            Value::Float(tensor) => Value::Float(tensor.to_device(device)?),
+            Value::Mapped(mapped) if !device.is_cpu() && float_dtype(mapped.element).is_some() => {
+                let value = Value::Mapped(mapped);
+                let tensor = value.float(device);
+                Value::Float(tensor.map_err(|problem| Error::Engine(problem.0))?)
+            }
+            other => other,
+        })
+    });
+    values.collect()
+}
+
+/// A function of a program.
+#[derive(Clone, Copy, Debug)]
+pub struct Function<'p> {
+    program: &'p Program,
+    signature: &'p aimodel::Function,
+    graph: usize,
+}
+
+impl<'p> Function<'p> {
+    /// Its name.
+    pub fn name(&self) -> &'p str {
+        &self.signature.name
+    }
+
+    /// What a call takes.
+    pub fn inputs(&self) -> &'p [Parameter] {
+        &self.signature.inputs
+    }
+
+    /// What the host keeps between calls.
+    pub fn states(&self) -> &'p [Parameter] {
+        &self.signature.states
+    }
+
+    /// What a call gives.
+    pub fn outputs(&self) -> &'p [Parameter] {
+        &self.signature.outputs
+    }
+
+    /// The type of an input, where it has one of that name.
+    pub fn input(&self, name: &str) -> Option<&'p TensorType> {
+        let found = self.signature.inputs.iter().find(|p| p.name == name);
+        found.map(|parameter| &parameter.ty)
+    }
+
+    /// Calls it. Inputs are given by name, in any order and on any device;
+    /// integers may be of any integer type. Integer outputs come as i64 on the
+    /// host. States that `states` does not have yet start as zeros; after an
+    /// error they may hold a part of what the call would have written.
+    ///
+    /// # Errors
+    /// Inputs that are not those of the function, states of another type, or
+    /// an operation that fails; the message names it.
+    pub fn run(
+        &self,
+        inputs: &[(&str, Tensor)],
+        states: &mut States,
+    ) -> Result<Vec<(String, Tensor)>> {
+        let graph = &self.program.graphs[self.graph];
+        let wrong = |name: &str, expected: String, found: String| Error::Input {
+            function: self.signature.name.clone(),
+            name: name.to_owned(),
+            expected,
+            found,
+        };
+        for (name, tensor) in inputs {
+            if self.input(name).is_none() {
+                let known: Vec<&str> = self.inputs().iter().map(|p| p.name.as_str()).collect();
+                let found = describe(tensor);
+                return Err(wrong(name, format!("one of {}", known.join(", ")), found));
+            }
+        }
+        let mut values = Vec::with_capacity(self.inputs().len());
+        for parameter in self.inputs() {
+            let given = inputs.iter().find(|(name, _)| *name == parameter.name);
+            let Some((name, tensor)) = given else {
+                let found = "nothing".to_owned();
+                return Err(wrong(&parameter.name, parameter.ty.to_string(), found));
+            };
+            let value = input(tensor, &parameter.ty, &self.program.device)?;
+            values.push(value.ok_or_else(|| {
+                let (expected, found) = (parameter.ty.to_string(), describe(tensor));
+                wrong(name, expected, found)
+            })?);
+        }
+        let mut cells = Vec::new();
+        for parameter in self.states() {
+            match states.take(&parameter.name, &parameter.ty, &self.program.device) {
+                Ok(cell) => cells.push(cell),
+                Err(error) => {
+                    self.put_back(states, cells);
+                    return Err(error);
+                }
+            }
+        }
+        let (mut values, mut handles) = (values.into_iter(), 0..cells.len());
+        let arguments = graph.arguments.iter().filter_map(|state| match state {
+            true => handles.next().map(Value::Handle),
+            false => values.next(),
+        });
+        let arguments = arguments.collect();
+        let results = self.program.run(graph, arguments, &mut cells);
+        self.put_back(states, cells);
+        let tensors = results?
+            .into_iter()
+            .zip(&graph.shared)
+            .filter(|(value, _)| !matches!(value, Value::Token));
+        let tensors = tensors.map(|(value, shared)| {
+            let tensor = match value {
+                Value::Ints(ints) => ints.to_tensor(),
+                other => other.float(&self.program.device),
+            };
+            let tensor = tensor.map_err(|problem| Error::Engine(problem.0))?;
+            match shared {
+                true => Ok(tensor.force_contiguous()?),
+                false => Ok(tensor),
+            }
+        });
+        let tensors = tensors.collect::<Result<Vec<_>>>()?;
+        let names = self.outputs().iter().map(|p| p.name.clone());
+        Ok(names.zip(tensors).collect())
+    }
+
+    fn put_back(&self, states: &mut States, cells: Vec<Cell>) {
+        for (parameter, cell) in self.states().iter().zip(cells) {
+            states.put(&parameter.name, cell);
+        }
+    }
+}
+
+fn describe(tensor: &Tensor) -> String {
+    format!("{:?} of {}", tensor.dims(), tensor.dtype().as_str())
+}
+
+/// An input as a value; `None` where it is not of the type.
+fn input(tensor: &Tensor, ty: &TensorType, device: &Device) -> Result<Option<Value>> {
+    let fits = tensor.rank() == ty.rank()
+        && tensor
+            .dims()
+            .iter()
+            .zip(&ty.dims)
+            .all(|(have, dim)| dim.known().is_none_or(|extent| extent == *have as u64));
+    if !fits || tensor.dtype().is_float() != float_dtype(ty.element).is_some() {
+        return Ok(None);
+    }
+    if let Some(dtype) = float_dtype(ty.element) {
+        let tensor = tensor.to_device(device)?.to_dtype(dtype)?;
+        return Ok(Some(Value::Float(tensor)));
+    }
+    let values = tensor.to_device(&Device::Cpu)?.flatten_all()?;
+    let values = values.to_dtype(candle_core::DType::I64)?.to_vec1::<i64>()?;
+    let dims = tensor.dims().to_vec();
+    Ok(Some(Value::Ints(Ints::new(ty.element, dims, values))))
+}

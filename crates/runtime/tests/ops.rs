@@ -1,0 +1,97 @@
+//! Every operation against what Core AI's runtime computes, on inputs that
+//! `conformance/make_op_cases.py` drew.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{collections::BTreeMap, path::Path};
+
+use candle_core::{DType, Device, Tensor};
+use runtime::{Accumulate, Options, Program, States};
+
+/// How far a float may be off: the rounding of a few operations, relative to
+/// the greatest number of the result.
+fn tolerance(dtype: DType, options: Options) -> f64 {
+    match (dtype, options.accumulate) {
+        (DType::F16, Accumulate::Half) => 7e-4,
+        // Sums of 2,000 halves in halves are that far off.
+        (DType::F16, Accumulate::Single) => 3e-3,
+        _ => 3e-6,
+    }
+}
+
+#[test]
+fn operations_agree_with_core_ai() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let tensors = candle_core::safetensors::load(fixtures.join("ops.safetensors"), &Device::Cpu);
+    let tensors: BTreeMap<String, Tensor> = tensors.unwrap().into_iter().collect();
+    let mut runs: BTreeMap<&str, [BTreeMap<&str, &Tensor>; 2]> = BTreeMap::new();
+    for (key, tensor) in &tensors {
+        let (run, name) = key.rsplit_once('/').unwrap();
+        let side = usize::from(name.starts_with('y'));
+        runs.entry(run).or_default()[side].insert(name, tensor);
+    }
+    let mut problems = Vec::new();
+    let single = Options {
+        fuse: false,
+        ..Options::default()
+    };
+    for options in [Options::as_core_ai(), single, Options::default()] {
+        let asset = fixtures.join("ops.aimodel");
+        let program = Program::load(asset, Device::Cpu, options).unwrap();
+        // Every function was recorded.
+        for function in program.functions() {
+            let first = format!("{}/", function.name);
+            assert!(runs.keys().any(|run| run.starts_with(&first)), "{first}");
+        }
+        for (run, [inputs, outputs]) in &runs {
+            let (function, _) = run.rsplit_once('/').unwrap();
+            let function = program.function(function).unwrap();
+            let inputs: Vec<(&str, Tensor)> = inputs
+                .iter()
+                .map(|(name, tensor)| (*name, (*tensor).clone()))
+                .collect();
+            match function.run(&inputs, &mut States::new()) {
+                Err(error) => problems.push(format!("{run}: {error}")),
+                Ok(found) => {
+                    for (name, found) in found {
+                        let expected = outputs[name.as_str()];
+                        if let Some(problem) = compare(&found, expected, options) {
+                            problems.push(format!("{run}, {options:?}: {problem}"));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+fn compare(found: &Tensor, expected: &Tensor, options: Options) -> Option<String> {
+    if found.dims() != expected.dims() {
+        return Some(format!("{:?}, not {:?}", found.dims(), expected.dims()));
+    }
+    let dtype = expected.dtype();
+    let numbers = |tensor: &Tensor| -> Vec<f64> {
+        let flat = tensor.flatten_all().unwrap();
+        flat.to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+    };
+    let (found, expected) = (numbers(found), numbers(expected));
+    let scale = expected.iter().fold(0.0_f64, |most, v| most.max(v.abs()));
+    let allowed = if dtype.is_float() {
+        tolerance(dtype, options) * scale
+    } else {
+        0.0
+    };
+    let pairs = found.iter().zip(&expected).enumerate();
+    let worst = pairs
+        .map(|(at, (a, b))| (if a == b { 0.0 } else { (a - b).abs() }, at))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+
+    match worst {
+        Some((off, at)) if off.is_nan() || off > allowed => Some(format!(
+            "element {at} is {}, not {}; off by {off:e}, allowed {allowed:e}",
+            found[at], expected[at]
+        )),
+        _ => None,
+    }
+}
