@@ -1,0 +1,200 @@
+//! The nano checkpoint, exported and run: its captions, and fused against
+//! unfused.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::{path::Path, sync::Arc};
+
+use candle_core::{DType, Device, Tensor};
+use export::{Mode, Query};
+use qwen3_vl::{Chat, Config, Source, TokenizerFiles, image};
+use runtime::{
+    Options, Program,
+    engine::{Engine, Image},
+};
+
+const GRID: usize = 4;
+
+fn exported(mode: Mode, queries: Vec<Query>) -> (tempfile::TempDir, Vec<std::path::PathBuf>) {
+    let out = tempfile::tempdir().unwrap();
+    let options = export::Options {
+        mode,
+        queries,
+        grid: GRID as u64,
+        max_context: 4096,
+        decoder: true,
+        vision: true,
+        name: Some("nano".to_owned()),
+        created: 0,
+    };
+    let bundles = export::export(&Source::nano(), out.path(), &options, Arc::new(|_, _| std::ops::ControlFlow::Continue(())));
+    let assets = bundles.unwrap().into_iter().map(|bundle| bundle.asset);
+    (out, assets.collect())
+}
+
+fn load(asset: &Path, options: Options) -> Program {
+    Program::load(asset, Device::Cpu, options).unwrap()
+}
+
+struct Scene {
+    prompt: qwen3_vl::Prompt,
+    patches: Tensor,
+    answer: String,
+}
+
+fn scenes(chat: &Chat, config: &Config) -> Vec<Scene> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../oracles/nano/scenes");
+    let list = std::fs::read(folder.join("scenes.json")).unwrap();
+    let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
+    let scenes = list["prompts"].as_array().unwrap().iter();
+    let scenes = scenes.filter(|scene| scene["image"].is_string());
+    scenes
+        .map(|scene| {
+            let picture = image::Image::load(&folder.join(scene["image"].as_str().unwrap()));
+            let patches = picture
+                .unwrap()
+                .patches(GRID, &config.vision_config)
+                .unwrap();
+            let dims = (patches.rows, patches.cols);
+            let prompt = scene["prompt"].as_str().unwrap();
+            Scene {
+                prompt: chat.prompt(prompt, Some(GRID)).unwrap(),
+                patches: Tensor::from_vec(patches.values, dims, &Device::Cpu).unwrap(),
+                answer: scene["answer"].as_str().unwrap().to_owned(),
+            }
+        })
+        .collect()
+}
+
+fn nano() -> (Chat, Config) {
+    let source = Source::nano();
+    let config = Config::load(&source).unwrap();
+    let chat = Chat::load(&TokenizerFiles::load(&source).unwrap(), &config).unwrap();
+    (chat, config)
+}
+
+#[test]
+fn captions_are_right() {
+    let (chat, config) = nano();
+    let (_out, assets) = exported(Mode::Int8Hu, vec![Query::S1]);
+    let engine = Engine::new(load(&assets[0], Options::default())).unwrap();
+    let vision = load(&assets[1], Options::default());
+    let scenes = scenes(&chat, &config);
+    assert!(scenes.len() >= 8);
+    for scene in scenes {
+        let image = Image::encode(&vision, scene.patches).unwrap();
+        let prompt = &scene.prompt;
+        let (start, amount) = (prompt.rope_shift_start, prompt.rope_shift_amount);
+        let mut session = engine.start(start, amount, Some(&image)).unwrap();
+        let mut heard = Vec::new();
+        let tokens = session.generate(&prompt.ids, 64, chat.end_tokens(), |token| {
+            heard.push(token);
+            true
+        });
+        let tokens = tokens.unwrap();
+        assert_eq!(tokens, heard);
+        assert!(chat.end_tokens().contains(tokens.last().unwrap()));
+        assert_eq!(chat.decode(&tokens).unwrap().trim(), scene.answer);
+        // The last token was not read.
+        assert_eq!(session.seen(), prompt.ids.len() + tokens.len() - 1);
+    }
+}
+
+/// The least cosine between rows.
+fn least_cosine(a: &Tensor, b: &Tensor) -> f64 {
+    let rows = |tensor: &Tensor| {
+        let wide = tensor.to_dtype(DType::F64).unwrap();
+        wide.to_vec2::<f64>().unwrap()
+    };
+    let cosines = rows(a).into_iter().zip(rows(b)).map(|(a, b)| {
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt()
+    });
+    cosines.fold(1.0, f64::min)
+}
+
+#[test]
+fn fusions_and_chunks_change_nothing_that_matters() {
+    let (chat, config) = nano();
+    let scene = scenes(&chat, &config).swap_remove(0);
+    let single = Options {
+        fuse: false,
+        ..Options::default()
+    };
+    for mode in [Mode::Int8Hu, Mode::Int8Lin, Mode::Fp16] {
+        let queries = vec![Query::S1, Query::Dynamic, Query::Prefill(8)];
+        let (_out, assets) = exported(mode, queries);
+        let [decoders @ .., vision] = &assets[..] else {
+            panic!("nothing was exported")
+        };
+        let mut first: Option<(Tensor, Tensor)> = None;
+        for options in [Options::default(), single, Options::as_core_ai()] {
+            let image = Image::encode(&load(vision, options), scene.patches.clone()).unwrap();
+            for decoder in decoders {
+                let engine = Engine::new(load(decoder, options)).unwrap();
+                let prompt = &scene.prompt;
+                let (start, amount) = (prompt.rope_shift_start, prompt.rope_shift_amount);
+                let mut session = engine.start(start, amount, Some(&image)).unwrap();
+                let logits = session.read_all(&prompt.ids).unwrap();
+                let (logits_of, embeds_of) =
+                    first.get_or_insert((logits.clone(), image.embeds.clone()));
+                let cosines = (
+                    least_cosine(&logits, logits_of),
+                    least_cosine(&image.embeds, embeds_of),
+                );
+                let what = format!("{mode}, {options:?}, {}: {cosines:?}", decoder.display());
+                assert!(cosines.0 > 0.9995 && cosines.1 > 0.9995, "{what}");
+                println!("{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let (_out, assets) = exported(Mode::Int8Hu, vec![Query::S1]);
+    let decoder = load(&assets[0], Options::default());
+    let problem = decoder.function("prefill").unwrap_err().to_string();
+    assert_eq!(
+        problem,
+        "there is no function `prefill`; the asset has main"
+    );
+    let main = decoder.function("main").unwrap();
+    let one = Tensor::new(&[[1_i64]], &Device::Cpu).unwrap();
+    let run = |inputs: &[(&str, Tensor)]| {
+        let result = main.run(inputs, &mut runtime::States::new());
+        result.unwrap_err().to_string()
+    };
+    assert_eq!(
+        run(&[("input_ids", one.clone())]),
+        "function `main`, input `position_ids`: expected tensor<1x?xsi32>, found nothing"
+    );
+    assert!(run(&[("ids", one.clone())]).contains("expected one of input_ids"));
+    let wide = Tensor::new(&[[1_i64, 2]], &Device::Cpu).unwrap();
+    assert_eq!(
+        run(&[("input_ids", wide)]),
+        "function `main`, input `input_ids`: expected tensor<1x1xsi32>, found [1, 2] of i64"
+    );
+
+    let vision = load(&assets[1], Options::default());
+    assert!(
+        Engine::new(vision)
+            .unwrap_err()
+            .to_string()
+            .contains("no decoder")
+    );
+    let engine = Engine::new(decoder).unwrap();
+    let small = Tensor::zeros((2, 2), DType::F16, &Device::Cpu).unwrap();
+    let image = Image {
+        embeds: small.clone(),
+        deepstack: small,
+    };
+    let problem = engine.start(0, 0, Some(&image)).unwrap_err().to_string();
+    assert!(problem.contains("exported for [16, 128]"), "{problem}");
+    let mut session = engine.start(1 << 30, 0, None).unwrap();
+    assert!(session.read(&[]).is_err());
+    // The cache grows as it is written.
+    session.read(&[5; 70]).unwrap();
+    let cache = session.states().get("keyCache").unwrap();
+    assert_eq!(cache.dims(), [4, 1, 2, 128, 32]);
+}
