@@ -27,7 +27,12 @@ fn exported(mode: Mode, queries: Vec<Query>) -> (tempfile::TempDir, Vec<std::pat
         name: Some("nano".to_owned()),
         created: 0,
     };
-    let bundles = export::export(&Source::nano(), out.path(), &options, Arc::new(|_, _| std::ops::ControlFlow::Continue(())));
+    let bundles = export::export(
+        &Source::nano(),
+        out.path(),
+        &options,
+        Arc::new(|_, _| std::ops::ControlFlow::Continue(())),
+    );
     let assets = bundles.unwrap().into_iter().map(|bundle| bundle.asset);
     (out, assets.collect())
 }
