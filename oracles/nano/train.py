@@ -6,7 +6,7 @@ large pictures at once instead of picture by picture; each run first prints how 
 
     python make_tokenizer.py                  # once, before the first training
     python train.py                           # a CUDA device; minutes
-    python train.py --device cpu --steps 3 --scenes 8 --workers 0 --out /tmp/smoke
+    python train.py --device cpu --steps 3 --scenes 8 --workers 0 --out smoke
 """
 
 import argparse
