@@ -275,8 +275,7 @@ impl Decoder<'_> {
     }
 
     fn vector(&self, body: &mut Body<'_>, name: &str, len: usize) -> Result<Value> {
-        let bytes = weights::read_half(self.checkpoint, name, &[len])?;
-        weights::halves(body, name, &[len as u64], bytes)
+        weights::vector(body, self.checkpoint, name, len)
     }
 
     /// `x · weightᵀ`, where the weight is stored `[out, in]`.
@@ -301,14 +300,6 @@ impl Decoder<'_> {
         parts: &[(String, Vec<usize>)],
         storage: Storage,
     ) -> Result<Value> {
-        let cols = parts
-            .first()
-            .and_then(|(_, shape)| shape.last())
-            .copied()
-            .unwrap_or(0);
-        let parts = Parts::new(self.checkpoint, parts, cols)?;
-        let weight = weights::matrix(body, key, parts, storage)?;
-        let swap = body.ui32(&[1, 0])?;
-        Ok(body.transpose(weight, swap)?)
+        weights::transposed(body, self.checkpoint, key, parts, storage)
     }
 }

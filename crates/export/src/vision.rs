@@ -14,7 +14,7 @@ use crate::{
     Error, Result,
     composite::{self, TO_END},
     tables,
-    weights::{self, Parts, Storage},
+    weights::{self, Storage},
 };
 
 /// ε of every LayerNorm; the checkpoint's configuration does not state it.
@@ -354,15 +354,11 @@ impl Tower<'_> {
 
     /// The transpose `[in, out]` of a stored matrix `[out, in…]`.
     fn matrix(&self, body: &mut Body<'_>, name: &str, shape: Vec<usize>) -> Result<Value> {
-        let cols = shape.iter().skip(1).product();
-        let parts = Parts::new(self.checkpoint, &[(name.to_owned(), shape)], cols)?;
-        let weight = weights::matrix(body, name, parts, Storage::Half)?;
-        let swap = body.ui32(&[1, 0])?;
-        Ok(body.transpose(weight, swap)?)
+        let parts = [(name.to_owned(), shape)];
+        weights::transposed(body, self.checkpoint, name, &parts, Storage::Half)
     }
 
     fn vector(&self, body: &mut Body<'_>, name: &str, len: usize) -> Result<Value> {
-        let bytes = weights::read_half(self.checkpoint, name, &[len])?;
-        weights::halves(body, name, &[len as u64], bytes)
+        weights::vector(body, self.checkpoint, name, len)
     }
 }

@@ -254,6 +254,40 @@ pub fn matrix(body: &mut Body<'_>, key: &str, parts: Parts, storage: Storage) ->
     Ok(body.blockwise_shift_scale(data, scale, zero_point, offset)?)
 }
 
+/// The transpose `[in, out]` of parameters `[out, in…]` that stand one below the
+/// other.
+///
+/// # Errors
+/// A parameter that is missing or of another shape, or as [`matrix`].
+pub fn transposed(
+    body: &mut Body<'_>,
+    checkpoint: &Arc<Checkpoint>,
+    key: &str,
+    parts: &[(String, Vec<usize>)],
+    storage: Storage,
+) -> Result<Value> {
+    let shape = parts.first().map(|(_, shape)| shape.as_slice());
+    let cols = shape.unwrap_or_default().iter().skip(1).product();
+    let parts = Parts::new(checkpoint, parts, cols)?;
+    let weight = matrix(body, key, parts, storage)?;
+    let swap = body.ui32(&[1, 0])?;
+    Ok(body.transpose(weight, swap)?)
+}
+
+/// A norm or a bias, as f16.
+///
+/// # Errors
+/// A parameter that is missing, of another shape, or more than f16 holds.
+pub fn vector(
+    body: &mut Body<'_>,
+    checkpoint: &Arc<Checkpoint>,
+    name: &str,
+    len: usize,
+) -> Result<Value> {
+    let bytes = read_half(checkpoint, name, &[len])?;
+    halves(body, name, &[len as u64], bytes)
+}
+
 /// A constant: in the IR if it is small, else a resource.
 fn constant(body: &mut Body<'_>, key: &str, ty: TensorType, data: Blob) -> Result<Value> {
     if ty.element_count().is_some_and(|count| count < INLINE_BELOW) {

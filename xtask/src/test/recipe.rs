@@ -7,7 +7,7 @@ use crate::export::{self, Job};
 use crate::repo;
 use crate::venv::{CORE_AI_NEWEST, Venv};
 use anyhow::{Context, Result, bail, ensure};
-use qwen3_vl::Source;
+use qwen3_vl::{Checkpoint, Source};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -43,16 +43,15 @@ fn checkpoint(path: &Path) -> Result<usize> {
     let name = path.file_stem().unwrap_or_default();
     let scratch = repo::scratch()?;
     let folder = scratch.path().join(name);
-    let (source, grid, weights) = if name == "nano" {
-        let weights = repo::root().join("oracles/nano/checkpoint");
-        (Source::nano(), None, weights)
+    let (source, grid) = if name == "nano" {
+        (Source::nano(), None)
     } else {
         let shape = repo::root().join("oracles/shapes").join(name);
         let given: Value = serde_json::from_slice(&std::fs::read(shape.with_extension("json"))?)?;
         shapes::write(&given, &folder)?;
-        (Source::folder(&folder)?, given["grid"].as_u64(), folder)
+        (Source::folder(&folder)?, given["grid"].as_u64())
     };
-    let digest = shapes::digest(&weights)?;
+    let digest = Checkpoint::open(&source)?.digest();
     ensure!(
         recorded["checkpoint"] == digest,
         "the checkpoint is another ({digest}) than the recipe was given ({}): run the recipe on it, \

@@ -8,9 +8,8 @@ use crate::repo;
 use anyhow::{Context, Result, ensure};
 use half::f16;
 use qwen3_vl::synth::{self, Options};
-use qwen3_vl::{Config, Source};
+use qwen3_vl::{Checkpoint, Config, Source};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
 /// Runs the step.
@@ -48,7 +47,8 @@ fn shape(path: &Path) -> Result<f64> {
     let scratch = repo::scratch()?;
     let checkpoint = scratch.path().join("shape");
     let config = write(&given, &checkpoint)?;
-    let digest = digest(&checkpoint)?;
+    let source = Source::folder(&checkpoint)?;
+    let digest = Checkpoint::open(&source)?.digest();
     let expected = recorded.metadata.get("checkpoint").map_or("", |text| text);
     ensure!(
         digest == expected,
@@ -57,7 +57,7 @@ fn shape(path: &Path) -> Result<f64> {
     );
 
     let (mode, query) = (text("mode")?, text("query")?);
-    let mut job = Job::new(Source::folder(&checkpoint)?, mode, scratch.path())?;
+    let mut job = Job::new(source, mode, scratch.path())?;
     job.options.grid = grid as u64;
     job.options.queries = export::queries(query)?;
     let bundles = job.run()?;
@@ -120,17 +120,6 @@ fn patches(count: usize) -> Vec<f16> {
     (0..count)
         .map(|index| f16::from_f32(level(index) as f32 / 128.0 - 1.0))
         .collect()
-}
-
-/// SHA-256 over a checkpoint's weight files in order of their names.
-pub fn digest(checkpoint: &Path) -> Result<String> {
-    let mut parts = files(checkpoint, "safetensors")?;
-    parts.sort();
-    let mut digest = Sha256::new();
-    for part in parts {
-        digest.update(std::fs::read(part)?);
-    }
-    Ok(aimodel::hex(&digest.finalize()))
 }
 
 /// The files of a folder with an extension.
