@@ -1,0 +1,269 @@
+//! What a run of the gates found, as evidence: plain data that is written as
+//! JSON, judged again later, rendered as a report, and quoted by a release.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the JSON.
+pub const VERSION: u32 = 1;
+
+/// A run of the gate chain on one model's bundles.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transcript {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The checkpoint.
+    pub model: Model,
+    /// The bundles, decoder first: what was judged.
+    pub bundles: Vec<Bundle>,
+    /// Which thresholds applied, as the file in `gates/` has them.
+    pub gates: String,
+    /// Where it ran.
+    pub environment: Environment,
+    /// The stages in the chain's order; those that were not asked for are
+    /// absent.
+    pub stages: Vec<StageReport>,
+}
+
+/// The checkpoint that bundles claim to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Hub id, or name of the folder.
+    pub id: String,
+    /// The commit on the hub, where it came from there.
+    pub revision: Option<String>,
+    /// SHA-256 over the weights: [`qwen3_vl::Checkpoint::digest`].
+    pub checkpoint: String,
+    /// Decoder layers.
+    pub layers: usize,
+}
+
+/// A bundle: its files, whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bundle {
+    /// Its folder's name.
+    pub name: String,
+    /// SHA-256 of each file, by its path in the folder with `/`.
+    pub files: BTreeMap<String, String>,
+}
+
+/// Where a run took place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// `aimodel` and its version.
+    pub tool: String,
+    /// Operating system and architecture.
+    pub platform: String,
+    /// `cpu`, `cuda` or `metal`: what executed the stage `gpu`.
+    pub device: String,
+    /// Threads that it could use.
+    pub threads: usize,
+}
+
+/// The links of the chain, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Static rules: what is known to break on Apple's delegates.
+    Lint,
+    /// What transformers recorded is of this checkpoint and can serve.
+    Oracle,
+    /// The fp32 model against the oracle.
+    Ladder,
+    /// Every constant and operation against the checkpoint.
+    Weights,
+    /// The asset, executed by our runtime, against the oracle.
+    Gpu,
+    /// Our loop against Core AI's own runtime on the same asset.
+    Engine,
+    /// A transcript of an Apple device against the engine.
+    Device,
+}
+
+impl Stage {
+    /// All of them.
+    pub const ALL: [Stage; 7] = [
+        Stage::Lint,
+        Stage::Oracle,
+        Stage::Ladder,
+        Stage::Weights,
+        Stage::Gpu,
+        Stage::Engine,
+        Stage::Device,
+    ];
+
+    /// As the command line spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Lint => "lint",
+            Stage::Oracle => "oracle",
+            Stage::Ladder => "ladder",
+            Stage::Weights => "weights",
+            Stage::Gpu => "gpu",
+            Stage::Engine => "engine",
+            Stage::Device => "device",
+        }
+    }
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Stage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Stage::ALL.into_iter().find(|stage| stage.name() == text);
+        found.ok_or_else(|| {
+            let known = Stage::ALL.map(Stage::name).join(", ");
+            format!("there is no stage {text:?}; the stages are: {known}")
+        })
+    }
+}
+
+/// What a stage came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Everything that it checks holds.
+    Pass,
+    /// Something does not.
+    Fail,
+    /// It could not run; [`StageReport::summary`] says why.
+    Skipped,
+}
+
+/// A stage, with its evidence.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageReport {
+    /// Which.
+    pub stage: Stage,
+    /// What it came to.
+    pub verdict: Verdict,
+    /// One line: what was found, the first thing that failed, or why it was
+    /// skipped.
+    pub summary: String,
+    /// Wall time.
+    pub seconds: f64,
+    /// What must hold, and whether it does.
+    pub checks: Vec<Check>,
+    /// What is wrong, thing by thing: findings of the lint, constants that differ.
+    pub findings: Vec<Finding>,
+    /// Numbers over layers, positions or rows.
+    pub series: Vec<Series>,
+    /// Rows of tokens of two sides.
+    pub tokens: Vec<TokenRows>,
+    /// Further facts, by name: versions, counts, rates.
+    pub facts: BTreeMap<String, String>,
+}
+
+/// One thing that must hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// What is compared, such as `layer hidden states, least cosine`.
+    pub what: String,
+    /// The prompt, where it is about one.
+    pub prompt: Option<String>,
+    /// What was found, written out.
+    pub found: String,
+    /// What must hold, written out: `at least 0.9999`.
+    pub must: String,
+    /// Whether it does.
+    pub holds: bool,
+}
+
+/// Something wrong at a place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finding {
+    /// The rule or the kind of difference: a short identifier.
+    pub rule: String,
+    /// The asset, graph, constant or file.
+    pub place: String,
+    /// What is wrong, why that matters, and what to do.
+    pub message: String,
+}
+
+/// Numbers along an axis.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Series {
+    /// What the numbers are, such as `cosine of the logits`.
+    pub what: String,
+    /// The prompt, where it is about one.
+    pub prompt: Option<String>,
+    /// What the axis counts: `layer`, `position`, `head row`.
+    pub axis: String,
+    /// The number of the first value on the axis.
+    pub first: usize,
+    /// The distance of values on the axis: 1, or more where each stands for a
+    /// group, such as the worst of that many rows.
+    pub step: usize,
+    /// The values.
+    pub values: Vec<f64>,
+    /// The least (of a cosine) or greatest (of an error) value that is allowed,
+    /// if there is a bound.
+    pub bar: Option<f64>,
+}
+
+/// Tokens side by side.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRows {
+    /// What made them, such as `greedy, 24 tokens`.
+    pub what: String,
+    /// The prompt's name.
+    pub prompt: String,
+    /// The two sides: whose tokens `expected` and `found` are.
+    pub sides: [String; 2],
+    /// Token ids of the reference.
+    pub expected: Vec<u32>,
+    /// Token ids of what is judged.
+    pub found: Vec<u32>,
+    /// The text of each expected token, where a tokenizer is at hand.
+    pub expected_text: Vec<String>,
+    /// The text of each token found.
+    pub found_text: Vec<String>,
+    /// By how many logits the reference's choice leads, at each token; empty
+    /// where that is not known.
+    pub margins: Vec<f32>,
+    /// The first place where the rows differ.
+    pub divergence: Option<usize>,
+    /// Whether that is forgiven, because the margin there is below what a gate
+    /// relies on.
+    pub forgiven: bool,
+}
+
+impl Transcript {
+    /// Whether no stage failed, those that prove something ran (`weights` and
+    /// `gpu`), and those that are required did.
+    pub fn holds(&self, required: &[Stage]) -> Result<(), String> {
+        let verdict = |stage| {
+            let found = self.stages.iter().find(|report| report.stage == stage);
+            found.map(|report| report.verdict)
+        };
+        for report in &self.stages {
+            if report.verdict == Verdict::Fail {
+                return Err(format!("{}: {}", report.stage, report.summary));
+            }
+        }
+        for stage in [Stage::Weights, Stage::Gpu].iter().chain(required) {
+            match verdict(*stage) {
+                Some(Verdict::Pass) => {}
+                Some(_) => return Err(format!("{stage} is required and was skipped")),
+                None => return Err(format!("{stage} is required and was not asked for")),
+            }
+        }
+        Ok(())
+    }
+}
