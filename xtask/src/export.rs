@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// The model that is exported unless another is named.
-const MODEL: &str = "Qwen/Qwen3-VL-2B-Instruct";
+pub const MODEL: &str = "Qwen/Qwen3-VL-2B-Instruct";
 /// Image tokens along a side unless said otherwise: a 448 × 448 picture.
 const GRID: u64 = 14;
 /// The same for nano, which was trained on 128 × 128 pictures.

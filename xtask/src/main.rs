@@ -6,6 +6,7 @@
 #![deny(missing_docs)]
 
 mod export;
+mod gate;
 mod inspect;
 mod progress;
 mod python;
@@ -30,6 +31,8 @@ struct Cli {
 enum Command {
     /// Export a checkpoint: a decoder bundle for each query, and a vision encoder.
     Export(export::Args),
+    /// Say, with evidence, whether a bundle is the model that it claims to be.
+    Gate(gate::Args),
     /// Say what a bundle or an asset holds, and check its hash.
     Inspect(inspect::Args),
     /// Write a checkpoint with seeded weights, for benches and tests.
@@ -56,6 +59,7 @@ impl std::error::Error for Refused {}
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Export(args) => export::run(args),
+        Command::Gate(args) => gate::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Test(args) => test::run(args),

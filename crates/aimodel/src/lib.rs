@@ -13,7 +13,7 @@
 //!   streamed from their [`BlobSource`].
 //! * [`open_asset`] maps a program, and [`Asset::check_hash`] compares its hash.
 //! * [`verify`] checks a program, [`Summary`] counts what it holds as Core AI's
-//!   own summary does, [`print_ir`] shows it, and [`graphs`] is the way in for
+//!   own summary does, [`print_ir`] shows it, [`diff`] compares two, and [`graphs`] is the way in for
 //!   whoever wants to look further.
 //!
 //! Nothing here panics, hangs, or takes memory beyond a multiple of the file's
@@ -44,6 +44,7 @@ mod asset;
 mod attr;
 mod build;
 mod decompose;
+mod diff;
 mod error;
 mod hashing;
 mod literal;
@@ -65,6 +66,7 @@ pub use asset::{
 };
 pub use attr::{Approximate, Attribute};
 pub use build::{AssetBuilder, Body, Composite, Graph, GraphBuilder, PRODUCER};
+pub use diff::{Difference, diff};
 pub use error::{Error, Result};
 pub use mlir_bytecode::{self, Blob, BlobSource, Module, ResourceId, Value};
 pub use print::{Form, print_ir};

@@ -183,6 +183,11 @@ impl<'m> GraphView<'m> {
         self.op.regions.first()?.blocks.first()
     }
 
+    /// The attributes of the arguments, and those of the results.
+    pub(crate) fn attrs(&self) -> [AttrId; 2] {
+        [self.argument_attrs, self.result_attrs]
+    }
+
     /// The attributes of the arguments, one for each.
     pub(crate) fn argument_attrs(&self) -> &'m [Field] {
         array(self.module, self.argument_attrs).unwrap_or_default()

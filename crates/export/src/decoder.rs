@@ -22,7 +22,8 @@ use crate::{
     weights::{self, Parts, Storage},
 };
 
-/// The module of a decoder asset.
+/// The program of a decoder asset, whose weights are read and quantized only
+/// when its constants are written.
 ///
 /// # Errors
 /// A parameter that is missing or of another shape, or a width that the mode

@@ -43,5 +43,7 @@ mod vision;
 mod weights;
 
 pub use bundle::{Bundle, Options, Progress, export, short_name};
+pub use decoder::build as lower_decoder;
 pub use error::{Error, Result};
 pub use mode::{Mode, Query};
+pub use vision::build as lower_vision;

@@ -20,7 +20,7 @@ use crate::{
 /// ε of every LayerNorm; the checkpoint's configuration does not state it.
 const EPS: f32 = 1e-6;
 
-/// The module of a vision asset.
+/// The program of a vision asset, for pictures of grid × grid image tokens.
 ///
 /// # Errors
 /// A parameter that is missing or of another shape.

@@ -155,6 +155,15 @@ impl Chat {
             .map_err(|error| wrong(format!("the answer cannot be decoded: {error}")))
     }
 
+    /// The text of one token, special ones written out; `id 7` where there is no
+    /// text, as of a part of a character.
+    pub fn token(&self, id: u32) -> String {
+        match self.tokenizer.decode(&[id], false) {
+            Ok(text) if !text.is_empty() => text,
+            _ => format!("id {id}"),
+        }
+    }
+
     /// The ids that end an answer.
     pub fn end_tokens(&self) -> &[u32] {
         &self.end_tokens

@@ -1,0 +1,153 @@
+//! Whether attributes, types and regions of two programs say the same.
+
+use std::collections::HashMap;
+
+use mlir_bytecode::{AttrId, Encoding, Entry, Field, Operation, Region, TypeId, Value};
+
+use super::Differ;
+
+/// Attributes and types that nest deeper than this are taken as different.
+const MAX_DEPTH: usize = 64;
+
+impl Differ<'_> {
+    pub(super) fn same_properties(&mut self, ours: &Operation, theirs: &Operation) -> bool {
+        let attributes = match (ours.attributes, theirs.attributes) {
+            (Some(a), Some(b)) => self.same_attr(a, b, 0),
+            (None, None) => true,
+            _ => false,
+        };
+        attributes
+            && match (ours.properties, theirs.properties) {
+                (Some(a), Some(b)) => {
+                    let a = self.found.module.properties_encoding(a).clone();
+                    let b = self.expected.module.properties_encoding(b).clone();
+                    self.same_encoding(&a, &b, 0)
+                }
+                (None, None) => true,
+                _ => false,
+            }
+    }
+
+    pub(super) fn same_attr(&mut self, a: AttrId, b: AttrId, depth: usize) -> bool {
+        if let Some(known) = self.attrs.get(&(a, b)) {
+            return *known;
+        }
+        let (ours, theirs) = (
+            self.found.module.attr_entry(a),
+            self.expected.module.attr_entry(b),
+        );
+        let (ours, theirs) = (ours.clone(), theirs.clone());
+        let same = self.same_entry(&ours, &theirs, depth);
+        self.attrs.insert((a, b), same);
+        same
+    }
+
+    pub(super) fn same_type(&mut self, a: TypeId, b: TypeId, depth: usize) -> bool {
+        if let Some(known) = self.types.get(&(a, b)) {
+            return *known;
+        }
+        let (ours, theirs) = (
+            self.found.module.type_entry(a),
+            self.expected.module.type_entry(b),
+        );
+        let (ours, theirs) = (ours.clone(), theirs.clone());
+        let same = self.same_entry(&ours, &theirs, depth);
+        self.types.insert((a, b), same);
+        same
+    }
+
+    fn same_entry(&mut self, a: &Entry, b: &Entry, depth: usize) -> bool {
+        a.dialect == b.dialect && self.same_encoding(&a.encoding, &b.encoding, depth)
+    }
+
+    fn same_encoding(&mut self, a: &Encoding, b: &Encoding, depth: usize) -> bool {
+        if depth > MAX_DEPTH {
+            return false;
+        }
+        let (a, b) = match (a, b) {
+            (Encoding::Fields(a), Encoding::Fields(b)) => (a, b),
+            _ => return a == b,
+        };
+        a.len() == b.len()
+            && a.iter().zip(b).all(|pair| match pair {
+                (Field::Attr(a), Field::Attr(b)) => self.same_attr(*a, *b, depth + 1),
+                (Field::OptionalAttr(Some(a)), Field::OptionalAttr(Some(b))) => {
+                    self.same_attr(*a, *b, depth + 1)
+                }
+                (Field::Type(a), Field::Type(b)) => self.same_type(*a, *b, depth + 1),
+                (Field::Resource(a), Field::Resource(b)) => {
+                    matches!(self.blobs(*a, *b), Ok(None))
+                }
+                (a, b) => a == b,
+            })
+    }
+
+    /// Compares regions operation by operation. Values from outside are added
+    /// to `outside`.
+    pub(super) fn same_regions(
+        &mut self,
+        ours: &[Region],
+        theirs: &[Region],
+        inside: &mut HashMap<Value, Value>,
+        outside: &mut Vec<(Value, Value)>,
+    ) -> bool {
+        if ours.len() != theirs.len() {
+            return false;
+        }
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            if ours.blocks.len() != theirs.blocks.len() {
+                return false;
+            }
+            for (ours, theirs) in ours.blocks.iter().zip(&theirs.blocks) {
+                if ours.arguments.len() != theirs.arguments.len()
+                    || ours.operations.len() != theirs.operations.len()
+                {
+                    return false;
+                }
+                let arguments = ours.arguments.iter().zip(&theirs.arguments);
+                inside.extend(arguments.map(|(a, b)| (a.value, b.value)));
+                for (a, b) in ours.operations.iter().zip(&theirs.operations) {
+                    if !self.same_inner(a, b, inside, outside) {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn same_inner(
+        &mut self,
+        a: &Operation,
+        b: &Operation,
+        inside: &mut HashMap<Value, Value>,
+        outside: &mut Vec<(Value, Value)>,
+    ) -> bool {
+        let names = [(a, &self.found), (b, &self.expected)];
+        let names = names.map(|(op, side)| side.module.full_op_name(op.name));
+        if names[0] != names[1]
+            || a.operands.len() != b.operands.len()
+            || a.results.len() != b.results.len()
+        {
+            return false;
+        }
+        for (x, y) in a.operands.iter().zip(&b.operands) {
+            match inside.get(x) {
+                Some(known) if known == y => {}
+                Some(_) => return false,
+                None => outside.push((*x, *y)),
+            }
+        }
+        for (x, y) in a.results.iter().zip(&b.results) {
+            let types = (
+                self.found.module.value_type(*x),
+                self.expected.module.value_type(*y),
+            );
+            if !self.same_type(types.0, types.1, 0) {
+                return false;
+            }
+            inside.insert(*x, *y);
+        }
+        self.same_properties(a, b) && self.same_regions(&a.regions, &b.regions, inside, outside)
+    }
+}

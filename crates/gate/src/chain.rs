@@ -1,0 +1,350 @@
+//! The run of the gates: what they share, and the order in which they run.
+
+use std::{
+    cell::OnceCell,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use qwen3_vl::{
+    Chat, TokenizerFiles,
+    image::Image as Picture,
+    model::{TextModel, VisionModel},
+    oracle::{Entry, Oracle, Recorded},
+};
+use runtime::{
+    Options, Program,
+    candle_core::{Device, Tensor},
+    engine::{Engine, Image},
+};
+
+use crate::{
+    Error, Gates, Result, Subject, set,
+    stages::{device, engine, gpu, ladder, lint, oracle, weights},
+    transcript::{Environment, Model, Stage, StageReport, Transcript, VERSION},
+};
+
+/// What is asked of the world outside: Python with transformers, and Core AI's
+/// own runtime.
+pub trait Outside {
+    /// Records what transformers makes of the checkpoint, into `folder`.
+    ///
+    /// # Errors
+    /// transformers is there, and something else failed.
+    fn record(&self, request: &Recording<'_>, folder: &Path) -> Result<Outcome>;
+
+    /// Continues prompts greedily in Core AI's own runtime, through the
+    /// function `main`, one token a call, past end tokens. Gives the tokens of
+    /// each, and which runtime it was. `Ok(Err(why))` where there is none.
+    ///
+    /// # Errors
+    /// The runtime is there, and failed.
+    #[allow(clippy::type_complexity)]
+    fn core_ai(
+        &self,
+        subject: &Subject,
+        prompts: &[Asked],
+        tokens: usize,
+    ) -> Result<Result<(Vec<Vec<u32>>, String), String>>;
+}
+
+/// What came of recording an oracle.
+pub enum Outcome {
+    /// It is there.
+    Done,
+    /// There is no Python with transformers here, and why that is known.
+    Unavailable(String),
+    /// transformers could not serve: a token leads by too little, or the
+    /// checkpoint is not whole.
+    Refused(String),
+}
+
+/// What an oracle is to be recorded of.
+pub struct Recording<'a> {
+    /// The checkpoint: a folder, or what names it.
+    pub subject: &'a Subject,
+    /// Prompts, and greedy tokens of each.
+    pub gates: &'a Gates,
+    /// Where pictures lie.
+    pub root: &'a Path,
+}
+
+/// A prompt as a decoder takes it.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Its name.
+    pub name: String,
+    /// Tokens, those of the image as V + slot.
+    pub ids: Vec<i32>,
+    /// From here on, positions are shifted.
+    pub rope_shift_start: i32,
+    /// By how much.
+    pub rope_shift_amount: i32,
+    /// [4N, C · T · P · P], row-major, if there is an image.
+    pub patches: Option<qwen3_vl::image::Patches>,
+}
+
+/// How the gates are run.
+pub struct Settings {
+    /// What executes the stage gpu.
+    pub device: Device,
+    /// How it executes.
+    pub options: Options,
+    /// Decoder layers that the ladder compares: the first so many, by default
+    /// all.
+    pub layers: Option<usize>,
+    /// Where the recorded oracle lies, or will.
+    pub oracle: PathBuf,
+    /// The folder that the prompts' pictures are named from.
+    pub root: PathBuf,
+    /// A device's transcript.
+    pub transcript: Option<PathBuf>,
+}
+
+/// Everything that stages share, opened when the first of them needs it.
+pub struct Chain<'a> {
+    /// What is judged.
+    pub subject: &'a Subject,
+    /// What must hold.
+    pub gates: &'a Gates,
+    /// How.
+    pub settings: &'a Settings,
+    /// Python and Core AI's runtime.
+    pub outside: &'a dyn Outside,
+    chat: Chat,
+    recorded: OnceCell<Result<Recordings, String>>,
+    models: OnceCell<(VisionModel, TextModel)>,
+    programs: OnceCell<(Program, Engine)>,
+    /// What [`Chain::answers`] gave.
+    answers: OnceCell<Vec<(Asked, Vec<u32>)>>,
+}
+
+/// A recorded oracle, read whole.
+pub struct Recordings {
+    /// Its index.
+    pub oracle: Oracle,
+    /// Its prompts.
+    pub prompts: Vec<(Entry, Recorded)>,
+}
+
+/// Runs stages in the chain's order. `told` hears each report when it is there.
+///
+/// # Errors
+/// What keeps a stage from being judged at all, such as files that cannot be
+/// read. What a gate says no to is in the transcript.
+pub fn run(
+    subject: &Subject,
+    gates: &Gates,
+    settings: &Settings,
+    stages: &[Stage],
+    outside: &dyn Outside,
+    mut told: impl FnMut(&StageReport),
+) -> Result<Transcript> {
+    let depth = subject.config.text_config.num_hidden_layers;
+    if let Some(layers) = settings
+        .layers
+        .filter(|layers| !(1..=depth).contains(layers))
+    {
+        let problem = format!("expected 1 to {depth} layers, those of this model, found {layers}");
+        return Err(Error::input("--layers", problem));
+    }
+    let chain = Chain {
+        subject,
+        gates,
+        settings,
+        outside,
+        chat: Chat::load(&TokenizerFiles::load(&subject.source)?, &subject.config)?,
+        recorded: OnceCell::new(),
+        models: OnceCell::new(),
+        programs: OnceCell::new(),
+        answers: OnceCell::new(),
+    };
+    let mut reports = Vec::new();
+    for stage in Stage::ALL {
+        if !stages.contains(&stage) {
+            continue;
+        }
+        let started = Instant::now();
+        let evidence = match stage {
+            Stage::Lint => lint::run(&chain),
+            Stage::Oracle => oracle::run(&chain),
+            Stage::Ladder => ladder::run(&chain),
+            Stage::Weights => weights::run(&chain),
+            Stage::Gpu => gpu::run(&chain),
+            Stage::Engine => engine::run(&chain),
+            Stage::Device => device::run(&chain),
+        }?;
+        let report = evidence.report(stage, started.elapsed().as_secs_f64());
+        told(&report);
+        reports.push(report);
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Transcript {
+        version: VERSION,
+        model: Model {
+            id: subject.source.model().to_owned(),
+            revision: subject.source.revision().map(str::to_owned),
+            checkpoint: subject.checkpoint.digest(),
+            layers: depth,
+        },
+        bundles: vec![subject.decoder.files.clone(), subject.vision.files.clone()],
+        gates: gates.name.clone(),
+        environment: Environment {
+            tool: concat!("aimodel ", env!("CARGO_PKG_VERSION")).to_owned(),
+            platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            device: device_name(&settings.device).to_owned(),
+            threads,
+        },
+        stages: reports,
+    })
+}
+
+/// `cpu`, `cuda` or `metal`.
+pub fn device_name(device: &Device) -> &'static str {
+    match device {
+        Device::Cpu => "cpu",
+        Device::Cuda(_) => "cuda",
+        Device::Metal(_) => "metal",
+    }
+}
+
+impl Chain<'_> {
+    /// Takes what was recorded of the checkpoint: the stage oracle makes it
+    /// known, or whichever comes first.
+    ///
+    /// The inner error says why there is no oracle.
+    pub fn recorded(&self) -> Result<&Result<Recordings, String>> {
+        if let Some(known) = self.recorded.get() {
+            return Ok(known);
+        }
+        let folder = &self.settings.oracle;
+        let found = match folder.join("index.json").exists() {
+            true => Ok(self.read(folder)?),
+            false => Err(format!(
+                "no oracle of this checkpoint is recorded in {}; `--stage oracle` records one \
+                 where Python has torch and transformers, or use oracles/capture.py",
+                folder.display()
+            )),
+        };
+        Ok(self.recorded.get_or_init(|| found))
+    }
+
+    /// Reads an oracle, and checks that it is of this checkpoint.
+    pub fn read(&self, folder: &Path) -> Result<Recordings> {
+        let oracle = Oracle::open(folder)?;
+        oracle.check(&self.subject.checkpoint)?;
+        let prompts = oracle.prompts.iter().map(|entry| {
+            let recorded = oracle.read(entry)?;
+            Ok((entry.clone(), recorded))
+        });
+        let prompts = prompts.collect::<Result<_>>()?;
+        Ok(Recordings { oracle, prompts })
+    }
+
+    /// The fp32 model.
+    pub fn models(&self) -> Result<&(VisionModel, TextModel)> {
+        if let Some(known) = self.models.get() {
+            return Ok(known);
+        }
+        let (config, checkpoint) = (&self.subject.config, &self.subject.checkpoint);
+        let models = (
+            VisionModel::load(config, checkpoint, &Device::Cpu)?,
+            TextModel::load(config, checkpoint, &Device::Cpu)?,
+        );
+        Ok(self.models.get_or_init(|| models))
+    }
+
+    /// The vision encoder and the decoder, ready to run.
+    pub fn programs(&self) -> Result<&(Program, Engine)> {
+        if let Some(known) = self.programs.get() {
+            return Ok(known);
+        }
+        let load = |module| {
+            let device = self.settings.device.clone();
+            Program::new(module, device, self.settings.options)
+        };
+        let vision = load(&self.subject.vision.asset.module)?;
+        let engine = Engine::new(load(&self.subject.decoder.asset.module)?)?;
+        let (found, expected) = (
+            engine.vocabulary(),
+            self.subject.config.text_config.vocab_size,
+        );
+        if found != expected {
+            let problem =
+                format!("its logits are {found} wide, and the checkpoint has {expected} tokens");
+            return Err(Error::input(
+                self.subject.decoder.asset.dir.display(),
+                problem,
+            ));
+        }
+        Ok(self.programs.get_or_init(|| (vision, engine)))
+    }
+
+    /// A prompt of the set, tokenized, with its picture cut to patches.
+    pub fn ask(&self, prompt: &set::Prompt) -> Result<Asked> {
+        let image = prompt.image.as_ref();
+        let made = self
+            .chat
+            .prompt(&prompt.text, image.map(|_| self.subject.grid))?;
+        let patches = match image {
+            None => None,
+            Some(file) => {
+                let picture = Picture::load(&self.settings.root.join(file))?;
+                let vision = &self.subject.config.vision_config;
+                Some(picture.patches(self.subject.grid, vision)?)
+            }
+        };
+        Ok(Asked {
+            name: prompt.name.clone(),
+            ids: made.ids,
+            rope_shift_start: made.rope_shift_start,
+            rope_shift_amount: made.rope_shift_amount,
+            patches,
+        })
+    }
+
+    /// What our engine answers to each prompt of the set: `tokens` of them,
+    /// past end tokens.
+    pub fn answers(&self) -> Result<&[(Asked, Vec<u32>)]> {
+        if let Some(known) = self.answers.get() {
+            return Ok(known);
+        }
+        let (vision, engine) = self.programs()?;
+        let tokens = self.gates.engine.tokens.max(self.gates.device.tokens);
+        let answers = self.gates.prompts.iter().map(|prompt| {
+            let asked = self.ask(prompt)?;
+            let image = match &asked.patches {
+                None => None,
+                Some(patches) => {
+                    let shape = (patches.rows, patches.cols);
+                    let values = patches.values.clone();
+                    let patches = Tensor::from_vec(values, shape, &Device::Cpu)?;
+                    Some(Image::encode(vision, patches)?)
+                }
+            };
+            let (start, amount) = (asked.rope_shift_start, asked.rope_shift_amount);
+            let mut session = engine.start(start, amount, image.as_ref())?;
+            let made = session.generate(&asked.ids, tokens, &[], |_| true)?;
+            Ok((asked, made))
+        });
+        let answers = answers.collect::<Result<Vec<_>>>()?;
+        Ok(self.answers.get_or_init(|| answers))
+    }
+
+    /// A token, readable.
+    pub fn text(&self, token: u32) -> String {
+        self.chat.token(token)
+    }
+
+    /// Decoder layers that are compared.
+    pub fn layers(&self) -> usize {
+        let depth = self.subject.config.text_config.num_hidden_layers;
+        self.settings.layers.unwrap_or(depth)
+    }
+
+    /// Remembers an oracle that was recorded just now.
+    pub(crate) fn set_recorded(&self, recordings: Recordings) {
+        // Stages run in their order, and this is the first to ask.
+        let _ = self.recorded.set(Ok(recordings));
+    }
+}

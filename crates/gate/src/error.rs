@@ -1,0 +1,56 @@
+//! What can go wrong, as opposed to what a gate says no to.
+
+use std::{io, path::PathBuf};
+
+/// The result of preparing or running gates.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why gates could not be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The checkpoint, its tokenizer, a picture or an oracle.
+    #[error(transparent)]
+    Checkpoint(#[from] qwen3_vl::Error),
+    /// An asset.
+    #[error(transparent)]
+    Asset(#[from] aimodel::Error),
+    /// Executing an asset.
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
+    /// Lowering the checkpoint, to compare with.
+    #[error(transparent)]
+    Export(#[from] export::Error),
+    /// Numbers on a device.
+    #[error(transparent)]
+    Compute(#[from] runtime::candle_core::Error),
+    /// A file or an option that is not what it must be.
+    #[error("{place}: {problem}")]
+    Input {
+        /// The file, folder or option.
+        place: String,
+        /// What was expected, what was found, and what to do.
+        problem: String,
+    },
+    /// Reading a file failed.
+    #[error("{path}: {source}", path = .path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What was asked for outside of this program failed: Python, a device.
+    #[error("{0}")]
+    Outside(String),
+}
+
+impl Error {
+    /// An [`Error::Input`].
+    pub fn input(place: impl ToString, problem: impl Into<String>) -> Error {
+        Error::Input {
+            place: place.to_string(),
+            problem: problem.into(),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The asset itself, executed by our runtime on a device, against what
+//! transformers recorded.
+//!
+//! A: all of a prompt and its answer, each token given, whatever came out
+//! before it. B: the answer, each token from the one before. D: one step from
+//! the oracle's own cache, which shows a fault of the cache by itself.
+
+use qwen3_vl::{
+    model::{Cache, to_rows},
+    oracle::{Array, Entry, Recorded, cosine},
+    positions::{GraphPrompt, in_graph},
+};
+use runtime::{
+    States,
+    candle_core::{DType, Device, Tensor},
+    engine::{Image, Session},
+};
+
+use super::{cosines, least, top};
+use crate::{
+    Chain, Result,
+    chain::device_name,
+    evidence::{Evidence, tokens},
+    transcript::Series,
+};
+
+/// Runs the stage.
+pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
+    let recordings = match chain.recorded()? {
+        Ok(recordings) => recordings,
+        Err(why) => return Ok(Evidence::skip(why.clone())),
+    };
+    let mut evidence = Evidence::default();
+    evidence.fact("device", device_name(&chain.settings.device));
+    let fused = if chain.settings.options.fuse {
+        "yes"
+    } else {
+        "no"
+    };
+    evidence.fact("fused", fused);
+    for (entry, recorded) in &recordings.prompts {
+        judge(
+            chain,
+            entry,
+            recorded,
+            recordings.oracle.steps,
+            &mut evidence,
+        )?;
+    }
+    Ok(evidence)
+}
+
+fn judge(
+    chain: &Chain<'_>,
+    entry: &Entry,
+    recorded: &Recorded,
+    steps: usize,
+    evidence: &mut Evidence,
+) -> Result<()> {
+    let (config, bar, margin) = (&chain.subject.config, chain.gates.gpu, chain.gates.margin);
+    let (vision, engine) = chain.programs()?;
+    let name = Some(entry.name.as_str());
+    let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
+    let prompt = GraphPrompt::new(&recorded.input_ids, &grids, config)?;
+    let image = match &recorded.vision {
+        None => None,
+        Some(theirs) => {
+            let (rows, columns) = (theirs.patches.shape[0], theirs.patches.shape[1]);
+            let patches = theirs.patches.values.clone();
+            let patches = Tensor::from_vec(patches, (rows, columns), &Device::Cpu)?;
+            let image = Image::encode(vision, patches.to_dtype(DType::F16)?)?;
+            for (what, ours, theirs) in [
+                (
+                    "image_embeds, least cosine",
+                    &image.embeds,
+                    &theirs.image_embeds,
+                ),
+                (
+                    "deepstack_embeds, least cosine",
+                    &image.deepstack,
+                    &theirs.deepstack_embeds,
+                ),
+            ] {
+                evidence.cosine(what, name, least(&rows_of(ours, theirs)?), bar.cosine);
+            }
+            Some(image)
+        }
+    };
+    let start = || {
+        let rope = &prompt.rope;
+        engine.start(rope.shift_start, rope.shift_amount, image.as_ref())
+    };
+
+    // A
+    let logits = start()?.read_all(&prompt.ids)?;
+    let found = rows_of(&logits, &recorded.logits)?;
+    evidence.cosine(
+        "A: logits of every position, least cosine",
+        name,
+        least(&found),
+        bar.cosine,
+    );
+    let (mut all, mut equal, mut first) = (0, 0, None);
+    for (at, row) in to_rows(&logits)?.iter().enumerate() {
+        if recorded.margins[at] >= margin {
+            let same = top(row) == top(recorded.logits.row(at));
+            all += 1;
+            equal += usize::from(same);
+            if !same {
+                first.get_or_insert(at);
+            }
+        }
+    }
+    let which = first.map_or_else(String::new, |at| {
+        format!(", the first other one at position {at}")
+    });
+    evidence.check(
+        format!("A: best token where it leads by {margin} or more"),
+        name,
+        format!("{equal} of {all} equal{which}"),
+        "all equal",
+        all == equal,
+    );
+    evidence.series.push(Series {
+        what: "A: logits, asset against transformers: cosine".to_owned(),
+        prompt: Some(entry.name.clone()),
+        axis: "position".to_owned(),
+        first: 0,
+        step: 1,
+        values: found,
+        bar: Some(bar.cosine),
+    });
+
+    // B
+    let (head, after) = prompt.ids.split_at(entry.prompt_tokens);
+    let made = start()?.generate(head, bar.greedy, &[], |_| true)?;
+    if steps > 0 {
+        let expected = recorded.greedy_ids.get(..bar.greedy).unwrap_or_default();
+        let margins = &recorded.margins[head.len() - 1..][..expected.len()];
+        let sides = ["transformers, fp32", "the asset"];
+        let both = [expected, made.as_slice()];
+        let rows = tokens(
+            "B: greedy tokens",
+            &entry.name,
+            sides,
+            both,
+            margins,
+            margin,
+        );
+        evidence.compare(rows, |id| chain.text(id));
+    } else {
+        forced(chain, entry, recorded, (&prompt, start()?), &made, evidence)?;
+    }
+
+    // D
+    let (cached, next) = match after.first() {
+        Some(next) => (head.len(), *next),
+        // Without an answer, the prompt's last token is the step.
+        None => (head.len() - 1, head[head.len() - 1]),
+    };
+    let mut session = start()?;
+    let mut states = States::new();
+    for (state, array) in [
+        ("keyCache", &recorded.keys),
+        ("valueCache", &recorded.values),
+    ] {
+        let cache = Tensor::from_vec(array.values.clone(), array.shape.clone(), &Device::Cpu)?;
+        let cache = cache.narrow(3, 0, cached)?.to_dtype(DType::F16)?;
+        states.set(state, &cache.contiguous()?)?;
+    }
+    session.restore(states, cached);
+    let row = session.read(&[next])?;
+    let found = cosine(&row, recorded.logits.row(cached));
+    evidence.cosine(
+        "D: one step from the oracle's cache, cosine",
+        name,
+        found,
+        bar.cosine,
+    );
+    Ok(())
+}
+
+/// B where weights are random: the asset's own tokens, given to the fp32 model.
+fn forced(
+    chain: &Chain<'_>,
+    entry: &Entry,
+    recorded: &Recorded,
+    (prompt, mut start): (&GraphPrompt, Session<'_>),
+    made: &[u32],
+    evidence: &mut Evidence,
+) -> Result<()> {
+    let bar = chain.gates.gpu;
+    let (vision_model, text_model) = chain.models()?;
+    let grid = entry.image.as_ref().map(|image| image.grid);
+    let vision = match (&recorded.vision, grid) {
+        (Some(vision), Some(grid)) => Some(vision_model.forward(&vision.patches.values, grid)?),
+        _ => None,
+    };
+    let mut ids = prompt.ids[..entry.prompt_tokens].to_vec();
+    ids.extend(made.iter().map(|id| *id as i32));
+    let positions = in_graph(&ids, 0, &prompt.rope);
+    let output = text_model.forward(&ids, &positions, vision.as_ref(), &mut Cache::default())?;
+    let rows = to_rows(&output.logits)?;
+    let ours = start.read_all(&ids)?;
+    let ours = to_rows(&ours)?;
+    let first = entry.prompt_tokens - 1;
+    let pairs = ours.iter().zip(&rows).skip(first);
+    let found: Vec<f64> = pairs.map(|(a, b)| cosine(a, b)).collect();
+    evidence.cosine(
+        "B: logits along the asset's own greedy tokens, against the fp32 model: least cosine",
+        Some(&entry.name),
+        least(&found),
+        bar.cosine,
+    );
+    let tokens = format!("{} of {}", made.len(), bar.greedy);
+    let all = made.len() == bar.greedy;
+    evidence.check(
+        "B: greedy tokens made",
+        Some(&entry.name),
+        tokens,
+        "all",
+        all,
+    );
+    Ok(())
+}
+
+/// The cosine of each row; 0 where the shapes differ.
+fn rows_of(ours: &Tensor, theirs: &Array) -> Result<Vec<f64>> {
+    if ours.dims() != theirs.shape {
+        return Ok(vec![0.0]);
+    }
+    let ours = ours.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+    let rows = to_rows(&ours)?;
+    Ok(cosines(rows.iter().map(Vec::as_slice), theirs))
+}

@@ -1,0 +1,169 @@
+//! Our fp32 model against what transformers recorded, rung by rung: positions,
+//! the vision tower, every decoder layer, logits, greedy tokens.
+//!
+//! With this, the model that the asset is judged by elsewhere is known to be
+//! the checkpoint's, and where a difference begins is known by the layer.
+
+use qwen3_vl::{
+    model::{Cache, VisionOutput, to_rows},
+    oracle::{Array, Entry, Recorded},
+    positions::{GraphPrompt, from_tokens, in_graph},
+};
+use runtime::candle_core::Tensor;
+
+use super::{cosines, least, top};
+use crate::{
+    Chain, Result,
+    evidence::{Evidence, tokens},
+    transcript::Series,
+};
+
+/// Runs the stage.
+pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
+    let recordings = match chain.recorded()? {
+        Ok(recordings) => recordings,
+        Err(why) => return Ok(Evidence::skip(why.clone())),
+    };
+    let mut evidence = Evidence::default();
+    for (entry, recorded) in &recordings.prompts {
+        climb(
+            chain,
+            entry,
+            recorded,
+            recordings.oracle.steps,
+            &mut evidence,
+        )?;
+    }
+    Ok(evidence)
+}
+
+fn climb(
+    chain: &Chain<'_>,
+    entry: &Entry,
+    recorded: &Recorded,
+    steps: usize,
+    evidence: &mut Evidence,
+) -> Result<()> {
+    let (config, bar) = (&chain.subject.config, chain.gates.ladder);
+    let (vision_model, text_model) = chain.models()?;
+    let name = Some(entry.name.as_str());
+    let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
+    let prompt = GraphPrompt::new(&recorded.input_ids, &grids, config)?;
+
+    let walked = from_tokens(&recorded.input_ids, &grids, config)?;
+    let positions = in_graph(&prompt.ids, 0, &prompt.rope);
+    for (what, found) in [
+        ("positions by the token list", &walked),
+        ("positions by the graph's formula", &positions),
+    ] {
+        let equal = found.iter().zip(&recorded.positions);
+        let equal = equal.filter(|(ours, theirs)| ours == theirs).count();
+        let total = recorded.positions.len();
+        let holds = *found == recorded.positions;
+        evidence.check(
+            what,
+            name,
+            format!("{equal} of {total} equal"),
+            "all equal",
+            holds,
+        );
+    }
+
+    let vision: Option<VisionOutput> = match (&recorded.vision, grids.first()) {
+        (Some(vision), Some(grid)) => Some(vision_model.forward(&vision.patches.values, *grid)?),
+        _ => None,
+    };
+    if let (Some(ours), Some(theirs)) = (&vision, &recorded.vision) {
+        let found = rows(&ours.image_embeds, &theirs.image_embeds)?;
+        evidence.cosine(
+            "image_embeds, least cosine",
+            name,
+            least(&found),
+            bar.cosine,
+        );
+        let deepstack = Tensor::cat(&ours.deepstack_embeds, 0)?;
+        let found = rows(&deepstack, &theirs.deepstack_embeds)?;
+        evidence.cosine(
+            "deepstack_embeds, least cosine",
+            name,
+            least(&found),
+            bar.cosine,
+        );
+    }
+
+    let cache = &mut Cache::default();
+    let output = text_model.forward(&prompt.ids, &positions, vision.as_ref(), cache)?;
+    let layers = chain.layers();
+    let mut by_layer = Vec::new();
+    for (index, hidden) in output.hidden_states.iter().take(layers).enumerate() {
+        let hidden = hidden.narrow(0, 0, entry.prompt_tokens)?;
+        let theirs = Array {
+            shape: recorded.hidden_states.shape[1..].to_vec(),
+            values: recorded.hidden_states.row(index).to_vec(),
+        };
+        by_layer.push(least(&rows(&hidden, &theirs)?));
+    }
+    let passed = by_layer
+        .iter()
+        .filter(|cosine| **cosine >= bar.cosine)
+        .count();
+    evidence.check(
+        format!("layers whose least cosine is at least {}", bar.cosine),
+        name,
+        format!("{passed} of {layers}, the least is {:.9}", least(&by_layer)),
+        format!("{layers} of {layers}"),
+        passed == layers && by_layer.len() == layers,
+    );
+    evidence.series.push(Series {
+        what: "hidden states, fp32 model against transformers: least cosine".to_owned(),
+        prompt: Some(entry.name.clone()),
+        axis: "layer".to_owned(),
+        first: 0,
+        step: 1,
+        values: by_layer,
+        bar: Some(bar.cosine),
+    });
+
+    let logits = to_rows(&output.logits)?;
+    let found = cosines(logits.iter().map(Vec::as_slice), &recorded.logits);
+    evidence.cosine("logits, least cosine", name, least(&found), bar.cosine);
+    let gated = (0..logits.len()).filter(|at| recorded.margins[*at] >= chain.gates.margin);
+    let (mut all, mut equal) = (0, 0);
+    for at in gated {
+        all += 1;
+        equal += usize::from(top(&logits[at]) == top(recorded.logits.row(at)));
+    }
+    evidence.check(
+        format!(
+            "best token where it leads by {} or more",
+            chain.gates.margin
+        ),
+        name,
+        format!("{equal} of {all} equal"),
+        "all equal",
+        all == equal,
+    );
+    if steps > 0 {
+        let count = bar.greedy;
+        let mut head = prompt;
+        head.ids.truncate(entry.prompt_tokens);
+        let made = text_model.greedy(&head, vision.as_ref(), count)?;
+        let expected = recorded.greedy_ids.get(..count).unwrap_or_default();
+        let margins = &recorded.margins[entry.prompt_tokens - 1..][..expected.len()];
+        let sides = ["transformers, fp32", "our model, fp32"];
+        let what = "greedy tokens";
+        let both = [expected, made.as_slice()];
+        let rows = tokens(what, &entry.name, sides, both, margins, chain.gates.margin);
+        evidence.compare(rows, |id| chain.text(id));
+    }
+    Ok(())
+}
+
+/// The cosine of each row; 0 for all where the shapes differ.
+fn rows(ours: &Tensor, theirs: &Array) -> Result<Vec<f64>> {
+    if ours.dims() != theirs.shape {
+        return Ok(vec![0.0]);
+    }
+    let rows = to_rows(ours)?;
+    Ok(cosines(rows.iter().map(Vec::as_slice), theirs))
+}

@@ -1,0 +1,142 @@
+//! Whether what transformers recorded is of this checkpoint, and can serve.
+//!
+//! Where Python has transformers, it is recorded anew, and a recorded one that
+//! is there must say the same.
+
+use qwen3_vl::oracle::cosine;
+
+use crate::{
+    Chain, Result,
+    chain::{Outcome, Recording, Recordings},
+    evidence::Evidence,
+};
+
+/// Two recordings of one checkpoint: other versions of torch sum in another
+/// order, and no more.
+const SAME: f64 = 0.999_999;
+
+/// Runs the stage.
+pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
+    let folder = &chain.settings.oracle;
+    let there = folder.join("index.json").exists();
+    let request = Recording {
+        subject: chain.subject,
+        gates: chain.gates,
+        root: &chain.settings.root,
+    };
+    let mut evidence = Evidence::default();
+    let refused = |evidence: &mut Evidence, why: String| {
+        evidence.check(
+            "transformers' answer",
+            None,
+            why,
+            "one that can serve",
+            false,
+        );
+    };
+    if !there {
+        match chain.outside.record(&request, folder)? {
+            Outcome::Done => evidence.fact("recorded", "now"),
+            Outcome::Refused(why) => {
+                refused(&mut evidence, why);
+                return Ok(evidence);
+            }
+            Outcome::Unavailable(why) => {
+                let none = chain.recorded()?.as_ref().err();
+                let none = none.map_or_else(String::new, |none| format!("{none}; "));
+                return Ok(Evidence::skip(format!("{none}{why}")));
+            }
+        }
+    } else {
+        let scratch = tempfile_beside(folder)?;
+        let anew = scratch.path().join("oracle");
+        match chain.outside.record(&request, &anew)? {
+            Outcome::Unavailable(why) => {
+                evidence.fact("recorded", format!("before; not again: {why}"));
+            }
+            Outcome::Refused(why) => refused(&mut evidence, why),
+            Outcome::Done => {
+                let (before, now) = (chain.read(folder)?, chain.read(&anew)?);
+                compare(&mut evidence, &before, &now);
+                evidence.fact("recorded", "before, and again now");
+                chain.set_recorded(now);
+            }
+        }
+    }
+    let recordings = match chain.recorded()? {
+        Ok(recordings) => recordings,
+        Err(why) => return Ok(Evidence::skip(why.clone())),
+    };
+    let oracle = &recordings.oracle;
+    evidence.fact("transformers", &oracle.transformers);
+    evidence.check(
+        "checkpoint that it was recorded of",
+        None,
+        &oracle.checkpoint,
+        "that of the weights",
+        true,
+    );
+    for (entry, recorded) in &recordings.prompts {
+        let first = entry.prompt_tokens - 1;
+        let gated = &recorded.margins[first..];
+        let least = gated.iter().copied().fold(f32::INFINITY, f32::min);
+        let (must, holds) = match oracle.steps {
+            0 => ("any: nothing is gated".to_owned(), true),
+            _ => {
+                let bar = chain.gates.margin;
+                (format!("at least {bar}"), least >= bar)
+            }
+        };
+        let what = format!("least margin of {} greedy tokens", oracle.steps);
+        evidence.check(what, Some(&entry.name), least, must, holds);
+        evidence.series.push(crate::transcript::Series {
+            what: "margin of the best token".to_owned(),
+            prompt: Some(entry.name.clone()),
+            axis: "position".to_owned(),
+            first: 0,
+            step: 1,
+            values: recorded.margins.iter().map(|m| f64::from(*m)).collect(),
+            bar: (oracle.steps > 0).then_some(f64::from(chain.gates.margin)),
+        });
+        evidence.fact(&format!("{}: answer", entry.name), &entry.greedy_text);
+    }
+    Ok(evidence)
+}
+
+fn compare(evidence: &mut Evidence, before: &Recordings, now: &Recordings) {
+    for (entry, recorded) in &now.prompts {
+        let old = before
+            .prompts
+            .iter()
+            .find(|(old, _)| old.name == entry.name);
+        let Some((_, old)) = old else {
+            continue;
+        };
+        let same = old.greedy_ids == recorded.greedy_ids && old.input_ids == recorded.input_ids;
+        evidence.check(
+            "tokens recorded before and now",
+            Some(&entry.name),
+            if same { "the same" } else { "others" },
+            "the same",
+            same,
+        );
+        let close = cosine(&old.logits.values, &recorded.logits.values);
+        evidence.cosine(
+            "logits recorded before and now",
+            Some(&entry.name),
+            close,
+            SAME,
+        );
+    }
+}
+
+fn tempfile_beside(folder: &std::path::Path) -> Result<tempfile::TempDir> {
+    let parent = folder.parent().unwrap_or(std::path::Path::new("."));
+    tempfile::Builder::new()
+        .prefix(".oracle-")
+        .tempdir_in(parent)
+        .map_err(|source| crate::Error::File {
+            path: parent.to_owned(),
+            source,
+        })
+}

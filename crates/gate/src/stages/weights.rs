@@ -1,0 +1,61 @@
+//! Everything in the artifact against what the checkpoint gives: each function,
+//! operation and constant, to the bit, none extra and none missing.
+//!
+//! The checkpoint is lowered again, in memory, and its weights quantized again;
+//! nothing of that is written. This sees what no cosine can: one flipped bit,
+//! or a layer whose scales are off by a hundredth.
+
+use aimodel::{Module, mlir_bytecode::ResourceValue};
+
+use crate::{Chain, Result, evidence::Evidence, quantization, transcript::Finding};
+
+/// Runs the stage.
+pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
+    let subject = chain.subject;
+    let (config, checkpoint) = (&subject.config, &subject.checkpoint);
+    let grid = subject.grid as u64;
+    let decoder = export::lower_decoder(config, checkpoint, subject.mode, subject.query, grid)?;
+    let vision = export::lower_vision(config, checkpoint, grid)?;
+    let mut evidence = Evidence::default();
+    for (bundle, expected) in [(&subject.decoder, &decoder), (&subject.vision, &vision)] {
+        let name = bundle.name();
+        let found = aimodel::diff(&bundle.asset.module, expected)?;
+        let (constants, bytes) = constants(&bundle.asset.module);
+        evidence.check(
+            format!("{name}: what differs from the checkpoint's program"),
+            None,
+            format!("{} of all functions, operations and constants", found.len()),
+            "0",
+            found.is_empty(),
+        );
+        evidence.fact(
+            &format!("{name}: large constants"),
+            format!("{constants} of {bytes} bytes"),
+        );
+        evidence
+            .findings
+            .extend(found.into_iter().map(|one| Finding {
+                rule: one.kind.to_owned(),
+                place: format!("{name}: {}", one.place),
+                message: one.message,
+            }));
+    }
+    let halves =
+        export::lower_decoder(config, checkpoint, export::Mode::Fp16, subject.query, grid)?;
+    let layers = config.text_config.num_hidden_layers;
+    let (text, module) = (&config.text_config, &subject.decoder.asset.module);
+    let embedding = qwen3_vl::names::EMBED_TOKENS;
+    let series = quantization::errors(module, &halves, embedding, layers, text.hidden_size)?;
+    evidence.series.extend(series);
+    Ok(evidence)
+}
+
+/// How many resources there are, and their bytes together.
+fn constants(module: &Module) -> (usize, u64) {
+    let blobs = module.resources.iter();
+    let sizes = blobs.filter_map(|(_, resource)| match &resource.value {
+        ResourceValue::Blob { data, .. } => Some(data.len()),
+        _ => None,
+    });
+    (sizes.clone().count(), sizes.sum())
+}

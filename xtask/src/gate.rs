@@ -1,0 +1,278 @@
+//! `gate`: is a bundle the model that it claims to be?
+
+mod outside;
+
+use crate::progress::{self, seconds};
+use crate::{Refused, export, repo};
+use ::export::{Mode, Query};
+use ::gate::{Gates, Settings, Stage, StageReport, Subject, Transcript, Verdict, device_name};
+use anyhow::{Context, Result, bail};
+use qwen3_vl::Source;
+use runtime::candle_core::Device;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+pub use outside::Python;
+
+/// Flags of `gate`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The checkpoint: a folder, nano, or a model id on the Hugging Face hub
+    #[arg(long, default_value = export::MODEL)]
+    model: String,
+    /// Branch, tag or commit on the hub
+    #[arg(long)]
+    revision: Option<String>,
+    /// The folder that holds the bundles
+    #[arg(long, default_value = "exports")]
+    exports: PathBuf,
+    /// Which bundle: how its decoder stores weights
+    #[arg(long, default_value = "int8hu")]
+    mode: String,
+    /// Which bundle: how many tokens a call takes
+    #[arg(long, default_value = "s1")]
+    query: String,
+    /// What the bundles are called, instead of the model's name
+    #[arg(long)]
+    name: Option<String>,
+    /// Decoder layers that the ladder compares, from the first [default: all]
+    #[arg(long)]
+    layers: Option<usize>,
+    /// Stages to run [default: all]
+    #[arg(long = "stage", value_delimiter = ',')]
+    stages: Vec<Stage>,
+    /// Stages that may not be skipped
+    #[arg(long, value_delimiter = ',')]
+    require: Vec<Stage>,
+    /// What executes the bundle: cpu, cuda or metal
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Compute operation by operation, instead of composites and int8 products
+    /// in one piece
+    #[arg(long)]
+    unfused: bool,
+    /// What must hold: a set in gates/, or a TOML file [default: nano for nano,
+    /// qwen3-vl for others]
+    #[arg(long)]
+    gates: Option<String>,
+    /// The folder of the recorded oracle [default: that of nano, or one beside
+    /// the bundles]
+    #[arg(long)]
+    oracle: Option<PathBuf>,
+    /// A transcript that a Mac or an iPhone wrote
+    #[arg(long)]
+    transcript: Option<PathBuf>,
+    /// Write a report as one HTML file
+    #[arg(long)]
+    report: Option<PathBuf>,
+    /// Where the evidence goes [default: transcripts/ beside the bundles]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Print the evidence as JSON instead of a line a stage
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the gates.
+pub fn run(args: Args) -> Result<()> {
+    let source = Source::open(&args.model, args.revision.as_deref())?;
+    let mode = args.mode.parse()?;
+    let query = args.query.parse()?;
+    let mut job = Job::new(source, &args.exports, mode, query, args.name.as_deref())?;
+    if let Some(gates) = &args.gates {
+        job.gates = gates_file(gates)?;
+    }
+    job.settings.device = device(&args.device)?;
+    job.settings.options.fuse = !args.unfused;
+    job.settings.layers = args.layers;
+    job.settings.transcript = args.transcript;
+    if let Some(oracle) = args.oracle {
+        job.settings.oracle = oracle;
+    }
+    if !args.stages.is_empty() {
+        job.stages = args.stages;
+    }
+    job.quiet = args.json;
+
+    let started = Instant::now();
+    let transcript = job.run()?;
+    let json = format!("{:#}\n", serde_json::to_value(&transcript)?);
+    let out = args.out.unwrap_or_else(|| job.transcript_path());
+    replace(&out, &json)?;
+    if args.json {
+        progress::print(&json)?;
+    } else {
+        say("evidence", &out.display().to_string())?;
+    }
+    if let Some(path) = args.report {
+        replace(&path, &::gate::report::render(&transcript)?)?;
+        if !args.json {
+            say("report", &path.display().to_string())?;
+        }
+    }
+    match transcript.holds(&args.require) {
+        Ok(()) if args.json => Ok(()),
+        Ok(()) => say("proven", &format!("in {}", seconds(started.elapsed()))),
+        Err(why) => Err(Refused(why).into()),
+    }
+}
+
+/// A run of the gates.
+pub struct Job {
+    subject: Subject,
+    gates: Gates,
+    /// How they are run.
+    pub settings: Settings,
+    /// Which.
+    pub stages: Vec<Stage>,
+    exports: PathBuf,
+    /// Print nothing.
+    pub quiet: bool,
+}
+
+impl Job {
+    /// All gates, with the defaults of the command's flags.
+    pub fn new(
+        source: Source,
+        exports: &Path,
+        mode: Mode,
+        query: Query,
+        name: Option<&str>,
+    ) -> Result<Job> {
+        let nano = source.model() == "nano";
+        let name = name.map_or_else(|| ::export::short_name(source.model()), str::to_owned);
+        let oracle = match nano {
+            true => repo::root().join("oracles/nano/recorded"),
+            false => exports.join(format!("{name}_oracle")),
+        };
+        Ok(Job {
+            subject: Subject::open(source, exports, &name, mode, query)?,
+            gates: gates_file(if nano { "nano" } else { "qwen3-vl" })?,
+            settings: Settings {
+                device: Device::Cpu,
+                options: runtime::Options::default(),
+                layers: None,
+                oracle,
+                root: repo::root().to_owned(),
+                transcript: None,
+            },
+            stages: Stage::ALL.to_vec(),
+            exports: exports.to_owned(),
+            quiet: false,
+        })
+    }
+
+    /// Runs them, with a line for each.
+    pub fn run(&self) -> Result<Transcript> {
+        if !self.quiet {
+            let device = device_name(&self.settings.device);
+            let text = format!(
+                "{} and {}, on {device}, by gates/{}.toml",
+                self.subject.decoder.name(),
+                self.subject.vision.name(),
+                self.gates.name
+            );
+            say("gate", &text)?;
+        }
+        let tell = |report: &StageReport| {
+            if !self.quiet {
+                // Where standard output is closed, the transcript still counts.
+                let _ = progress::print(&line(report));
+            }
+        };
+        Ok(::gate::run(
+            &self.subject,
+            &self.gates,
+            &self.settings,
+            &self.stages,
+            &Python,
+            tell,
+        )?)
+    }
+
+    /// Where the evidence goes unless said otherwise.
+    fn transcript_path(&self) -> PathBuf {
+        let (name, device) = (
+            self.subject.decoder.name(),
+            device_name(&self.settings.device),
+        );
+        let file = format!("{name}_{device}.json");
+        self.exports.join("transcripts").join(file)
+    }
+}
+
+/// A stage as a line.
+fn line(report: &StageReport) -> String {
+    let verdict = match report.verdict {
+        Verdict::Pass => "pass",
+        Verdict::Fail => "FAIL",
+        Verdict::Skipped => "skipped",
+    };
+    let time = seconds(std::time::Duration::from_secs_f64(report.seconds));
+    format!(
+        "{:>9}  {verdict:<7}  {time:>7}  {}\n",
+        report.stage.name(),
+        report.summary
+    )
+}
+
+/// A set of `gates/` by its name, or a file.
+fn gates_file(given: &str) -> Result<Gates> {
+    let named = repo::root().join("gates").join(format!("{given}.toml"));
+    if named.is_file() {
+        return Ok(Gates::load(&named)?);
+    }
+    if Path::new(given).is_file() {
+        return Ok(Gates::load(Path::new(given))?);
+    }
+    let entries = std::fs::read_dir(repo::root().join("gates"))?.flatten();
+    let names = entries.map(|entry| entry.path());
+    let mut names: Vec<String> = names
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .collect();
+    names.sort();
+    bail!(
+        "--gates {given}: there is no such file and no such set; the sets are {}",
+        names.join(", ")
+    )
+}
+
+/// What `--device` names.
+pub fn device(name: &str) -> Result<Device> {
+    let found = match name {
+        "cpu" => return Ok(Device::Cpu),
+        "cuda" => Device::new_cuda(0),
+        "metal" => Device::new_metal(0),
+        _ => bail!("--device {name}: expected cpu, cuda or metal"),
+    };
+    found.with_context(|| {
+        format!("--device {name} is not to be had; it needs such a device, and a build with `--features {name}`")
+    })
+}
+
+/// Writes a file whole, in the place of one that may be there.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let write = || -> Result<()> {
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("{} cannot be written", path.display()))
+}
+
+fn say(what: &str, text: &str) -> Result<()> {
+    progress::print(&format!("{what:>9}  {text}\n"))?;
+    Ok(())
+}

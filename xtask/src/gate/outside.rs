@@ -1,0 +1,122 @@
+//! What only Python can say: transformers, and Core AI's own runtime.
+
+use crate::python::{self, Tensors};
+use crate::repo;
+use crate::venv::{CORE_AI_NEWEST, Venv};
+use gate::{Asked, Error, Outcome, Outside, Recording, Result, Subject};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Names the Python that has torch and transformers, where it is not `python3`.
+const PYTHON: &str = "AIMODEL_PYTHON";
+
+/// Python on this machine.
+pub struct Python;
+
+impl Outside for Python {
+    fn record(&self, request: &Recording<'_>, folder: &Path) -> Result<Outcome> {
+        let python = std::env::var_os(PYTHON).unwrap_or_else(|| "python3".into());
+        let shown = python.display().to_string();
+        let mut probe = Command::new(&python);
+        probe.args(["-c", "import numpy, PIL, torch, transformers"]);
+        probe
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        if !probe.status().is_ok_and(|status| status.success()) {
+            return Ok(Outcome::Unavailable(format!(
+                "{shown} has no torch and transformers ({PYTHON} names another)"
+            )));
+        }
+        let source = &request.subject.source;
+        let mut command = Command::new(&python);
+        command.arg(repo::root().join("oracles/capture.py"));
+        command.arg("--model").arg(checkpoint(request.subject));
+        command.args(["--name", source.model()]);
+        if let Some(revision) = source.revision() {
+            command.args(["--revision", revision]);
+        }
+        command.args(["--grid", &request.subject.grid.to_string()]);
+        command.args(["--steps", &request.gates.steps.to_string()]);
+        command.arg("--out").arg(folder);
+        for prompt in &request.gates.prompts {
+            command.args(["--prompt", &prompt.name, &prompt.text]);
+            command.args(prompt.image.iter().map(|image| request.root.join(image)));
+        }
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        let output = command.stdin(Stdio::null()).output();
+        let output = output.map_err(|error| outside(format!("{shown} does not start: {error}")))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.trim().lines().last().unwrap_or_default().to_owned();
+        match output.status.code() {
+            Some(0) => Ok(Outcome::Done),
+            Some(1) if last.starts_with("refused") => Ok(Outcome::Refused(last)),
+            _ => Err(outside(format!(
+                "oracles/capture.py ended with {}:\n{said}",
+                output.status
+            ))),
+        }
+    }
+
+    fn core_ai(
+        &self,
+        subject: &Subject,
+        prompts: &[Asked],
+        tokens: usize,
+    ) -> Result<Result<(Vec<Vec<u32>>, String), String>> {
+        let venv = match Venv::core_ai(CORE_AI_NEWEST) {
+            Ok(venv) => venv,
+            Err(error) => {
+                return Ok(Err(format!(
+                    "Core AI's library is not to be had: {error:#}"
+                )));
+            }
+        };
+        let made = prompts
+            .iter()
+            .map(|asked| continue_greedily(&venv, subject, asked, tokens));
+        let made = made.collect::<anyhow::Result<Vec<_>>>();
+        let made = made.map_err(|error| outside(format!("{error:#}")))?;
+        Ok(Ok((made, format!("coreai-core {CORE_AI_NEWEST}"))))
+    }
+}
+
+fn continue_greedily(
+    venv: &Venv,
+    subject: &Subject,
+    asked: &Asked,
+    tokens: usize,
+) -> anyhow::Result<Vec<u32>> {
+    let mut given = Tensors::default();
+    given.i32("ids", &asked.ids);
+    if let Some(patches) = &asked.patches {
+        given.f16("patches", patches.cols, &patches.values);
+        let start = asked.rope_shift_start - (subject.grid * subject.grid) as i32;
+        given.i32("image_start", &[start]);
+    }
+    let scratch = repo::scratch()?;
+    let input = scratch.path().join("prompt.safetensors");
+    given.write(&input)?;
+    let paths = [
+        &subject.decoder.asset.dir,
+        &subject.vision.asset.dir,
+        &input,
+    ];
+    let mut command = python::script(venv, "generate.py", paths);
+    // No token is -1: what follows an end token is compared, too.
+    command.args(["--most", &tokens.to_string(), "--end", "-1"]);
+    let said = python::output(&mut command)?;
+    Ok(said.lines().map(str::parse).collect::<Result<_, _>>()?)
+}
+
+/// The folder that a checkpoint lies in; nano's is also in the repository.
+fn checkpoint(subject: &Subject) -> PathBuf {
+    match subject.source.model() {
+        "nano" => repo::root().join("oracles/nano/checkpoint"),
+        _ => subject.source.place().into(),
+    }
+}
+
+fn outside(message: String) -> Error {
+    Error::Outside(message)
+}
