@@ -5,6 +5,7 @@
 //! that lacks something.
 #![deny(missing_docs)]
 
+mod diff;
 mod export;
 mod gate;
 mod inspect;
@@ -35,6 +36,8 @@ enum Command {
     Gate(gate::Args),
     /// Say what a bundle or an asset holds, and check its hash.
     Inspect(inspect::Args),
+    /// Say what differs between two assets, by meaning.
+    Diff(diff::Args),
     /// Write a checkpoint with seeded weights, for benches and tests.
     Synth(synth::Args),
     /// Run everything that CI runs.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Export(args) => export::run(args),
         Command::Gate(args) => gate::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Diff(args) => diff::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Test(args) => test::run(args),
         Command::Quickstart(args) => quickstart::run(args),

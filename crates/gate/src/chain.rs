@@ -112,11 +112,20 @@ pub struct Chain<'a> {
     /// Python and Core AI's runtime.
     pub outside: &'a dyn Outside,
     chat: Chat,
-    recorded: OnceCell<Result<Recordings, String>>,
+    recorded: OnceCell<Result<Recordings, NoOracle>>,
     models: OnceCell<(VisionModel, TextModel)>,
     programs: OnceCell<(Program, Engine)>,
     /// What [`Chain::answers`] gave.
     answers: OnceCell<Vec<(Asked, Vec<u32>)>>,
+}
+
+/// Why there is no oracle to compare with.
+#[derive(Clone, Debug)]
+pub struct NoOracle {
+    /// What was found.
+    pub why: String,
+    /// Whether there is one that cannot serve, and not none.
+    pub refused: bool,
 }
 
 /// A recorded oracle, read whole.
@@ -209,36 +218,53 @@ pub fn device_name(device: &Device) -> &'static str {
 }
 
 impl Chain<'_> {
-    /// Takes what was recorded of the checkpoint: the stage oracle makes it
-    /// known, or whichever comes first.
+    /// What was recorded of the checkpoint.
     ///
-    /// The inner error says why there is no oracle.
-    pub fn recorded(&self) -> Result<&Result<Recordings, String>> {
+    /// # Errors
+    /// Files that cannot be read. That there is no oracle, or one that cannot
+    /// serve, is the inner error.
+    pub fn recorded(&self) -> Result<&Result<Recordings, NoOracle>> {
         if let Some(known) = self.recorded.get() {
             return Ok(known);
         }
         let folder = &self.settings.oracle;
         let found = match folder.join("index.json").exists() {
-            true => Ok(self.read(folder)?),
-            false => Err(format!(
-                "no oracle of this checkpoint is recorded in {}; `--stage oracle` records one \
-                 where Python has torch and transformers, or use oracles/capture.py",
-                folder.display()
-            )),
+            true => self.read(folder)?,
+            false => Err(NoOracle {
+                why: format!(
+                    "no oracle of this checkpoint is recorded in {}; the stage oracle records one \
+                     where Python has torch and transformers",
+                    folder.display()
+                ),
+                refused: false,
+            }),
         };
         Ok(self.recorded.get_or_init(|| found))
     }
 
     /// Reads an oracle, and checks that it is of this checkpoint.
-    pub fn read(&self, folder: &Path) -> Result<Recordings> {
-        let oracle = Oracle::open(folder)?;
-        oracle.check(&self.subject.checkpoint)?;
-        let prompts = oracle.prompts.iter().map(|entry| {
-            let recorded = oracle.read(entry)?;
-            Ok((entry.clone(), recorded))
-        });
-        let prompts = prompts.collect::<Result<_>>()?;
-        Ok(Recordings { oracle, prompts })
+    ///
+    /// # Errors
+    /// As [`Chain::recorded`].
+    pub fn read(&self, folder: &Path) -> Result<Result<Recordings, NoOracle>> {
+        let read = || {
+            let oracle = Oracle::open(folder)?;
+            oracle.check(&self.subject.checkpoint)?;
+            let prompts = oracle.prompts.iter().map(|entry| {
+                let recorded = oracle.read(entry)?;
+                Ok((entry.clone(), recorded))
+            });
+            let prompts = prompts.collect::<Result<_, qwen3_vl::Error>>()?;
+            Ok(Recordings { oracle, prompts })
+        };
+        match read() {
+            Ok(recordings) => Ok(Ok(recordings)),
+            Err(error @ qwen3_vl::Error::Oracle { .. }) => Ok(Err(NoOracle {
+                why: error.to_string(),
+                refused: true,
+            })),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The fp32 model.
@@ -343,8 +369,8 @@ impl Chain<'_> {
     }
 
     /// Remembers an oracle that was recorded just now.
-    pub(crate) fn set_recorded(&self, recordings: Recordings) {
+    pub(crate) fn set_recorded(&self, recordings: Result<Recordings, NoOracle>) {
         // Stages run in their order, and this is the first to ask.
-        let _ = self.recorded.set(Ok(recordings));
+        let _ = self.recorded.set(recordings);
     }
 }

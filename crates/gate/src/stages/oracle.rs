@@ -43,7 +43,7 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
             }
             Outcome::Unavailable(why) => {
                 let none = chain.recorded()?.as_ref().err();
-                let none = none.map_or_else(String::new, |none| format!("{none}; "));
+                let none = none.map_or_else(String::new, |none| format!("{}; ", none.why));
                 return Ok(Evidence::skip(format!("{none}{why}")));
             }
         }
@@ -57,7 +57,12 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
             Outcome::Refused(why) => refused(&mut evidence, why),
             Outcome::Done => {
                 let (before, now) = (chain.read(folder)?, chain.read(&anew)?);
-                compare(&mut evidence, &before, &now);
+                if let (Ok(before), Ok(now)) = (&before, &now) {
+                    compare(&mut evidence, before, now);
+                }
+                if let Err(none) = before {
+                    refused(&mut evidence, none.why);
+                }
                 evidence.fact("recorded", "before, and again now");
                 chain.set_recorded(now);
             }
@@ -65,17 +70,15 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
     }
     let recordings = match chain.recorded()? {
         Ok(recordings) => recordings,
-        Err(why) => return Ok(Evidence::skip(why.clone())),
+        Err(none) if none.refused => {
+            refused(&mut evidence, none.why.clone());
+            return Ok(evidence);
+        }
+        Err(none) => return Ok(Evidence::skip(&none.why)),
     };
     let oracle = &recordings.oracle;
     evidence.fact("transformers", &oracle.transformers);
-    evidence.check(
-        "checkpoint that it was recorded of",
-        None,
-        &oracle.checkpoint,
-        "that of the weights",
-        true,
-    );
+    evidence.fact("checkpoint", &oracle.checkpoint);
     for (entry, recorded) in &recordings.prompts {
         let first = entry.prompt_tokens - 1;
         let gated = &recorded.margins[first..];

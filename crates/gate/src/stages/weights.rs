@@ -5,7 +5,11 @@
 //! nothing of that is written. This sees what no cosine can: one flipped bit,
 //! or a layer whose scales are off by a hundredth.
 
+use std::collections::BTreeMap;
+
 use aimodel::{Module, mlir_bytecode::ResourceValue};
+use qwen3_vl::TokenizerFiles;
+use sha2::{Digest, Sha256};
 
 use crate::{Chain, Result, evidence::Evidence, quantization, transcript::Finding};
 
@@ -40,6 +44,8 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
                 message: one.message,
             }));
     }
+    tokenizer(chain, &mut evidence)?;
+    tokenizer(chain, &mut evidence)?;
     let halves =
         export::lower_decoder(config, checkpoint, export::Mode::Fp16, subject.query, grid)?;
     let layers = config.text_config.num_hidden_layers;
@@ -48,6 +54,53 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
     let series = quantization::errors(module, &halves, embedding, layers, text.hidden_size)?;
     evidence.series.extend(series);
     Ok(evidence)
+}
+
+/// The bundle's tokenizer against the checkpoint's: the same files, none else.
+fn tokenizer(chain: &Chain<'_>, evidence: &mut Evidence) -> Result<()> {
+    let bundle = &chain.subject.decoder.files;
+    let theirs = TokenizerFiles::load(&chain.subject.source)?;
+    let expected = theirs.files.iter().map(|(name, bytes)| {
+        let hash = aimodel::hex(&Sha256::digest(bytes));
+        (format!("tokenizer/{name}"), hash)
+    });
+    let expected: BTreeMap<String, String> = expected.collect();
+    let found = bundle.files.iter();
+    let found: BTreeMap<_, _> = found
+        .filter(|(name, _)| name.starts_with("tokenizer/"))
+        .collect();
+    let mut differ = Vec::new();
+    for (name, hash) in &expected {
+        match found.get(name) {
+            Some(found) if *found == hash => {}
+            Some(_) => differ.push((name.clone(), "is another than the checkpoint's")),
+            None => differ.push((name.clone(), "is missing, and the checkpoint has it")),
+        }
+    }
+    for name in found.keys().filter(|name| !expected.contains_key(**name)) {
+        differ.push((
+            (*name).clone(),
+            "is there, and the checkpoint has no such file",
+        ));
+    }
+    evidence.check(
+        format!(
+            "{}: tokenizer files that are not the checkpoint's",
+            bundle.name
+        ),
+        None,
+        format!("{} of {}", differ.len(), expected.len()),
+        "0",
+        differ.is_empty(),
+    );
+    evidence
+        .findings
+        .extend(differ.into_iter().map(|(place, message)| Finding {
+            rule: "tokenizer".to_owned(),
+            place: format!("{}: {place}", bundle.name),
+            message: message.to_owned(),
+        }));
+    Ok(())
 }
 
 /// How many resources there are, and their bytes together.
