@@ -39,13 +39,21 @@ pub trait Outside {
     ///
     /// # Errors
     /// The runtime is there, and failed.
-    #[allow(clippy::type_complexity)]
     fn core_ai(
         &self,
         subject: &Subject,
         prompts: &[Asked],
         tokens: usize,
-    ) -> Result<Result<(Vec<Vec<u32>>, String), String>>;
+    ) -> Result<Result<(Vec<Answer>, String), String>>;
+}
+
+/// What a runtime answered to a prompt.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// Its tokens.
+    pub tokens: Vec<u32>,
+    /// By how many logits each leads.
+    pub margins: Vec<f32>,
 }
 
 /// What came of recording an oracle.

@@ -3,7 +3,8 @@
 use crate::python::{self, Tensors};
 use crate::repo;
 use crate::venv::{CORE_AI_NEWEST, Venv};
-use gate::{Asked, Error, Outcome, Outside, Recording, Result, Subject};
+use anyhow::Context;
+use gate::{Answer, Asked, Error, Outcome, Outside, Recording, Result, Subject};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -63,7 +64,7 @@ impl Outside for Python {
         subject: &Subject,
         prompts: &[Asked],
         tokens: usize,
-    ) -> Result<Result<(Vec<Vec<u32>>, String), String>> {
+    ) -> Result<Result<(Vec<Answer>, String), String>> {
         let venv = match Venv::core_ai(CORE_AI_NEWEST) {
             Ok(venv) => venv,
             Err(error) => {
@@ -86,7 +87,7 @@ fn continue_greedily(
     subject: &Subject,
     asked: &Asked,
     tokens: usize,
-) -> anyhow::Result<Vec<u32>> {
+) -> anyhow::Result<Answer> {
     let mut given = Tensors::default();
     given.i32("ids", &asked.ids);
     if let Some(patches) = &asked.patches {
@@ -104,9 +105,16 @@ fn continue_greedily(
     ];
     let mut command = python::script(venv, "generate.py", paths);
     // No token is -1: what follows an end token is compared, too.
-    command.args(["--most", &tokens.to_string(), "--end", "-1"]);
+    command.args(["--margins", "--most", &tokens.to_string(), "--end", "-1"]);
     let said = python::output(&mut command)?;
-    Ok(said.lines().map(str::parse).collect::<Result<_, _>>()?)
+    let mut answer = Answer::default();
+    for line in said.lines() {
+        let wrong = || format!("generate.py printed {line:?}, expected a token and its margin");
+        let (token, margin) = line.split_once(' ').with_context(wrong)?;
+        answer.tokens.push(token.parse().with_context(wrong)?);
+        answer.margins.push(margin.parse().with_context(wrong)?);
+    }
+    Ok(answer)
 }
 
 /// The folder that a checkpoint lies in; nano's is also in the repository.

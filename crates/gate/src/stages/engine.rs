@@ -36,21 +36,23 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
     let mut evidence = Evidence::default();
     evidence.fact("Core AI", &runtime);
     for ((asked, ours), theirs) in answers.iter().zip(&theirs) {
-        // The oracle's margins hold where it was asked the same.
+        // The oracle's margins; where it has none, those of Core AI's runtime.
         let entry = recorded.and_then(|recorded| {
-            let entries = recorded.prompts.iter();
-            let mut same = entries.filter(|(entry, _)| entry.name == asked.name);
-            same.next()
+            let gated = recorded
+                .prompts
+                .iter()
+                .filter(|_| recorded.oracle.steps > 0);
+            gated
+                .into_iter()
+                .find(|(entry, _)| entry.name == asked.name)
         });
-        let margins = entry.map_or(&[][..], |(entry, recorded)| {
-            recorded
-                .margins
-                .get(entry.prompt_tokens - 1..)
-                .unwrap_or_default()
+        let margins = entry.map_or(&theirs.margins[..], |(entry, recorded)| {
+            let first = entry.prompt_tokens - 1;
+            recorded.margins.get(first..).unwrap_or_default()
         });
         let sides = [runtime.as_str(), "our loop"];
         let ours = ours.get(..bar.tokens).unwrap_or(ours);
-        let both = [theirs.as_slice(), ours];
+        let both = [theirs.tokens.as_slice(), ours];
         let rows = tokens(
             "tokens",
             &asked.name,
