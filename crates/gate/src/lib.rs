@@ -22,7 +22,8 @@ mod subject;
 pub mod transcript;
 
 pub use chain::{
-    Asked, Chain, Outcome, Outside, Recording, Recordings, Settings, device_name, run,
+    Answer, Asked, Chain, NoOracle, Outcome, Outside, Recording, Recordings, Settings, device_name,
+    run,
 };
 pub use error::{Error, Result};
 pub use evidence::Evidence;
