@@ -5,6 +5,9 @@
 //! that lacks something.
 #![deny(missing_docs)]
 
+mod ask;
+mod bundles;
+mod device;
 mod export;
 mod inspect;
 mod progress;
@@ -30,6 +33,8 @@ struct Cli {
 enum Command {
     /// Export a checkpoint: a decoder bundle for each query, and a vision encoder.
     Export(export::Args),
+    /// Answer a question from exported bundles, about a picture or without one.
+    Ask(ask::Args),
     /// Say what a bundle or an asset holds, and check its hash.
     Inspect(inspect::Args),
     /// Write a checkpoint with seeded weights, for benches and tests.
@@ -56,6 +61,7 @@ impl std::error::Error for Refused {}
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Export(args) => export::run(args),
+        Command::Ask(args) => ask::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Test(args) => test::run(args),
