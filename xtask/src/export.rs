@@ -138,9 +138,9 @@ impl Job {
     }
 }
 
-/// A flag that Ctrl-C or a request to terminate raises, so that an export can
-/// clear away what it has begun. The second one ends the program at once.
-fn interrupt() -> Result<Arc<AtomicBool>> {
+/// A flag that Ctrl-C or a request to terminate raises, so that a command can
+/// end what it has begun. The second one ends the program at once.
+pub fn interrupt() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, flag.clone())?;

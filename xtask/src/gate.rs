@@ -2,13 +2,13 @@
 
 mod outside;
 
+use crate::device::Device;
 use crate::progress::{self, seconds};
 use crate::{Refused, export, repo};
 use ::export::{Mode, Query};
 use ::gate::{Gates, Settings, Stage, StageReport, Subject, Transcript, Verdict, device_name};
 use anyhow::{Context, Result, bail};
 use qwen3_vl::Source;
-use runtime::candle_core::Device;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -45,9 +45,9 @@ pub struct Args {
     /// Stages that may not be skipped
     #[arg(long, value_delimiter = ',')]
     require: Vec<Stage>,
-    /// What executes the bundle: cpu, cuda or metal
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    /// What executes the bundle
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    device: Device,
     /// Compute operation by operation, instead of composites and int8 products
     /// in one piece
     #[arg(long)]
@@ -83,7 +83,7 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(gates) = &args.gates {
         job.gates = gates_file(gates)?;
     }
-    job.settings.device = device(&args.device)?;
+    job.settings.device = args.device.open()?;
     job.settings.options.fuse = !args.unfused;
     job.settings.layers = args.layers;
     job.settings.transcript = args.transcript;
@@ -150,7 +150,7 @@ impl Job {
             subject: Subject::open(source, exports, &name, mode, query)?,
             gates: gates_file(if nano { "nano" } else { "qwen3-vl" })?,
             settings: Settings {
-                device: Device::Cpu,
+                device: runtime::candle_core::Device::Cpu,
                 options: runtime::Options::default(),
                 layers: None,
                 oracle,
@@ -240,19 +240,6 @@ fn gates_file(given: &str) -> Result<Gates> {
         "--gates {given}: there is no such file and no such set; the sets are {}",
         names.join(", ")
     )
-}
-
-/// What `--device` names.
-pub fn device(name: &str) -> Result<Device> {
-    let found = match name {
-        "cpu" => return Ok(Device::Cpu),
-        "cuda" => Device::new_cuda(0),
-        "metal" => Device::new_metal(0),
-        _ => bail!("--device {name}: expected cpu, cuda or metal"),
-    };
-    found.with_context(|| {
-        format!("--device {name} is not to be had; it needs such a device, and a build with `--features {name}`")
-    })
 }
 
 /// Writes a file whole, in the place of one that may be there.

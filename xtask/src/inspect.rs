@@ -179,7 +179,7 @@ impl Found {
 
 /// The metadata of a bundle. A file that is endless, or a pipe that waits for a
 /// writer, is refused before it is opened.
-fn bundle_metadata(path: &Path) -> Result<Value> {
+pub fn bundle_metadata(path: &Path) -> Result<Value> {
     let file = fs::metadata(path).with_context(|| format!("{} cannot be read", path.display()))?;
     if !file.is_file() || file.len() > LARGEST_METADATA {
         bail!(

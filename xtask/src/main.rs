@@ -5,6 +5,9 @@
 //! that lacks something.
 #![deny(missing_docs)]
 
+mod ask;
+mod bundles;
+mod device;
 mod diff;
 mod export;
 mod gate;
@@ -34,6 +37,8 @@ enum Command {
     Export(export::Args),
     /// Say, with evidence, whether a bundle is the model that it claims to be.
     Gate(gate::Args),
+    /// Answer a question from exported bundles, about a picture or without one.
+    Ask(ask::Args),
     /// Say what a bundle or an asset holds, and check its hash.
     Inspect(inspect::Args),
     /// Say what differs between two assets, by meaning.
@@ -63,6 +68,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Export(args) => export::run(args),
         Command::Gate(args) => gate::run(args),
+        Command::Ask(args) => ask::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Synth(args) => synth::run(args),

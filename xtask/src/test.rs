@@ -7,6 +7,7 @@ mod logits;
 mod nano;
 mod recipe;
 mod round_trip;
+mod scenes;
 mod shapes;
 
 use crate::progress::seconds;
@@ -28,7 +29,7 @@ type Outcome = Result<String>;
 /// A step and its name.
 type Step = (&'static str, fn() -> Outcome);
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     ("format", || cargo(&["fmt", "--all", "--check"], &[])),
     ("lints", || {
         checked("clippy", &["--all-targets"], &["-D", "warnings"], &[])
@@ -47,6 +48,7 @@ const STEPS: [Step; 12] = [
     ("loads under Core AI's betas", loads::run),
     ("the recipe's graphs", recipe::run),
     ("nano against transformers", logits::run),
+    ("unseen scenes", scenes::run),
     ("other shapes against transformers", shapes::run),
     ("linter", linter::run),
     ("quickstart", quickstart::check),

@@ -3,16 +3,26 @@
 use crate::{Error, VisionConfig};
 use half::f16;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
-use std::io::Cursor;
+use image::{DynamicImage, GenericImageView, ImageDecoder, ImageReader, Limits, RgbImage};
+use std::fs::File;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
-/// Most pixels along one side, and most bytes that decoding may take.
+/// Most bytes of a picture's file.
+const MOST_FILE: u64 = 1 << 28;
+/// Most pixels along one side, most pixels, and most bytes that they may take
+/// as decoded: larger than any camera's, and far below what exhausts memory.
 const MOST_SIDE: u32 = 1 << 15;
+const MOST_PIXELS: u64 = 1 << 28;
 const MOST_BYTES: u64 = 1 << 30;
 /// The largest grid that makes sense: positions are interpolated, and beyond
 /// this an image alone fills the longest contexts.
 pub const MOST_GRID: usize = 64;
+
+/// The largest patch that makes sense; the published models have 16.
+const MOST_PATCH: usize = 64;
+/// Red, green and blue.
+const COLOURS: usize = 3;
 
 /// A picture: RGB, 8 bits each, row-major.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,56 +45,126 @@ pub struct Patches {
     pub values: Vec<f16>,
 }
 
+/// How pictures are cut for a vision tower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// P: a patch is P × P pixels.
+    pub patch: usize,
+    /// Patches along each side of a merged token.
+    pub merge: usize,
+    /// T: frames in a patch; a still picture is repeated.
+    pub frames: usize,
+}
+
+impl From<&VisionConfig> for Cut {
+    fn from(config: &VisionConfig) -> Self {
+        Cut {
+            patch: config.patch_size,
+            merge: config.spatial_merge_size,
+            frames: config.temporal_patch_size,
+        }
+    }
+}
+
+impl Cut {
+    /// What an exported vision tower takes, from the shape of its input, with
+    /// the grid: `[4 · grid², 3 · 2 · P²]`. None for another shape.
+    pub fn of_input(rows: usize, cols: usize) -> Option<(Cut, usize)> {
+        let (merge, frames) = (2, 2);
+        let grid = (rows / (merge * merge)).isqrt();
+        let patch = (cols / (COLOURS * frames)).isqrt();
+        let cut = Cut {
+            patch,
+            merge,
+            frames,
+        };
+        let fits = (cut.rows(grid), cut.cols()) == (rows, cols);
+        let possible = (1..=MOST_GRID).contains(&grid) && (1..=MOST_PATCH).contains(&patch);
+        (fits && possible).then_some((cut, grid))
+    }
+
+    /// Patches of a grid.
+    fn rows(self, grid: usize) -> usize {
+        grid * grid * self.merge * self.merge
+    }
+
+    /// Values of a patch.
+    fn cols(self) -> usize {
+        COLOURS * self.frames * self.patch * self.patch
+    }
+}
+
 impl Image {
+    /// A picture of `rgb` levels, row-major; none if they are not
+    /// 3 · `width` · `height`, or if it has no pixels.
+    pub fn from_rgb(width: usize, height: usize, rgb: Vec<u8>) -> Option<Image> {
+        let levels = width.checked_mul(height)?.checked_mul(COLOURS)?;
+        (levels > 0 && rgb.len() == levels).then_some(Image { width, height, rgb })
+    }
+
     /// Reads a PNG or JPEG file.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read, or what [`Image::decode`] says.
     pub fn load(path: &Path) -> Result<Image, Error> {
         let name = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(Error::io(name.clone()))?;
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(MOST_FILE + 1).read_to_end(&mut bytes))
+            .map_err(Error::io(name.clone()))?;
+        if bytes.len() as u64 > MOST_FILE {
+            let message = format!("it has more than {MOST_FILE} bytes");
+            return Err(Error::Image {
+                file: name,
+                message,
+            });
+        }
         Image::decode(&bytes, &name)
     }
 
     /// Decodes a PNG or JPEG file; `name` names it in errors. The camera's
-    /// orientation is applied, and what is transparent shows white.
+    /// orientation is applied, and what is transparent shows white. Gray levels
+    /// become colours, 16 bits become 8, and CMYK becomes RGB without a colour
+    /// profile.
     ///
     /// # Errors
-    /// [`Error::Image`] if it is neither, broken, or too large.
+    /// [`Error::Image`] if it is neither, broken or cut off, or too large: more
+    /// than 2¹⁵ pixels along a side or 2²⁸ in all.
     pub fn decode(bytes: &[u8], name: &str) -> Result<Image, Error> {
-        let wrong = |error: image::ImageError| Error::Image {
+        let refuse = |message: String| Error::Image {
             file: name.into(),
-            message: error.to_string(),
+            message,
         };
+        let wrong = |error: image::ImageError| refuse(error.to_string());
         let mut limits = Limits::default();
-        limits.max_image_width = Some(MOST_SIDE);
-        limits.max_image_height = Some(MOST_SIDE);
         limits.max_alloc = Some(MOST_BYTES);
         let mut reader = ImageReader::new(Cursor::new(bytes))
             .with_guessed_format()
             .map_err(Error::io(name))?;
         reader.limits(limits);
-        let mut decoder = reader.into_decoder().map_err(wrong)?;
-        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let mut decoded = DynamicImage::from_decoder(decoder).map_err(wrong)?;
-        decoded.apply_orientation(orientation);
-        let rgba = decoded.into_rgba8();
-        let on_white = |pixel: &image::Rgba<u8>| {
-            let [r, g, b, alpha] = pixel.0.map(u32::from);
-            [r, g, b].map(|level| ((level * alpha + 255 * (255 - alpha) + 127) / 255) as u8)
-        };
-        let (width, height) = rgba.dimensions();
-        if width == 0 || height == 0 {
-            return Err(Error::Image {
-                file: name.into(),
-                message: "it has no pixels".into(),
-            });
+        if reader.format() == Some(image::ImageFormat::Jpeg) && !jpeg_is_whole(bytes) {
+            return Err(refuse("the file is cut off".into()));
         }
-        Ok(Image {
-            width: width as usize,
-            height: height as usize,
-            rgb: rgba.pixels().flat_map(on_white).collect(),
-        })
+        let mut decoder = reader.into_decoder().map_err(wrong)?;
+        let (width, height) = decoder.dimensions();
+        // Before anything is allocated: some decoders do not ask the limits.
+        if width.max(height) > MOST_SIDE
+            || u64::from(width) * u64::from(height) > MOST_PIXELS
+            || decoder.total_bytes() > MOST_BYTES
+        {
+            return Err(refuse(format!(
+                "it has {width} × {height} pixels; expected at most {MOST_SIDE} along a side, \
+                 {MOST_PIXELS} in all and {MOST_BYTES} bytes, so make it smaller first"
+            )));
+        }
+        // What cannot be understood is no orientation.
+        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        let decoded = DynamicImage::from_decoder(decoder).map_err(wrong)?;
+        let mut upright = DynamicImage::ImageRgb8(on_white(decoded));
+        upright.apply_orientation(orientation);
+        let (width, height) = (upright.width() as usize, upright.height() as usize);
+        Image::from_rgb(width, height, upright.into_rgb8().into_raw())
+            .ok_or_else(|| refuse("it has no pixels".into()))
     }
 
     /// Width and height in pixels.
@@ -92,9 +172,14 @@ impl Image {
         (self.width, self.height)
     }
 
+    /// 3 · width · height levels, row-major.
+    pub fn rgb(&self) -> &[u8] {
+        &self.rgb
+    }
+
     /// The picture stretched to `width` by `height` pixels, both at least 1,
-    /// bicubic with antialiasing, rounding to 8 bits after each direction as
-    /// Pillow and torchvision do.
+    /// bicubic with antialiasing, in Pillow's own arithmetic: 22 bits for a
+    /// weight, and 8 for what the first direction gives the second.
     pub fn resize(&self, width: usize, height: usize) -> Image {
         let wide = Image {
             width,
@@ -109,25 +194,31 @@ impl Image {
     }
 
     /// The picture stretched to a square of `grid` tokens a side, as patches;
-    /// the one frame stands for every frame of a patch.
+    /// the one frame stands for every frame of a patch. `cut` is a
+    /// [`VisionConfig`], or what an exported vision tower takes.
     ///
     /// # Errors
     /// [`Error::Grid`] if `grid` is 0 or beyond [`MOST_GRID`].
-    pub fn patches(&self, grid: usize, config: &VisionConfig) -> Result<Patches, Error> {
+    pub fn patches(&self, grid: usize, cut: impl Into<Cut>) -> Result<Patches, Error> {
         if grid == 0 || grid > MOST_GRID {
             return Err(Error::Grid { grid });
         }
-        let side = grid * config.token_pixels();
+        let cut = cut.into();
+        let Cut {
+            patch,
+            merge,
+            frames,
+        } = cut;
+        let side = grid * merge * patch;
         let square = self.resize(side, side);
-        let (merge, patch) = (config.spatial_merge_size, config.patch_size);
-        let (rows, cols) = (grid * grid * merge * merge, config.patch_len());
+        let (rows, cols) = (cut.rows(grid), cut.cols());
         let mut values = Vec::with_capacity(rows * cols);
         for row in 0..rows {
             let (block, within) = (row / (merge * merge), row % (merge * merge));
             let top = (block / grid * merge + within / merge) * patch;
             let left = (block % grid * merge + within % merge) * patch;
-            for colour in 0..config.in_channels {
-                for _frame in 0..config.temporal_patch_size {
+            for colour in 0..COLOURS {
+                for _frame in 0..frames {
                     for y in top..top + patch {
                         let line = &square.rgb[3 * (y * side + left)..][..3 * patch];
                         values
@@ -152,6 +243,55 @@ impl Patches {
     }
 }
 
+/// The picture's colours, as they look on white paper.
+fn on_white(decoded: DynamicImage) -> RgbImage {
+    if !decoded.color().has_alpha() {
+        return decoded.into_rgb8();
+    }
+    // Pixel by pixel, so that there is no copy of all of them with alpha.
+    RgbImage::from_fn(decoded.width(), decoded.height(), |x, y| {
+        let [r, g, b, alpha] = decoded.get_pixel(x, y).0.map(u32::from);
+        let level = |level: u32| ((level * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
+        image::Rgb([r, g, b].map(level))
+    })
+}
+
+/// Whether a JPEG file has its end: the decoder makes gray of what is missing,
+/// and an answer about half a picture is wrong.
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    const END: u8 = 0xd9;
+    const SCAN: u8 = 0xda;
+    let mut at = 2;
+    while let Some(&[first, marker]) = bytes.get(at..at + 2).and_then(|m| m.first_chunk()) {
+        match (first, marker) {
+            (0xff, END) => return true,
+            // Fillers, and markers without a length.
+            (0xff, 0xff) => at += 1,
+            (0xff, 0x01 | 0xd0..=0xd8) => at += 2,
+            (0xff, _) => {
+                let Some(length) = bytes.get(at + 2..).and_then(|rest| rest.first_chunk()) else {
+                    return false;
+                };
+                at += 2 + usize::from(u16::from_be_bytes(*length));
+                if marker == SCAN {
+                    at = scan_end(bytes, at);
+                }
+            }
+            // Not between markers: the decoder judges that.
+            _ => return true,
+        }
+    }
+    false
+}
+
+/// Where the coded data that begins at `from` ends: at the next marker.
+fn scan_end(bytes: &[u8], from: usize) -> usize {
+    let rest = bytes.get(from..).unwrap_or_default();
+    let is_marker = |pair: &[u8]| pair[0] == 0xff && !matches!(pair[1], 0x00 | 0xd0..=0xd7);
+    let length = rest.windows(2).position(is_marker);
+    length.map_or(bytes.len(), |length| from + length)
+}
+
 /// The cubic convolution kernel with a = −0.5.
 fn cubic(x: f64) -> f64 {
     let x = x.abs();
@@ -164,40 +304,42 @@ fn cubic(x: f64) -> f64 {
     }
 }
 
+/// Bits after the point of a weight, as in Pillow: sums of 8-bit levels fit.
+const WEIGHT_BITS: u32 = 22;
+
 /// Resamples the one axis of `from` entries to `to`. Before it, `levels` may
 /// have any number of entries; after it, `inner`.
 fn resample(levels: &[u8], from: usize, to: usize, inner: usize) -> Vec<u8> {
     let scale = from as f64 / to as f64;
     // Shrinking widens the kernel, which is the antialiasing.
     let stretch = scale.max(1.0);
-    let taps: Vec<(usize, Vec<f64>)> = (0..to)
+    let taps: Vec<(usize, Vec<i64>)> = (0..to)
         .map(|target| {
             let centre = (target as f64 + 0.5) * scale;
             let first = (centre - 2.0 * stretch).floor().max(0.0) as usize;
             let last = ((centre + 2.0 * stretch).ceil() as usize).min(from);
-            let mut weights: Vec<f64> = (first..last)
+            let weights: Vec<f64> = (first..last)
                 .map(|source| cubic((source as f64 + 0.5 - centre) / stretch))
                 .collect();
-            let sum: f64 = weights.iter().sum();
-            weights.iter_mut().for_each(|weight| *weight /= sum);
-            (first, weights)
+            let unit = f64::from(1 << WEIGHT_BITS) / weights.iter().sum::<f64>();
+            let fixed = |weight: f64| (weight * unit).round() as i64;
+            (first, weights.into_iter().map(fixed).collect())
         })
         .collect();
     let mut out = Vec::with_capacity(levels.len() / from * to);
-    let mut sums = vec![0.0; inner];
+    let mut sums = vec![0; inner];
     for plane in levels.chunks_exact(from * inner) {
         for (first, weights) in &taps {
-            sums.fill(0.0);
+            // A half, for rounding.
+            sums.fill(1 << (WEIGHT_BITS - 1));
             let lines = plane[first * inner..].chunks_exact(inner);
             for (line, weight) in lines.zip(weights) {
                 for (sum, level) in sums.iter_mut().zip(line) {
-                    *sum += weight * f64::from(*level);
+                    *sum += weight * i64::from(*level);
                 }
             }
-            out.extend(
-                sums.iter()
-                    .map(|sum| (sum + 0.5).floor().clamp(0.0, 255.0) as u8),
-            );
+            let level = |sum: &i64| (sum >> WEIGHT_BITS).clamp(0, 255) as u8;
+            out.extend(sums.iter().map(level));
         }
     }
     out

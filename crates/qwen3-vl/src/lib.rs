@@ -41,7 +41,7 @@ mod tokenizer;
 pub use checkpoint::{Checkpoint, TensorView};
 pub use config::{Config, TextConfig, VisionConfig};
 pub use error::Error;
-pub use prompt::{Chat, Prompt};
+pub use prompt::{Chat, Prompt, Stream};
 pub use quantize::Element;
 pub use source::{Bytes, Source};
 pub use tokenizer::TokenizerFiles;

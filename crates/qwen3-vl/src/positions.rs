@@ -34,6 +34,30 @@ pub const NEVER: i32 = 1 << 30;
 /// Rows and columns of an image, in merged tokens: H and W.
 pub type Grid = [usize; 2];
 
+/// The ids of a model that say where an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VisionTokens {
+    /// V: the number of tokens that the decoder has.
+    pub vocab_size: usize,
+    /// `<|image_pad|>`, which stands for one merged patch of an image.
+    pub image: u32,
+    /// `<|video_pad|>`, the same of a video.
+    pub video: u32,
+    /// `<|vision_start|>`, which stands before an image.
+    pub start: u32,
+}
+
+impl From<&Config> for VisionTokens {
+    fn from(config: &Config) -> Self {
+        VisionTokens {
+            vocab_size: config.text_config.vocab_size,
+            image: config.image_token_id as u32,
+            video: config.video_token_id as u32,
+            start: config.vision_start_token_id as u32,
+        }
+    }
+}
+
 /// What the decoder graph needs to know of an image, beside each token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GraphRope {
@@ -58,14 +82,20 @@ pub struct GraphPrompt {
 
 impl GraphPrompt {
     /// Rewrites a token list of transformers, in which every token of an image
-    /// is `image_token_id`. `images` has the grid of the image, or is empty.
+    /// is `<|image_pad|>`. `images` has the grid of the image, or is empty.
+    /// `vision` is a [`Config`], or what a bundle's tokenizer says.
     ///
     /// # Errors
     /// As [`from_tokens`], and [`Error::Prompt`] for more than one image: the
     /// graph has room for one.
-    pub fn new(tokens: &[u32], images: &[Grid], config: &Config) -> Result<GraphPrompt, Error> {
-        let places = places(tokens, images, config)?;
-        let vocab_size = config.text_config.vocab_size as i32;
+    pub fn new(
+        tokens: &[u32],
+        images: &[Grid],
+        vision: impl Into<VisionTokens>,
+    ) -> Result<GraphPrompt, Error> {
+        let vision = vision.into();
+        let places = places(tokens, images, vision)?;
+        let vocab_size = vision.vocab_size as i32;
         let mut ids: Vec<i32> = tokens.iter().map(|token| *token as i32).collect();
         let mut rope = GraphRope {
             vocab_size,
@@ -100,16 +130,16 @@ impl GraphPrompt {
 ///
 /// # Errors
 /// [`Error::Prompt`] if the list does not hold these images: each begins after
-/// `vision_start_token_id`, and has H · W tokens `image_token_id`, which stand
-/// nowhere else; or if there is a video.
+/// `<|vision_start|>`, and has H · W tokens `<|image_pad|>`, which stand nowhere
+/// else; if there is a video; or if an id is none of the model's.
 pub fn from_tokens(
     tokens: &[u32],
     images: &[Grid],
-    config: &Config,
+    vision: impl Into<VisionTokens>,
 ) -> Result<Vec<[i32; 3]>, Error> {
     let mut positions: Vec<[i32; 3]> = Vec::with_capacity(tokens.len());
     let mut next = 0;
-    for place in places(tokens, images, config)? {
+    for place in places(tokens, images, vision.into())? {
         next = add_text(&mut positions, next, place.start);
         let [height, width] = place.grid;
         for row in 0..height as i32 {
@@ -155,15 +185,23 @@ struct Place {
     grid: Grid,
 }
 
-fn places(tokens: &[u32], images: &[Grid], config: &Config) -> Result<Vec<Place>, Error> {
-    let image = config.image_token_id as u32;
-    if let Some(at) = tokens
-        .iter()
-        .position(|token| *token == config.video_token_id as u32)
-    {
+fn places(tokens: &[u32], images: &[Grid], vision: VisionTokens) -> Result<Vec<Place>, Error> {
+    let VisionTokens {
+        vocab_size, image, ..
+    } = vision;
+    // To the decoder it would be a part of an image.
+    let foreign = |token: &u32| *token as usize >= vocab_size;
+    if let Some(at) = tokens.iter().position(foreign) {
+        return Err(wrong(format!(
+            "token {at} of the prompt is {}, and the model has only {vocab_size} tokens; its \
+             tokenizer belongs to another model",
+            tokens[at]
+        )));
+    }
+    if let Some(at) = tokens.iter().position(|token| *token == vision.video) {
         return Err(wrong(format!(
             "token {at} of the prompt is {}, a video; only images are supported",
-            config.video_token_id
+            vision.video
         )));
     }
     let mut places = Vec::with_capacity(images.len());
@@ -177,11 +215,11 @@ fn places(tokens: &[u32], images: &[Grid], config: &Config) -> Result<Vec<Place>
             )));
         };
         let before = start.checked_sub(1).map(|before| tokens[before]);
-        if before != Some(config.vision_start_token_id as u32) {
+        if before != Some(vision.start) {
             return Err(wrong(format!(
                 "token {start} of the prompt begins an image; expected {} before it, \
-                 vision_start_token_id",
-                config.vision_start_token_id
+                 <|vision_start|>",
+                vision.start
             )));
         }
         let found = tokens[start..].iter().take_while(|t| **t == image).count();

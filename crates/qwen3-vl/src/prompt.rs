@@ -1,6 +1,7 @@
 //! Prompts: the checkpoint's chat template and tokenizer, and the ids that
 //! the exported decoder reads.
 
+use crate::positions::{GraphPrompt, VisionTokens};
 use crate::{Config, Error, TokenizerFiles};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
@@ -12,16 +13,18 @@ use tokenizers::Tokenizer;
 /// a message.
 const TEMPLATE_STEPS: u64 = 1_000_000;
 
-/// `rope_shift_start` of a prompt without an image: no position reaches it.
-const NEVER: i32 = 1 << 30;
+/// The token that stands for an image.
+const IMAGE: &str = "<|image_pad|>";
+
+/// Most tokens that one character takes: UTF-8 has four bytes at most.
+const LONGEST_CHARACTER: usize = 4;
 
 /// The checkpoint's way of writing a chat turn.
 #[derive(Debug)]
 pub struct Chat {
     tokenizer: Tokenizer,
     template: String,
-    vocab_size: usize,
-    image_token: u32,
+    vision: VisionTokens,
     end_tokens: Vec<u32>,
 }
 
@@ -49,20 +52,52 @@ impl Chat {
     /// [`Error::Prompt`] if one of them cannot be used, or if the tokenizer
     /// does not know the tokens that `config` names.
     pub fn load(files: &TokenizerFiles, config: &Config) -> Result<Chat, Error> {
-        let json = files.get("tokenizer.json").unwrap_or_default();
-        let tokenizer = Tokenizer::from_bytes(json)
-            .map_err(|error| wrong(format!("tokenizer.json cannot be used: {error}")))?;
-        let image_token = config.image_token_id as u32;
-        match tokenizer.id_to_token(image_token).as_deref() {
-            Some("<|image_pad|>") => {}
+        let tokenizer = read_tokenizer(files)?;
+        let vision = VisionTokens::from(config);
+        match tokenizer.id_to_token(vision.image).as_deref() {
+            Some(IMAGE) => {}
             other => {
                 return Err(wrong(format!(
-                    "config.json says that image_token_id is {image_token}, and tokenizer.json \
-                     has {} there, expected <|image_pad|>",
+                    "config.json says that image_token_id is {}, and tokenizer.json has {} \
+                     there, expected {IMAGE}",
+                    vision.image,
                     other.unwrap_or("nothing")
                 )));
             }
         }
+        Chat::new(files, tokenizer, vision)
+    }
+
+    /// The tokenizer and chat template of an exported bundle, which has no
+    /// `config.json`. `vocab_size` is the width of its decoder's logits.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] if one of them cannot be used, or if the tokenizer
+    /// lacks a token that pictures need.
+    pub fn of_bundle(files: &TokenizerFiles, vocab_size: usize) -> Result<Chat, Error> {
+        let tokenizer = read_tokenizer(files)?;
+        let id = |token: &str| {
+            let found = tokenizer.token_to_id(token);
+            found.ok_or_else(|| {
+                wrong(format!(
+                    "tokenizer.json has no token {token}; is it a Qwen3-VL's?"
+                ))
+            })
+        };
+        let vision = VisionTokens {
+            vocab_size,
+            image: id(IMAGE)?,
+            video: id("<|video_pad|>")?,
+            start: id("<|vision_start|>")?,
+        };
+        Chat::new(files, tokenizer, vision)
+    }
+
+    fn new(
+        files: &TokenizerFiles,
+        tokenizer: Tokenizer,
+        vision: VisionTokens,
+    ) -> Result<Chat, Error> {
         let settings: Value = files
             .get("tokenizer_config.json")
             .and_then(|json| serde_json::from_slice(json).ok())
@@ -83,9 +118,8 @@ impl Chat {
         );
         Ok(Chat {
             template: find_template(files, &settings)?,
-            vocab_size: config.text_config.vocab_size,
             tokenizer,
-            image_token,
+            vision,
             end_tokens,
         })
     }
@@ -94,9 +128,9 @@ impl Chat {
     /// is one, and a text.
     ///
     /// # Errors
-    /// [`Error::Prompt`] if the template fails, or if there is not exactly one
-    /// image token for the image; [`Error::Grid`] for a grid of 0 or beyond
-    /// reason.
+    /// [`Error::Prompt`] if the template fails, if there is not exactly one
+    /// image token for the image, or if [`GraphPrompt::new`] refuses what the
+    /// tokenizer made; [`Error::Grid`] for a grid of 0 or beyond reason.
     pub fn prompt(&self, text: &str, image: Option<usize>) -> Result<Prompt, Error> {
         if let Some(grid) = image.filter(|grid| *grid == 0 || *grid > crate::image::MOST_GRID) {
             return Err(Error::Grid { grid });
@@ -111,38 +145,32 @@ impl Chat {
             .encode(rendered.as_str(), false)
             .map_err(|error| wrong(format!("the prompt cannot be tokenized: {error}")))?;
         let encoded = encoding.get_ids();
-        let pads = encoded.iter().filter(|id| **id == self.image_token).count();
+        let is_image = |id: &&u32| **id == self.vision.image;
+        let pads = encoded.iter().filter(is_image).count();
         if pads != usize::from(image.is_some()) {
             return Err(wrong(format!(
-                "the prompt has {pads} <|image_pad|>, expected {}: {rendered:?}; the text may not \
+                "the prompt has {pads} {IMAGE}, expected {}: {rendered:?}; the text may not \
                  contain it, and the chat template must write it for an image",
                 usize::from(image.is_some())
             )));
         }
-        let mut prompt = Prompt {
-            text: rendered,
-            ids: Vec::new(),
-            hf_ids: Vec::new(),
-            rope_shift_start: NEVER,
-            rope_shift_amount: 0,
+        let grids: Vec<_> = image.iter().map(|grid| [*grid, *grid]).collect();
+        let slots = |id: &u32| match image {
+            Some(grid) if *id == self.vision.image => grid * grid,
+            _ => 1,
         };
-        for id in encoded {
-            match image {
-                Some(grid) if *id == self.image_token => {
-                    let count = grid * grid;
-                    let slots = self.vocab_size..self.vocab_size + count;
-                    prompt.ids.extend(slots.map(|id| id as i32));
-                    prompt.hf_ids.extend(std::iter::repeat_n(*id, count));
-                    prompt.rope_shift_start = prompt.ids.len() as i32;
-                    prompt.rope_shift_amount = (count - grid) as i32;
-                }
-                _ => {
-                    prompt.ids.push(*id as i32);
-                    prompt.hf_ids.push(*id);
-                }
-            }
-        }
-        Ok(prompt)
+        let hf_ids = encoded
+            .iter()
+            .flat_map(|id| std::iter::repeat_n(*id, slots(id)));
+        let hf_ids: Vec<u32> = hf_ids.collect();
+        let GraphPrompt { ids, rope } = GraphPrompt::new(&hf_ids, &grids, self.vision)?;
+        Ok(Prompt {
+            text: rendered,
+            ids,
+            hf_ids,
+            rope_shift_start: rope.shift_start,
+            rope_shift_amount: rope.shift_amount,
+        })
     }
 
     /// The text of generated ids, special tokens left out.
@@ -161,6 +189,14 @@ impl Chat {
         match self.tokenizer.decode(&[id], false) {
             Ok(text) if !text.is_empty() => text,
             _ => format!("id {id}"),
+        }
+    }
+
+    /// Begins an answer whose ids come one by one.
+    pub fn stream(&self) -> Stream<'_> {
+        Stream {
+            chat: self,
+            waiting: Vec::new(),
         }
     }
 
@@ -196,8 +232,50 @@ impl Chat {
     }
 }
 
+/// The text of an answer, as far as it is known.
+///
+/// Qwen's tokenizer knows bytes, and a token may end within a character: what
+/// is said is cut where a character is whole.
+#[derive(Debug)]
+pub struct Stream<'c> {
+    chat: &'c Chat,
+    /// Ids whose text was not said yet.
+    waiting: Vec<u32>,
+}
+
+impl Stream<'_> {
+    /// Takes the next id; gives the text that is new, which may be none.
+    ///
+    /// # Errors
+    /// As [`Chat::decode`].
+    pub fn push(&mut self, id: u32) -> Result<String, Error> {
+        self.waiting.push(id);
+        let text = self.chat.decode(&self.waiting)?;
+        let partial = text.ends_with(char::REPLACEMENT_CHARACTER);
+        if partial && self.waiting.len() < LONGEST_CHARACTER {
+            return Ok(String::new());
+        }
+        self.waiting.clear();
+        Ok(text)
+    }
+
+    /// The text of an answer that ended within a character.
+    ///
+    /// # Errors
+    /// As [`Chat::decode`].
+    pub fn finish(self) -> Result<String, Error> {
+        self.chat.decode(&self.waiting)
+    }
+}
+
 fn wrong(message: String) -> Error {
     Error::Prompt { message }
+}
+
+fn read_tokenizer(files: &TokenizerFiles) -> Result<Tokenizer, Error> {
+    let json = files.get("tokenizer.json").unwrap_or_default();
+    Tokenizer::from_bytes(json)
+        .map_err(|error| wrong(format!("tokenizer.json cannot be used: {error}")))
 }
 
 /// A token as tokenizer_config.json writes one: a string, or an object.

@@ -2,7 +2,8 @@
 //!
 //! It does what a host on a device does: token by token through `main`, or in
 //! chunks where the asset has a way to take them; the inputs of the image stay
-//! the same; the cache grows; positions are the whole ramp each time.
+//! the same; the cache grows; positions are the whole ramp each time. What the
+//! next token is, [`crate::sample`] says.
 
 use aimodel::Dim;
 use candle_core::{DType, Device, Tensor};
@@ -10,8 +11,11 @@ use candle_core::{DType, Device, Tensor};
 use crate::{
     error::{Error, Result},
     program::{Function, Program},
+    sample::Sampler,
     states::States,
 };
+
+pub use crate::sample::best;
 
 /// Rows that a call of a decoder takes which takes any number.
 const OPEN_CHUNK: usize = 64;
@@ -86,6 +90,19 @@ impl Engine {
         })
     }
 
+    /// N: how many tokens an image has.
+    ///
+    /// # Errors
+    /// A program without inputs for an image.
+    pub fn image_tokens(&self) -> Result<usize> {
+        let main = self.program.function("main")?;
+        let ty = main.input("image_embeds").map(|ty| &ty.dims[..]);
+        match ty {
+            Some([Dim::Static(tokens), _]) => Ok(*tokens as usize),
+            _ => Err(not_a_decoder("the input `image_embeds` [N, hidden]")),
+        }
+    }
+
     /// The number of tokens that there are; image tokens come after them.
     pub fn vocabulary(&self) -> usize {
         self.vocabulary
@@ -156,6 +173,15 @@ fn not_a_decoder(missing: &str) -> Error {
     ))
 }
 
+/// What [`Session::answer`] tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// So many tokens of the prompt were read.
+    Read(usize),
+    /// The next token of the answer.
+    Token(u32),
+}
+
 /// A conversation: what was read, in the cache.
 #[derive(Debug)]
 pub struct Session<'e> {
@@ -188,15 +214,27 @@ impl Session<'_> {
     /// # Errors
     /// No tokens, or a call that fails.
     pub fn read(&mut self, ids: &[i32]) -> Result<Vec<f32>> {
+        let last = self.read_while(ids, |_| true)?;
+        last.ok_or_else(|| Error::Engine("there are no tokens to read".to_owned()))
+    }
+
+    /// As [`Session::read`], as long as `each` says to go on; it hears how many
+    /// of `ids` were read. Gives none where it said to stop.
+    fn read_while(
+        &mut self,
+        ids: &[i32],
+        mut each: impl FnMut(usize) -> bool,
+    ) -> Result<Option<Vec<f32>>> {
+        let before = self.seen;
         let mut last = None;
-        self.feed(ids, |logits| {
+        let all = self.feed(ids, |seen, logits| {
             last = Some(logits.clone());
-            Ok(())
+            Ok(each(seen - before))
         })?;
-        let Some(logits) = last else {
-            return Err(Error::Engine("there are no tokens to read".to_owned()));
-        };
-        row(&logits, logits.dim(0)? - 1)
+        match last {
+            Some(logits) if all => Ok(Some(row(&logits, logits.dim(0)? - 1)?)),
+            _ => Ok(None),
+        }
     }
 
     /// Reads tokens and gives the logits after each of them, `[T, V]` of f32
@@ -206,9 +244,9 @@ impl Session<'_> {
     /// No tokens, or a call that fails.
     pub fn read_all(&mut self, ids: &[i32]) -> Result<Tensor> {
         let mut parts = Vec::new();
-        self.feed(ids, |logits| {
+        self.feed(ids, |_, logits| {
             parts.push(logits.to_device(&Device::Cpu)?.to_dtype(DType::F32)?);
-            Ok(())
+            Ok(true)
         })?;
         Ok(Tensor::cat(&parts, 0)?)
     }
@@ -226,22 +264,50 @@ impl Session<'_> {
         end_tokens: &[u32],
         mut each: impl FnMut(u32) -> bool,
     ) -> Result<Vec<u32>> {
-        let mut logits = self.read(ids)?;
+        let mut greedy = Sampler::greedy();
+        self.answer(ids, &mut greedy, most, end_tokens, |step| match step {
+            Step::Read(_) => true,
+            Step::Token(token) => each(token),
+        })
+    }
+
+    /// As [`Session::generate`], with tokens that `sampler` picks. `each` hears
+    /// of every step, those of reading `ids` too, and says whether to go on.
+    ///
+    /// # Errors
+    /// No tokens, or a call that fails.
+    pub fn answer(
+        &mut self,
+        ids: &[i32],
+        sampler: &mut Sampler,
+        most: usize,
+        end_tokens: &[u32],
+        mut each: impl FnMut(Step) -> bool,
+    ) -> Result<Vec<u32>> {
+        if ids.is_empty() {
+            return Err(Error::Engine("there are no tokens to read".to_owned()));
+        }
         let mut tokens = Vec::new();
-        while tokens.len() < most {
-            let token = best(&logits);
+        let mut next = self.read_while(ids, |read| each(Step::Read(read)))?;
+        while let Some(logits) = next.filter(|_| tokens.len() < most) {
+            let token = sampler.pick(&logits);
             tokens.push(token);
-            if !each(token) || end_tokens.contains(&token) || tokens.len() == most {
+            if !each(Step::Token(token)) || end_tokens.contains(&token) || tokens.len() == most {
                 break;
             }
-            logits = self.read(&[token as i32])?;
+            next = Some(self.read(&[token as i32])?);
         }
         Ok(tokens)
     }
 
-    /// Reads tokens in chunks as large as the functions take; `each` gets the
-    /// logits `[S, V]` of a chunk.
-    fn feed(&mut self, ids: &[i32], mut each: impl FnMut(&Tensor) -> Result<()>) -> Result<()> {
+    /// Reads tokens in chunks as large as the functions take. `each` gets how
+    /// many were seen in all and the logits `[S, V]` of a chunk, and says
+    /// whether to go on; gives what it said last.
+    fn feed(
+        &mut self,
+        ids: &[i32],
+        mut each: impl FnMut(usize, &Tensor) -> Result<bool>,
+    ) -> Result<bool> {
         let mut rest = ids;
         while !rest.is_empty() {
             let (name, rows) = match (self.engine.prefill, self.engine.rows) {
@@ -256,10 +322,13 @@ impl Session<'_> {
                 }
             };
             let (chunk, after) = rest.split_at(rows);
-            each(&self.call(name, chunk)?)?;
+            let logits = self.call(name, chunk)?;
+            if !each(self.seen, &logits)? {
+                return Ok(false);
+            }
             rest = after;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn call(&mut self, name: &str, ids: &[i32]) -> Result<Tensor> {
@@ -286,15 +355,4 @@ impl Session<'_> {
 
 fn row(logits: &Tensor, index: usize) -> Result<Vec<f32>> {
     Ok(logits.get(index)?.to_dtype(DType::F32)?.to_vec1()?)
-}
-
-/// The token with the greatest logit; the first of them if there are several.
-pub fn best(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (index, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = index;
-        }
-    }
-    best as u32
 }

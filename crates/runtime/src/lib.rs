@@ -16,6 +16,7 @@ mod graph;
 mod kernel;
 mod ops;
 mod program;
+pub mod sample;
 mod states;
 mod value;
 

@@ -1,0 +1,50 @@
+//! Where an exported model is run.
+
+use anyhow::Result;
+use clap::ValueEnum;
+use runtime::candle_core;
+
+/// What a `--device` argument names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// The processor
+    Cpu,
+    /// An NVIDIA GPU; needs a build with --features cuda
+    Cuda,
+    /// A Mac's GPU; needs a build with --features metal
+    Metal,
+}
+
+impl Device {
+    /// The device, ready to be used.
+    pub fn open(self) -> Result<candle_core::Device> {
+        match self {
+            Device::Cpu => Ok(candle_core::Device::Cpu),
+            #[cfg(feature = "cuda")]
+            Device::Cuda => {
+                use anyhow::Context;
+                candle_core::Device::new_cuda(0).context("the first CUDA device cannot be used")
+            }
+            #[cfg(feature = "metal")]
+            Device::Metal => {
+                use anyhow::Context;
+                candle_core::Device::new_metal(0).context("the Mac's GPU cannot be used")
+            }
+            #[allow(unreachable_patterns)]
+            other => anyhow::bail!(
+                "this build has no {other}; build one that has: cargo run --release --package \
+                 xtask --features {other} -- …"
+            ),
+        }
+    }
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Device::Cpu => "cpu",
+            Device::Cuda => "cuda",
+            Device::Metal => "metal",
+        })
+    }
+}
