@@ -1,6 +1,7 @@
 //! `test`: everything that CI runs, step by step.
 
 mod compare;
+mod device;
 mod linter;
 mod loads;
 mod logits;
@@ -28,7 +29,7 @@ type Outcome = Result<String>;
 /// A step and its name.
 type Step = (&'static str, fn() -> Outcome);
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     ("format", || cargo(&["fmt", "--all", "--check"], &[])),
     ("lints", || {
         checked("clippy", &["--all-targets"], &["-D", "warnings"], &[])
@@ -48,6 +49,7 @@ const STEPS: [Step; 12] = [
     ("the recipe's graphs", recipe::run),
     ("nano against transformers", logits::run),
     ("other shapes against transformers", shapes::run),
+    ("device stage", device::run),
     ("linter", linter::run),
     ("quickstart", quickstart::check),
 ];
