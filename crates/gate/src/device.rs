@@ -7,19 +7,20 @@
 //! side; conformance/device.py does the same in Core AI's runtime elsewhere.
 
 use std::{
-    collections::BTreeSet,
     fs::File,
     io::{Read, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use runtime::engine::{self, Engine, Image};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub mod devicectl;
+use crate::{Asked, Error, Exported, Result};
+
+mod iphone;
 mod judge;
 
+pub use iphone::IPhone;
 pub use judge::judge;
 
 /// The version of both files.
@@ -29,88 +30,6 @@ pub const VERSION: u32 = 1;
 /// some thousands.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// Why there is no verdict.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file that cannot be read or written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// A file that is not what it should be.
-    #[error("{}: {source}; docs/run-contract.md says what belongs there", path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        source: serde_json::Error,
-    },
-    /// A file beyond any sensible size.
-    #[error("{} has more than {MOST_BYTES} bytes: it is no transcript", path.display())]
-    Large {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A transcript for another version of this tool.
-    #[error(
-        "the transcript has version {found}, expected {VERSION}: make it again with the host of \
-         this version, from a new fixture"
-    )]
-    Version {
-        /// Its version.
-        found: u32,
-    },
-    /// A transcript that does not say where it comes from.
-    #[error(
-        "the transcript's `made_with` is empty: expected the runtime and the machine, such as \
-         `coreai-core 1.0.0b3 on Linux`"
-    )]
-    Unlabelled,
-    /// A transcript of another bundle.
-    #[error(
-        "the transcript is of another {which}: its main.mlirb has SHA-256 {found}, and the bundle \
-         that is judged has {expected}; run the host on this bundle"
-    )]
-    Bundle {
-        /// `decoder` or `vision encoder`.
-        which: &'static str,
-        /// The SHA-256 of the bundle that is judged.
-        expected: String,
-        /// What the host found.
-        found: String,
-    },
-    /// A prompt that is not the fixture's.
-    #[error("the transcript's prompt {name:?} {problem}; run the host on this fixture")]
-    Prompt {
-        /// Its name.
-        name: String,
-        /// What is wrong.
-        problem: &'static str,
-    },
-    /// A fixture that would prove nothing.
-    #[error("a fixture needs {0}")]
-    Fixture(&'static str),
-    /// The bundle does not open.
-    #[error(transparent)]
-    Asset(#[from] aimodel::Error),
-    /// Our engine does not run the prompt.
-    #[error(transparent)]
-    Engine(#[from] runtime::Error),
-    /// `xcrun devicectl` said no, or there is none.
-    #[error("{line}: {problem}")]
-    Tool {
-        /// The command line.
-        line: String,
-        /// How it ended.
-        problem: String,
-    },
-}
-
-type Result<T> = std::result::Result<T, Error>;
-
 /// What a host is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -119,8 +38,8 @@ pub struct Fixture {
     pub version: u32,
     /// The decoder's asset.
     pub decoder: AssetId,
-    /// The vision encoder's, if a prompt has an image.
-    pub vision: Option<AssetId>,
+    /// The vision encoder's.
+    pub vision: AssetId,
     /// How often to run each prompt, at least; each run starts with an empty
     /// cache.
     pub runs: usize,
@@ -157,8 +76,8 @@ pub struct Prompt {
     pub input: String,
     /// The tokens that our engine gives, greedily; end tokens do not end them.
     pub expected: Vec<u32>,
-    /// By how many logits each of them leads. Where that is little, either
-    /// token may win.
+    /// By how many logits each of them leads in the recorded oracle, as far as
+    /// that says the same. Where it is little, either token may win.
     pub margins: Vec<f32>,
 }
 
@@ -177,38 +96,13 @@ pub struct Patches {
 }
 
 impl Fixture {
-    /// A fixture for the assets at `decoder` and `vision`.
-    ///
-    /// # Errors
-    /// An asset that does not open, nothing to run, or two prompts of one name.
-    pub fn new(
-        decoder: &Path,
-        vision: Option<&Path>,
-        runs: usize,
-        prompts: Vec<Prompt>,
-    ) -> Result<Self> {
-        if runs == 0 || prompts.is_empty() {
-            return Err(Error::Fixture("at least one prompt and one run"));
-        }
-        let mut names = BTreeSet::new();
-        if !prompts.iter().all(|prompt| names.insert(&prompt.name)) {
-            return Err(Error::Fixture("prompts of different names"));
-        }
-        Ok(Self {
-            version: VERSION,
-            decoder: AssetId::of(decoder)?,
-            vision: vision.map(AssetId::of).transpose()?,
-            runs,
-            prompts,
-        })
-    }
-
     /// Writes it to a new file, whole or not at all.
     ///
     /// # Errors
     /// The file exists or cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).map_err(|source| json_error(path, source))?;
+        let json = serde_json::to_string_pretty(self);
+        let text = json.map_err(|error| Error::input(path.display(), error.to_string()))?;
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -226,66 +120,41 @@ impl Fixture {
             file.persist_noclobber(path).map_err(|error| error.error)?;
             Ok(())
         };
-        write().map_err(|source| io_error(path, source))
+        write().map_err(|source| file_error(path, source))
     }
 }
 
 impl AssetId {
-    /// Of the `.aimodel` folder at `path`.
-    fn of(path: &Path) -> Result<Self> {
-        let name = path.file_name().unwrap_or_default();
-        Ok(Self {
+    /// Of a bundle's asset.
+    pub fn of(bundle: &Exported) -> Self {
+        let name = bundle.asset.dir.file_name().unwrap_or_default();
+        Self {
             name: name.to_string_lossy().into_owned(),
-            sha256: aimodel::hex(&aimodel::open_asset(path)?.compute_hash()?),
-        })
+            // Opening it has shown that the program has the stated hash.
+            sha256: aimodel::hex(&bundle.asset.stated_hash),
+        }
     }
 }
 
 impl Prompt {
-    /// Asks our engine: `image` is what the vision encoder makes of `patches`.
-    ///
-    /// # Errors
-    /// No tokens to ask for, or a call of the engine that fails.
-    pub fn ask(
-        name: &str,
-        engine: &Engine,
-        prompt: &qwen3_vl::Prompt,
-        image: Option<(&Image, &qwen3_vl::image::Patches)>,
-        tokens: usize,
-    ) -> Result<Self> {
-        if tokens == 0 {
-            return Err(Error::Fixture("at least one token to ask for"));
-        }
-        let mut asked = Self {
-            name: name.to_owned(),
-            ids: prompt.ids.clone(),
-            rope_shift_start: prompt.rope_shift_start,
-            rope_shift_amount: prompt.rope_shift_amount,
-            patches: image.map(|(_, patches)| Patches {
+    /// A prompt with its answer.
+    pub fn new(asked: &Asked, expected: &[u32], margins: &[f32]) -> Self {
+        let mut prompt = Self {
+            name: asked.name.clone(),
+            ids: asked.ids.clone(),
+            rope_shift_start: asked.rope_shift_start,
+            rope_shift_amount: asked.rope_shift_amount,
+            patches: asked.patches.as_ref().map(|patches| Patches {
                 rows: patches.rows,
                 columns: patches.cols,
                 values: patches.to_le_bytes(),
             }),
             input: String::new(),
-            expected: Vec::new(),
-            margins: Vec::new(),
+            expected: expected.to_vec(),
+            margins: margins.to_vec(),
         };
-        asked.input = asked.digest();
-        let mut session = engine.start(
-            asked.rope_shift_start,
-            asked.rope_shift_amount,
-            image.map(|(image, _)| image),
-        )?;
-        let mut logits = session.read(&asked.ids)?;
-        loop {
-            let token = engine::best(&logits);
-            asked.expected.push(token);
-            asked.margins.push(lead(&logits, token));
-            if asked.expected.len() == tokens {
-                return Ok(asked);
-            }
-            logits = session.read(&[token as i32])?;
-        }
+        prompt.input = prompt.digest();
+        prompt
     }
 
     /// SHA-256 of what the model is given, in lower-case hexadecimal digits:
@@ -304,14 +173,6 @@ impl Prompt {
         }
         aimodel::hex(&digest.finalize())
     }
-}
-
-/// By how much the logit of `token` leads all others.
-fn lead(logits: &[f32], token: u32) -> f32 {
-    let others = logits.iter().enumerate();
-    let others = others.filter(|(index, _)| *index != token as usize);
-    let second = others.fold(f32::NEG_INFINITY, |most, (_, logit)| most.max(*logit));
-    logits[token as usize] - second
 }
 
 /// What a host answers.
@@ -418,23 +279,21 @@ impl DeviceTranscript {
         let mut text = Vec::new();
         File::open(path)
             .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut text))
-            .map_err(|source| io_error(path, source))?;
+            .map_err(|source| file_error(path, source))?;
         if text.len() as u64 > MOST_BYTES {
-            let path = path.to_owned();
-            return Err(Error::Large { path });
+            let problem = format!("has more than {MOST_BYTES} bytes: it is no transcript");
+            return Err(Error::input(path.display(), problem));
         }
-        serde_json::from_slice(&text).map_err(|source| json_error(path, source))
+        serde_json::from_slice(&text).map_err(|error| {
+            let problem = format!("{error}; docs/run-contract.md says what a transcript holds");
+            Error::input(path.display(), problem)
+        })
     }
 }
 
-fn io_error(path: &Path, source: std::io::Error) -> Error {
+fn file_error(path: &Path, source: std::io::Error) -> Error {
     let path = path.to_owned();
-    Error::Io { path, source }
-}
-
-fn json_error(path: &Path, source: serde_json::Error) -> Error {
-    let path = path.to_owned();
-    Error::Json { path, source }
+    Error::File { path, source }
 }
 
 /// Bytes as base64, as Swift's `Data` and Python's `base64` have them.
@@ -449,5 +308,91 @@ mod base64_bytes {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
         STANDARD.decode(text).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DeviceTranscript, Fixture, MOST_BYTES, Patches, judge::tests::fixture};
+
+    /// What Swift's encoder writes: keys in another order, and none for what is
+    /// nil.
+    const TRANSCRIPT: &str = r#"{
+        "decoder": {"load_seconds": 12, "name": "d.aimodel", "sha256": "00"},
+        "engine": "InferenceFunction.run",
+        "host": {"model": "m", "os": "iOS 27.0.0", "os_build": "24A1", "platform": "ios"},
+        "made_with": "Core AI on m",
+        "prompts": [{"input": "00", "name": "p", "runs": [
+            {"first_seconds": 0.5, "tokens": [1, 2], "total_seconds": 1.25}
+        ]}],
+        "version": 1
+    }"#;
+
+    fn load(text: &str) -> Result<DeviceTranscript, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("transcript.json");
+        std::fs::write(&path, text).unwrap();
+        DeviceTranscript::load(&path).map_err(|error| {
+            let text = error.to_string();
+            assert!(text.contains("transcript.json"), "{text}");
+            text
+        })
+    }
+
+    #[test]
+    fn a_transcript_may_leave_out_what_there_is_not() {
+        let transcript = load(TRANSCRIPT).unwrap();
+        assert_eq!(transcript.vision, None);
+        assert_eq!(transcript.prompts[0].runs[0].vision_seconds, None);
+        assert_eq!(transcript.prompts[0].runs[0].tokens, [1, 2]);
+    }
+
+    #[test]
+    fn what_is_no_transcript_is_refused() {
+        let unknown = TRANSCRIPT.replace("\"engine\"", "\"motor\"");
+        assert!(
+            load(&unknown)
+                .unwrap_err()
+                .contains("unknown field `motor`")
+        );
+        let unlabelled = TRANSCRIPT.replace("\"made_with\": \"Core AI on m\",", "");
+        assert!(
+            load(&unlabelled)
+                .unwrap_err()
+                .contains("missing field `made_with`")
+        );
+        let platform = TRANSCRIPT.replace("\"ios\"", "\"toaster\"");
+        assert!(load(&platform).unwrap_err().contains("toaster"));
+        let negative = TRANSCRIPT.replace("[1, 2]", "[-1]");
+        assert!(load(&negative).is_err());
+        let cut = &TRANSCRIPT[..TRANSCRIPT.len() / 2];
+        assert!(load(cut).unwrap_err().contains("docs/run-contract.md"));
+        let padded = format!("{TRANSCRIPT}{}", " ".repeat(MOST_BYTES as usize));
+        assert!(load(&padded).unwrap_err().contains("more than"));
+    }
+
+    #[test]
+    fn a_fixture_is_written_once_and_reads_the_same() {
+        let fixture = fixture();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fixture.json");
+        fixture.write(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(serde_json::from_str::<Fixture>(&text).unwrap(), fixture);
+        assert!(fixture.write(&path).is_err());
+        let left = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 1);
+    }
+
+    #[test]
+    fn patches_are_base64() {
+        let patches = Patches {
+            rows: 1,
+            columns: 2,
+            values: vec![0, 0x3c, 0, 0xbc],
+        };
+        let text = serde_json::to_string(&patches).unwrap();
+        assert_eq!(text, r#"{"rows":1,"columns":2,"values":"ADwAvA=="}"#);
+        assert!(serde_json::from_str::<Patches>(&text.replace("A==", "!")).is_err());
     }
 }

@@ -3,94 +3,107 @@
 //! must not pass.
 
 use super::{Outcome, nano};
-use crate::export::Job;
+use crate::gate::Job;
 use crate::venv::{CORE_AI_NEWEST, Venv};
 use crate::{python, repo};
+use ::gate::{Stage, StageReport, Verdict};
 use anyhow::{Context, Result, bail, ensure};
-use gate::Verdict;
-use gate::device::{DeviceTranscript, Fixture, Prompt, judge};
-use qwen3_vl::image::Image;
-use qwen3_vl::{Chat, Config, TokenizerFiles};
-use runtime::candle_core::{DType, Device, Tensor};
-use runtime::{Options, Program, engine};
-
-/// Tokens a run, and runs a prompt.
-const TOKENS: usize = 24;
-const RUNS: usize = 2;
+use qwen3_vl::Source;
+use serde_json::{Value, json};
+use std::path::Path;
 
 /// The step.
 pub fn run() -> Outcome {
     let venv = Venv::core_ai(CORE_AI_NEWEST)?;
-    let decoder = nano::asset(&nano::decoder("int8hu", "s1")?);
-    let vision = nano::asset(&nano::vision()?);
-    let fixture = Fixture::new(&decoder, Some(&vision), RUNS, prompts()?)?;
-
     let scratch = repo::scratch()?;
     let path = |name: &str| scratch.path().join(name);
-    fixture.write(&path("fixture.json"))?;
-    let host = |decoder: &std::path::Path, transcript: &str| {
-        let given = [path("fixture.json"), decoder.to_owned(), vision.clone()];
-        let paths = given.into_iter().chain([path(transcript)]);
+    let fixture = path("fixture.json");
+    let skipped = stage(|job| job.settings.fixture = Some(fixture.clone()))?;
+    ensure!(skipped.verdict == Verdict::Skipped, "{}", skipped.summary);
+
+    let vision = nano::asset(&nano::vision()?);
+    let host = |mode: &str, transcript: &str| -> Result<String> {
+        let decoder = nano::asset(&nano::decoder(mode, "s1")?);
+        let paths = [&fixture, &decoder, &vision, &path(transcript)];
         python::output(&mut python::script(&venv, "device.py", paths))
     };
-    host(&decoder, "transcript.json")?;
-    let transcript = DeviceTranscript::load(&path("transcript.json"))?;
-    let report = judge(&transcript, &fixture)?;
+    host("int8hu", "transcript.json")?;
+    let report = judged(&path("transcript.json"))?;
     ensure!(report.verdict == Verdict::Pass, "{}", report.summary);
-    let label = format!("coreai-core {CORE_AI_NEWEST} on ");
+    let label = format!("not on an Apple device: coreai-core {CORE_AI_NEWEST} on ");
     ensure!(
         report.summary.contains(&label),
         "the verdict does not say {label:?}: {}",
         report.summary
     );
 
-    // A host may not run another bundle, and no such transcript may pass.
-    let other = nano::asset(&nano::decoder("int8lin", "s1")?);
-    match host(&other, "other.json") {
+    match host("int8lin", "other.json") {
         Ok(_) => bail!("the host ran another bundle than the fixture's"),
-        Err(error) => ensure!(format!("{error:#}").contains("the fixture is for"), error),
+        Err(error) => ensure!(error.to_string().contains("the fixture is for"), error),
     }
-    let mut tampered = transcript.clone();
-    tampered.decoder.sha256 = Fixture::new(&other, None, RUNS, fixture.prompts.clone())?
-        .decoder
-        .sha256;
+    let text = std::fs::read(path("transcript.json"))?;
+    let tampered = |name: &str, change: fn(&mut Value)| -> Result<StageReport> {
+        let mut transcript: Value = serde_json::from_slice(&text)?;
+        change(&mut transcript);
+        std::fs::write(path(name), transcript.to_string())?;
+        judged(&path(name))
+    };
+    let report = tampered("token.json", |transcript| {
+        let token = &mut transcript["prompts"][0]["runs"][1]["tokens"][3];
+        *token = json!(token.as_u64().map(|token| token ^ 1));
+    })?;
     ensure!(
-        judge(&tampered, &fixture).is_err(),
-        "a transcript of another bundle was judged"
-    );
-    let mut tampered = transcript;
-    let last = tampered
-        .prompts
-        .last_mut()
-        .and_then(|prompt| prompt.runs.last_mut())
-        .and_then(|run| run.tokens.last_mut())
-        .context("the transcript has no tokens")?;
-    *last ^= 1;
-    ensure!(
-        judge(&tampered, &fixture)?.verdict == Verdict::Fail,
+        report.verdict == Verdict::Fail,
         "a transcript with another token passed"
     );
-    Ok(report.summary)
+    let other = tampered("hash.json", |transcript| {
+        transcript["decoder"]["sha256"] = json!("0".repeat(64));
+    });
+    match other {
+        Ok(report) => bail!(
+            "a transcript of another bundle was judged: {}",
+            report.summary
+        ),
+        Err(error) => ensure!(error.to_string().contains("another decoder"), error),
+    }
+    report_of_runs(&text)
 }
 
-/// A picture and a text, with what our engine says to them.
-fn prompts() -> Result<Vec<Prompt>> {
-    // Only for its checkpoint and grid: the bundles are there.
-    let job = Job::nano("int8hu", repo::root())?;
-    let config = Config::load(&job.source)?;
-    let chat = Chat::load(&TokenizerFiles::load(&job.source)?, &config)?;
-    let load = |asset| Program::load(asset, Device::Cpu, Options::default());
-    let vision = load(nano::asset(&nano::vision()?))?;
-    let engine = engine::Engine::new(load(nano::asset(&nano::decoder("int8hu", "s1")?))?)?;
+/// What the stage says of a transcript.
+fn judged(transcript: &Path) -> Result<StageReport> {
+    stage(|job| job.settings.transcript = Some(transcript.to_owned()))
+}
 
-    let picture = Image::load(&repo::scenes().join("scene-5.png"))?;
-    let patches = picture.patches(job.grid(), &config.vision_config)?;
-    let shape = (patches.rows, patches.cols);
-    let tensor = Tensor::from_vec(patches.values.clone(), shape, &Device::Cpu)?;
-    let image = engine::Image::encode(&vision, tensor.to_dtype(DType::F16)?)?;
-    let asked = chat.prompt("describe the image .", Some(job.grid()))?;
-    let seen = Prompt::ask("image", &engine, &asked, Some((&image, &patches)), TOKENS)?;
-    let asked = chat.prompt("count from one to twenty .", None)?;
-    let read = Prompt::ask("text", &engine, &asked, None, TOKENS)?;
-    Ok(vec![seen, read])
+/// The stage alone, on nano's int8hu bundle.
+fn stage(set: impl FnOnce(&mut Job)) -> Result<StageReport> {
+    let exports = nano::folder()?.join("int8hu");
+    let mut job = Job::new(
+        Source::nano(),
+        &exports,
+        "int8hu".parse()?,
+        "s1".parse()?,
+        None,
+    )?;
+    job.stages = vec![Stage::Device];
+    job.quiet = true;
+    set(&mut job);
+    let report = job.run()?.stages.pop();
+    report.context("the chain gave no report")
+}
+
+/// How many tokens of how many runs a transcript has.
+fn report_of_runs(transcript: &[u8]) -> Result<String> {
+    let transcript: Value = serde_json::from_slice(transcript)?;
+    let prompts = transcript["prompts"].as_array().into_iter().flatten();
+    let runs: Vec<&Value> = prompts
+        .flat_map(|prompt| prompt["runs"].as_array().into_iter().flatten())
+        .collect();
+    let tokens: usize = runs
+        .iter()
+        .filter_map(|run| Some(run["tokens"].as_array()?.len()))
+        .sum();
+    Ok(format!(
+        "{} runs, {tokens} tokens equal to the engine's; another token, another bundle refused",
+        runs.len()
+    ))
 }

@@ -55,7 +55,7 @@ struct CoreAIEngine: Engine {
         let deepstack = try function.input("deepstack_embeds", image?.deepstack)
         let start = try function.input("rope_shift_start", shape: [1], [prompt.ropeShiftStart])
         let amount = try function.input("rope_shift_amount", shape: [1], [prompt.ropeShiftAmount])
-        let length = prompt.ids.count + prompt.expected.count
+        let length = try prompt.length
         var keys = try function.cache("keyCache", tokens: length)
         var values = try function.cache("valueCache", tokens: length)
 
@@ -135,21 +135,32 @@ extension InferenceFunction {
         guard case .ndArray(let expected) = descriptor.stateDescriptor(of: name) else {
             throw GateError("function \(descriptor.name) has no state \(name)")
         }
-        guard tokens <= mostCacheTokens else {
-            throw GateError("\(tokens) tokens, and this host's cache has room for \(mostCacheTokens)")
-        }
         let shape = expected.shape.map { $0 < 0 ? tokens : $0 }
         let zeros = repeatElement(Float16(0), count: shape.reduce(1, *))
         return filled(expected.resolvingDynamicDimensions(shape), with: zeros)
     }
 }
 
-/// How large a cache may be when it is made: from 2,048 tokens on, iOS 27 gives wrong tokens.
+/// How many tokens a cache may have room for, where there is a limit: with 2,048 and more, iOS 27
+/// gives wrong tokens from the first one on.
 #if os(iOS)
-let mostCacheTokens = 1_024
+private let mostTokens = 1_024
 #else
-let mostCacheTokens = 4_096
+private let mostTokens = Int.max
 #endif
+
+extension Prompt {
+    /// Tokens of the prompt and its answer.
+    var length: Int {
+        get throws {
+            let length = ids.count + expected.count
+            guard length <= mostTokens else {
+                throw GateError("\(name) has \(length) tokens, and iOS is right up to \(mostTokens)")
+            }
+            return length
+        }
+    }
+}
 
 /// A new array with the strides that the function prefers.
 private func filled<Scalar: BitwiseCopyable>(

@@ -10,7 +10,7 @@ let version = 1
 public struct Fixture: Decodable {
     let version: Int
     let decoder: AssetID
-    let vision: AssetID?
+    let vision: AssetID
     let runs: Int
     let prompts: [Prompt]
 

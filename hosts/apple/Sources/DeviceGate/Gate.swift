@@ -30,12 +30,13 @@ public func runGate(
 
     var vision: Loaded?
     var encoder: VisionEncoder?
-    if let asset = fixture.vision, fixture.prompts.contains(where: { $0.patches != nil }) {
-        let (hash, url) = try find(asset, in: folder)
+    if fixture.prompts.contains(where: { $0.patches != nil }) {
+        let (hash, url) = try find(fixture.vision, in: folder)
         began = clock.now
         encoder = VisionEncoder(function: try main(of: await load(url)))
-        vision = Loaded(name: asset.name, sha256: hash, loadSeconds: seconds(clock.now - began))
-        log("vision encoder: \(asset.name)")
+        let loaded = seconds(clock.now - began)
+        vision = Loaded(name: fixture.vision.name, sha256: hash, loadSeconds: loaded)
+        log("vision encoder: \(fixture.vision.name), loaded in \(loaded) s")
     }
     if let id = fixture.prompts.first?.ids.first {
         try await engine.warmUp(with: id)
@@ -68,7 +69,7 @@ private func answer(
         return try await engine.run(prompt, image: nil)
     }
     guard let encoder else {
-        throw GateError("prompt \(prompt.name) has a picture, and the fixture names no vision encoder")
+        throw GateError("prompt \(prompt.name) has a picture, and there is no vision encoder")
     }
     let clock = ContinuousClock()
     let began = clock.now

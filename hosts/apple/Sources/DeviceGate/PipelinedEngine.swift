@@ -5,7 +5,8 @@ import Foundation
 import Metal
 
 /// The pipelined engine of coreai-models, which apps ship: it samples on the GPU and does not wait
-/// for each token. What the image brings lies in buffers that are bound to every call.
+/// for each token. What the image brings lies in buffers that are bound to every call. Its own
+/// warm-up must never be called: it feeds 256 tokens, and the decoder takes one.
 final class PipelinedEngine: Engine {
     let name = "coreai-pipelined"
     private let engine: any InferenceEngine
@@ -48,12 +49,13 @@ final class PipelinedEngine: Engine {
             options: EngineOptions(
                 variant: "coreai-pipelined",
                 kvCacheStrategy: .growing,
-                kvCacheSize: min(bundle.maxContextLength, mostCacheTokens),
+                // It doubles when it is full, and 2,048 is too much for iOS.
+                kvCacheSize: min(bundle.maxContextLength, 1_024),
                 staticInputBuffers: buffers.mapValues { StaticInputBuffer($0) }))
     }
 
     func run(_ prompt: Prompt, image: ImageEmbeds?) async throws -> Run {
-        // Never the engine's own warm-up: it feeds 256 tokens, and the decoder takes one.
+        _ = try prompt.length
         try await engine.reset()
         try write(image?.embeds ?? [], to: "image_embeds")
         try write(image?.deepstack ?? [], to: "deepstack_embeds")
