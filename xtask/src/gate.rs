@@ -71,10 +71,10 @@ pub struct Args {
     #[arg(long, requires = "transcript")]
     iphone: Option<String>,
     /// The host app's bundle identifier
-    #[arg(long, default_value = "org.example.DeviceGate")]
+    #[arg(long, requires = "iphone", default_value = "org.example.DeviceGate")]
     app: String,
     /// The host app decodes with the pipelined engine, not with Core AI alone
-    #[arg(long)]
+    #[arg(long, requires = "iphone")]
     pipelined: bool,
     /// Write a report as one HTML file
     #[arg(long)]

@@ -2,7 +2,7 @@
 //!
 //! A [`Fixture`] is one JSON file that an app on a Mac or an iPhone reads: the
 //! bundles that it must run, prompts as the decoder takes them, and the tokens
-//! that our engine gives. The app writes a [`DeviceTranscript`], and [`judge`]
+//! that our engine gives. The app writes a [`DeviceTranscript`], and [`judge()`]
 //! says whether each run gave those tokens. docs/run-contract.md has the host's
 //! side; conformance/device.py does the same in Core AI's runtime elsewhere.
 

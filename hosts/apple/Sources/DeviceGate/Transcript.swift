@@ -85,9 +85,12 @@ func fileHash(_ url: URL) throws -> String {
     let file = try FileHandle(forReadingFrom: url)
     defer { try? file.close() }
     var hash = SHA256()
-    while let part = try file.read(upToCount: 1 << 24), !part.isEmpty {
+    // Without a pool, what was read stays in memory until the end.
+    while try autoreleasepool(invoking: {
+        guard let part = try file.read(upToCount: 1 << 24), !part.isEmpty else { return false }
         hash.update(data: part)
-    }
+        return true
+    }) {}
     return hex(hash.finalize())
 }
 

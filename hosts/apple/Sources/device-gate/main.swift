@@ -7,8 +7,8 @@ import Foundation
 
 let arguments = CommandLine.arguments.dropFirst()
 let paths = arguments.prefix(3).map { URL(filePath: $0) }
-let engine = EngineChoice(rawValue: arguments.dropFirst(3).first ?? "coreai")
-guard paths.count == 3, arguments.count <= 4, let engine else {
+let choice = EngineChoice(rawValue: arguments.dropFirst(3).first ?? "coreai")
+guard paths.count == 3, arguments.count <= 4, let engine = choice else {
     FileHandle.standardError.write(
         Data("usage: device-gate FIXTURE BUNDLES TRANSCRIPT [coreai|pipelined]\n".utf8))
     exit(2)
