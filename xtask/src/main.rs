@@ -33,7 +33,7 @@ enum Command {
     /// Export a checkpoint: a decoder bundle for each query, and a vision encoder.
     Export(export::Args),
     /// Say, with evidence, whether a bundle is the model that it claims to be.
-    Gate(gate::Args),
+    Gate(Box<gate::Args>),
     /// Say what a bundle or an asset holds, and check its hash.
     Inspect(inspect::Args),
     /// Say what differs between two assets, by meaning.
@@ -62,7 +62,7 @@ impl std::error::Error for Refused {}
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Export(args) => export::run(args),
-        Command::Gate(args) => gate::run(args),
+        Command::Gate(args) => gate::run(*args),
         Command::Inspect(args) => inspect::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Synth(args) => synth::run(args),
