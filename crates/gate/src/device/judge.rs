@@ -92,8 +92,8 @@ fn same_asset(which: &str, expected: &AssetId, found: Option<&Loaded>) -> Result
     match found {
         Some(found) if found.sha256 == expected.sha256 => Ok(()),
         _ => Err(format!(
-            "is of another {which}: its main.mlirb has SHA-256 {}, and that of the bundle which is \
-             judged has {}; run the host on this bundle",
+            "is of another {which}: its main.mlirb has SHA-256 {}, and the bundle that is judged has \
+             {}; run the host on this bundle",
             found.map_or("none", |found| &found.sha256),
             expected.sha256
         )),
