@@ -6,6 +6,7 @@ use crate::device::Device;
 use crate::progress::{self, seconds};
 use crate::{Refused, export, repo};
 use ::export::{Mode, Query};
+use ::gate::device::IPhone;
 use ::gate::{Gates, Settings, Stage, StageReport, Subject, Transcript, Verdict, device_name};
 use anyhow::{Context, Result, bail};
 use qwen3_vl::Source;
@@ -60,9 +61,21 @@ pub struct Args {
     /// the bundles]
     #[arg(long)]
     oracle: Option<PathBuf>,
-    /// A transcript that a Mac or an iPhone wrote
+    /// Write what a host on a Mac or an iPhone is asked (docs/run-contract.md)
+    #[arg(long)]
+    fixture: Option<PathBuf>,
+    /// A transcript that a Mac or an iPhone wrote; with --iphone, where it goes
     #[arg(long)]
     transcript: Option<PathBuf>,
+    /// On a Mac: run the host app on this iPhone, and fetch its transcript
+    #[arg(long, requires = "transcript")]
+    iphone: Option<String>,
+    /// The host app's bundle identifier
+    #[arg(long, requires = "iphone", default_value = "org.example.DeviceGate")]
+    app: String,
+    /// The host app decodes with the pipelined engine, not with Core AI alone
+    #[arg(long, requires = "iphone")]
+    pipelined: bool,
     /// Write a report as one HTML file
     #[arg(long)]
     report: Option<PathBuf>,
@@ -86,7 +99,13 @@ pub fn run(args: Args) -> Result<()> {
     job.settings.device = args.device.open()?;
     job.settings.options.fuse = !args.unfused;
     job.settings.layers = args.layers;
+    job.settings.fixture = args.fixture;
     job.settings.transcript = args.transcript;
+    job.settings.iphone = args.iphone.map(|name| IPhone {
+        name,
+        app: args.app,
+        pipelined: args.pipelined,
+    });
     if let Some(oracle) = args.oracle {
         job.settings.oracle = oracle;
     }
@@ -155,7 +174,9 @@ impl Job {
                 layers: None,
                 oracle,
                 root: repo::root().to_owned(),
+                fixture: None,
                 transcript: None,
+                iphone: None,
             },
             stages: Stage::ALL.to_vec(),
             exports: exports.to_owned(),

@@ -36,7 +36,7 @@ enum Command {
     /// Export a checkpoint: a decoder bundle for each query, and a vision encoder.
     Export(export::Args),
     /// Say, with evidence, whether a bundle is the model that it claims to be.
-    Gate(gate::Args),
+    Gate(Box<gate::Args>),
     /// Answer a question from exported bundles, about a picture or without one.
     Ask(ask::Args),
     /// Say what a bundle or an asset holds, and check its hash.
@@ -67,7 +67,7 @@ impl std::error::Error for Refused {}
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Export(args) => export::run(args),
-        Command::Gate(args) => gate::run(args),
+        Command::Gate(args) => gate::run(*args),
         Command::Ask(args) => ask::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Diff(args) => diff::run(args),

@@ -1,6 +1,7 @@
 //! `test`: everything that CI runs, step by step.
 
 mod compare;
+mod device;
 mod linter;
 mod loads;
 mod logits;
@@ -50,6 +51,7 @@ const STEPS: [Step; 13] = [
     ("nano against transformers", logits::run),
     ("unseen scenes", scenes::run),
     ("other shapes against transformers", shapes::run),
+    ("device stage", device::run),
     ("linter", linter::run),
     ("quickstart", quickstart::check),
 ];

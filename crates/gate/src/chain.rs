@@ -19,7 +19,9 @@ use runtime::{
 };
 
 use crate::{
-    Error, Gates, Result, Subject, set,
+    Error, Gates, Result, Subject,
+    device::IPhone,
+    set,
     stages::{device, engine, gpu, ladder, lint, oracle, weights},
     transcript::{Environment, Model, Stage, StageReport, Transcript, VERSION},
 };
@@ -105,8 +107,12 @@ pub struct Settings {
     pub oracle: PathBuf,
     /// The folder that the prompts' pictures are named from.
     pub root: PathBuf,
-    /// A device's transcript.
+    /// Where to write what a host on a device is asked.
+    pub fixture: Option<PathBuf>,
+    /// A device's transcript; with `iphone`, where it goes.
     pub transcript: Option<PathBuf>,
+    /// An iPhone that makes the transcript.
+    pub iphone: Option<IPhone>,
 }
 
 /// Everything that stages share, opened when the first of them needs it.

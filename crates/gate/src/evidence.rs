@@ -17,6 +17,8 @@ pub struct Evidence {
     pub tokens: Vec<TokenRows>,
     /// Further facts.
     pub facts: BTreeMap<String, String>,
+    /// Said after the summary: under what condition all this was found.
+    pub note: Option<String>,
     skipped: Option<String>,
 }
 
@@ -88,6 +90,10 @@ impl Evidence {
             (Verdict::Fail, said)
         } else {
             (Verdict::Pass, format!("{total} checks hold"))
+        };
+        let summary = match self.note {
+            Some(note) => format!("{summary}; {note}"),
+            None => summary,
         };
         StageReport {
             stage,

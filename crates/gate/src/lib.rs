@@ -11,6 +11,7 @@
 #![deny(missing_docs)]
 
 mod chain;
+pub mod device;
 mod error;
 mod evidence;
 pub mod lint;

@@ -1,14 +1,69 @@
 //! A transcript of an Apple device against the engine.
 
-use crate::{Chain, Result, evidence::Evidence};
+use crate::{
+    Chain, Error, Evidence, Result,
+    device::{AssetId, DeviceTranscript, Fixture, Prompt, VERSION, judge},
+};
 
 /// Runs the stage.
 pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
-    let Some(_transcript) = &chain.settings.transcript else {
+    let settings = chain.settings;
+    if let (None, None) = (&settings.fixture, &settings.transcript) {
         return Ok(Evidence::skip(
             "no device's transcript was given (--transcript FILE); docs/run-contract.md says how a \
              Mac or an iPhone makes one",
         ));
+    }
+    let fixture = fixture(chain)?;
+    if let Some(path) = &settings.fixture {
+        fixture.write(path)?;
+    }
+    let Some(path) = &settings.transcript else {
+        return Ok(Evidence::skip(
+            "the fixture is written; docs/run-contract.md says how a Mac or an iPhone answers it \
+             with a transcript (--transcript FILE)",
+        ));
     };
-    Ok(Evidence::skip("to be merged"))
+    let transcript = match &settings.iphone {
+        None => DeviceTranscript::load(path)?,
+        Some(iphone) => {
+            let bundles = [&chain.subject.decoder, &chain.subject.vision];
+            let scratch = tempfile::tempdir();
+            let scratch = scratch.map_err(|error| Error::input("--iphone", error.to_string()))?;
+            let asked = scratch.path().join("fixture.json");
+            fixture.write(&asked)?;
+            iphone.run(bundles.map(|bundle| bundle.path.as_path()), &asked, path)?
+        }
+    };
+    judge(&fixture, &transcript, path, chain.gates.margin, |id| {
+        chain.text(id)
+    })
+}
+
+/// What a host is asked.
+fn fixture(chain: &Chain<'_>) -> Result<Fixture> {
+    let bar = chain.gates.device;
+    let recorded = chain.recorded()?.as_ref().ok();
+    let prompts = chain.answers()?.iter().map(|(asked, ours)| {
+        let expected = ours.get(..bar.tokens).unwrap_or(ours);
+        let entries = recorded.map_or(&[][..], |recorded| &recorded.prompts);
+        let mut same = entries.iter().filter(|(entry, _)| entry.name == asked.name);
+        let margins = same.next().map_or(&[][..], |(entry, recorded)| {
+            // The oracle's margins are of its own tokens.
+            let pairs = recorded.greedy_ids.iter().zip(expected);
+            let alike = pairs.take_while(|(theirs, ours)| theirs == ours).count();
+            let margins = recorded.margins.get(entry.prompt_tokens - 1..);
+            let margins = margins.unwrap_or_default();
+            // One more: that of the first token where they are not alike.
+            &margins[..margins.len().min(alike + 1).min(expected.len())]
+        });
+        Prompt::new(asked, expected, margins)
+    });
+    Ok(Fixture {
+        version: VERSION,
+        decoder: AssetId::of(&chain.subject.decoder),
+        vision: AssetId::of(&chain.subject.vision),
+        runs: bar.runs,
+        prompts: prompts.collect(),
+    })
 }

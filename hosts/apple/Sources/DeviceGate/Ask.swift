@@ -1,0 +1,121 @@
+// From a picture and a question to what the bundles take. The device gate needs none of this, because
+// its fixture holds prompts that are ready; an app does.
+
+import CoreGraphics
+import Foundation
+
+extension Prompt {
+    /// A prompt from the tokens of the chat template, in which one `imagePad` stands for the
+    /// picture, if there is one. `vocabulary` is `vocab_size` of the bundle's metadata, `grid` the
+    /// side of the vision encoder's square in image tokens, and `length` how many tokens to answer.
+    init(
+        tokens: [Int32], imagePad: Int32, vocabulary: Int32, picture: CGImage?, grid: Int, length: Int
+    ) throws {
+        let pads = tokens.filter { $0 == imagePad }.count
+        guard pads == (picture == nil ? 0 : 1) else {
+            throw GateError("the prompt has \(pads) image tokens, expected one for each picture")
+        }
+        let count = Int32(grid * grid)
+        let slots = vocabulary..<vocabulary + count
+        let start = tokens.firstIndex(of: imagePad).map { Int32($0) + count }
+        self.init(
+            name: "ask",
+            ids: tokens.flatMap { $0 == imagePad ? Array(slots) : [$0] },
+            ropeShiftStart: start ?? 1 << 30,
+            ropeShiftAmount: start == nil ? 0 : count - Int32(grid),
+            patches: try picture.map { try Patches(picture: $0, grid: grid) },
+            expected: Array(repeating: 0, count: length))
+    }
+}
+
+extension Patches {
+    /// The patches of an upright picture, stretched to a square of `grid` image tokens a side. A
+    /// token is 2 × 2 patches of 16 × 16 pixels.
+    init(picture: CGImage, grid: Int) throws {
+        let (patch, side) = (16, 32 * grid)
+        let wide = resample(try levels(of: picture), from: picture.width, to: side, inner: 3)
+        let square = resample(wide, from: picture.height, to: side, inner: 3 * side)
+        var values = Data(capacity: 2 * 3 * 2 * side * side)
+        for row in 0..<4 * grid * grid {
+            let (block, within) = (row / 4, row % 4)
+            let top = (block / grid * 2 + within / 2) * patch
+            let left = (block % grid * 2 + within % 2) * patch
+            for colour in 0..<3 {
+                // A patch has two frames, and a picture is both.
+                for _ in 0..<2 {
+                    for y in top..<top + patch {
+                        for x in left..<left + patch {
+                            let level = Float(square[3 * (y * side + x) + colour])
+                            let bits = Float16(level / 127.5 - 1).bitPattern.littleEndian
+                            withUnsafeBytes(of: bits) { values.append(contentsOf: $0) }
+                        }
+                    }
+                }
+            }
+        }
+        self.init(rows: 4 * grid * grid, columns: 3 * 2 * patch * patch, values: values)
+    }
+}
+
+/// Red, green and blue of each pixel, row by row, on white. The picture's own numbers: the model
+/// was trained on them, whatever colour space they mean.
+private func levels(of picture: CGImage) throws -> [UInt8] {
+    let (width, height) = (picture.width, picture.height)
+    let own = picture.colorSpace.flatMap { $0.model == .rgb ? $0 : nil }
+    guard let space = own ?? CGColorSpace(name: CGColorSpace.sRGB),
+        let context = CGContext(
+            data: nil, width: width, height: height, bitsPerComponent: 8, bytesPerRow: 4 * width,
+            space: space, bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue)
+    else {
+        throw GateError("a picture of \(width) × \(height) pixels cannot be drawn")
+    }
+    let frame = CGRect(x: 0, y: 0, width: width, height: height)
+    context.setFillColor(red: 1, green: 1, blue: 1, alpha: 1)
+    context.fill(frame)
+    context.draw(picture, in: frame)
+    guard let data = context.data else {
+        throw GateError("a picture of \(width) × \(height) pixels has no memory")
+    }
+    let pixels = UnsafeRawBufferPointer(start: data, count: 4 * width * height)
+    return (0..<3 * width * height).map { pixels[$0 / 3 * 4 + $0 % 3] }
+}
+
+/// Brings one axis of `from` entries to `to`: bicubic with a = −0.5, antialiased where it shrinks,
+/// rounded to 8 bits, as Pillow and torchvision do. Before the axis there may be any number of
+/// entries; after it are `inner`.
+private func resample(_ levels: [UInt8], from: Int, to: Int, inner: Int) -> [UInt8] {
+    let scale = Double(from) / Double(to)
+    // Shrinking widens the kernel, which is the antialiasing.
+    let stretch = max(scale, 1)
+    let taps = (0..<to).map { target -> (first: Int, weights: [Double]) in
+        let centre = (Double(target) + 0.5) * scale
+        let first = Int(max((centre - 2 * stretch).rounded(.down), 0))
+        let last = min(Int((centre + 2 * stretch).rounded(.up)), from)
+        let weights = (first..<last).map { cubic((Double($0) + 0.5 - centre) / stretch) }
+        let sum = weights.reduce(0, +)
+        return (first, weights.map { $0 / sum })
+    }
+    var out: [UInt8] = []
+    out.reserveCapacity(levels.count / from * to)
+    for plane in stride(from: 0, to: levels.count, by: from * inner) {
+        for (first, weights) in taps {
+            for column in 0..<inner {
+                var sum = 0.0
+                for (offset, weight) in weights.enumerated() {
+                    sum += weight * Double(levels[plane + (first + offset) * inner + column])
+                }
+                out.append(UInt8(min(max((sum + 0.5).rounded(.down), 0), 255)))
+            }
+        }
+    }
+    return out
+}
+
+/// The cubic convolution kernel with a = −0.5.
+private func cubic(_ position: Double) -> Double {
+    let x = abs(position)
+    if x < 1 {
+        return (1.5 * x - 2.5) * x * x + 1
+    }
+    return x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0
+}
