@@ -10,7 +10,7 @@ mod round_trip;
 mod shapes;
 
 use crate::progress::seconds;
-use crate::{quickstart, repo};
+use crate::{bench, quickstart, repo};
 use anyhow::{Result, bail};
 use std::process::Command;
 use std::time::Instant;
@@ -24,11 +24,11 @@ pub struct Args {
 }
 
 /// What a step gives: in a few words, what was found right.
-type Outcome = Result<String>;
+pub type Outcome = Result<String>;
 /// A step and its name.
 type Step = (&'static str, fn() -> Outcome);
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     ("format", || cargo(&["fmt", "--all", "--check"], &[])),
     ("lints", || {
         checked("clippy", &["--all-targets"], &["-D", "warnings"], &[])
@@ -49,6 +49,7 @@ const STEPS: [Step; 12] = [
     ("nano against transformers", logits::run),
     ("other shapes against transformers", shapes::run),
     ("linter", linter::run),
+    ("benches", bench::check),
     ("quickstart", quickstart::check),
 ];
 
