@@ -6,6 +6,7 @@
 #![deny(missing_docs)]
 
 mod ask;
+mod bench;
 mod bundles;
 mod device;
 mod diff;
@@ -45,6 +46,8 @@ enum Command {
     Diff(diff::Args),
     /// Write a checkpoint with seeded weights, for benches and tests.
     Synth(synth::Args),
+    /// Measure work beside its floor in the same run.
+    Bench(bench::Args),
     /// Run everything that CI runs.
     Test(test::Args),
     /// Export nano, run it on a picture in Core AI's runtime, show the caption.
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Synth(args) => synth::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Test(args) => test::run(args),
         Command::Quickstart(args) => quickstart::run(args),
     };

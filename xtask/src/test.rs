@@ -12,7 +12,7 @@ mod scenes;
 mod shapes;
 
 use crate::progress::seconds;
-use crate::{quickstart, repo};
+use crate::{bench, quickstart, repo};
 use anyhow::{Result, bail};
 use std::process::Command;
 use std::time::Instant;
@@ -26,7 +26,7 @@ pub struct Args {
 }
 
 /// What a step gives: in a few words, what was found right.
-type Outcome = Result<String>;
+pub type Outcome = Result<String>;
 /// A step and its name.
 type Step = (&'static str, fn() -> Outcome);
 
@@ -53,6 +53,7 @@ const STEPS: [Step; 13] = [
     ("other shapes against transformers", shapes::run),
     ("device stage", device::run),
     ("linter", linter::run),
+    ("benches", bench::check),
     ("quickstart", quickstart::check),
 ];
 

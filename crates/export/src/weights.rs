@@ -8,7 +8,7 @@ use std::{
 
 use aimodel::{Blob, BlobSource, Body, ElementType, TensorType, Value};
 use quantize::{BLOCK, Matrix, Scheme};
-use qwen3_vl::Checkpoint;
+use qwen3_vl::{Checkpoint, TensorView};
 
 use crate::{Error, Result};
 
@@ -16,8 +16,10 @@ use crate::{Error, Result};
 /// library has it.
 const INLINE_BELOW: u64 = 256;
 
-/// How much of a matrix is held in memory at a time.
-const CHUNK_BYTES: usize = 4 << 20;
+/// How many weights are made at a time: enough to pay for handing them from
+/// thread to thread, few enough to stay in the processor's cache until they are
+/// written and hashed.
+const CHUNK: usize = 1 << 20;
 
 /// How the weights of a matrix are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,22 +108,51 @@ impl Parts {
         self.with_matrix(|matrix| matrix.to_f16(rows, out))
     }
 
-    /// Gives the mapped pages back, so that a large checkpoint does not count as
-    /// memory in use.
-    fn release(&self) {
-        for (name, shape) in &self.parts {
-            if let Ok(view) = self.checkpoint.tensor(name, shape) {
-                self.checkpoint.release(&view);
-            }
+    /// Makes some rows after the others, `row_bytes` of output each, and writes
+    /// them: while some are written, the next are made.
+    fn stream(
+        &self,
+        row_bytes: usize,
+        out: &mut dyn io::Write,
+        mut make: impl FnMut(Range<usize>, &mut [u8]) -> Result<()> + Send,
+    ) -> io::Result<()> {
+        let step = (CHUNK / self.cols.max(1)).max(1);
+        let (mut ready, mut next) = (Vec::new(), Vec::new());
+        for start in (0..self.rows).step_by(step) {
+            let rows = start..self.rows.min(start + step);
+            next.resize(rows.len() * row_bytes, 0);
+            let mut made = Ok(());
+            let written = rayon::in_place_scope(|scope| {
+                scope.spawn(|_| {
+                    made = make(rows.clone(), &mut next);
+                    self.release(rows);
+                });
+                out.write_all(&ready)
+            });
+            written?;
+            made.map_err(io::Error::other)?;
+            std::mem::swap(&mut ready, &mut next);
         }
+        out.write_all(&ready)
     }
 
-    /// Ranges of rows, none of which takes much memory.
-    fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (rows, step) = (self.rows, (CHUNK_BYTES / self.cols.max(1)).max(1));
-        (0..rows)
-            .step_by(step)
-            .map(move |start| start..rows.min(start + step))
+    /// Gives the mapped pages of these rows back, so that a large checkpoint does
+    /// not count as memory in use.
+    fn release(&self, rows: Range<usize>) {
+        let mut first = 0;
+        for (name, shape) in &self.parts {
+            let count = shape.iter().product::<usize>() / self.cols.max(1);
+            let within = |row: usize| row.clamp(first, first + count) - first;
+            if let Ok(view) = self.checkpoint.tensor(name, shape) {
+                let row_bytes = view.bytes.len() / count.max(1);
+                let bytes = within(rows.start) * row_bytes..within(rows.end) * row_bytes;
+                self.checkpoint.release(&TensorView {
+                    bytes: &view.bytes[bytes],
+                    ..view
+                });
+            }
+            first += count;
+        }
     }
 }
 
@@ -134,14 +165,8 @@ impl BlobSource for HalfBlob {
     }
 
     fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        let mut buffer = Vec::new();
-        for rows in self.0.chunks() {
-            buffer.resize(rows.len() * self.0.cols * 2, 0);
-            self.0.to_f16(rows, &mut buffer).map_err(io::Error::other)?;
-            out.write_all(&buffer)?;
-        }
-        self.0.release();
-        Ok(())
+        let make = |rows, bytes: &mut [u8]| self.0.to_f16(rows, bytes);
+        self.0.stream(self.0.cols * 2, out, make)
     }
 }
 
@@ -159,21 +184,16 @@ impl Quantized {
         self.parts.cols / BLOCK
     }
 
-    /// Quantizes chunk by chunk, hands the data on, and returns the scales.
-    fn run(&self, mut data: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<Vec<u8>> {
-        let mut all_scales = vec![0; self.parts.rows * self.blocks() * 2];
-        let mut buffer = Vec::new();
-        for rows in self.parts.chunks() {
-            buffer.resize(rows.len() * self.parts.cols, 0);
-            let row_scales = self.blocks() * 2;
-            let scales = &mut all_scales[rows.start * row_scales..rows.end * row_scales];
+    /// Writes the data, and returns the scales.
+    fn run(&self, out: &mut dyn io::Write) -> io::Result<Vec<u8>> {
+        let row_scales = self.blocks() * 2;
+        let mut scales = vec![0; self.parts.rows * row_scales];
+        self.parts.stream(self.parts.cols, out, |rows, data| {
+            let scales = &mut scales[rows.start * row_scales..rows.end * row_scales];
             self.parts
-                .with_matrix(|matrix| matrix.quantize(self.scheme, rows, &mut buffer, scales))
-                .map_err(io::Error::other)?;
-            data(&buffer)?;
-        }
-        self.parts.release();
-        Ok(all_scales)
+                .with_matrix(|matrix| matrix.quantize(self.scheme, rows, data, scales))
+        })?;
+        Ok(scales)
     }
 }
 
@@ -185,7 +205,7 @@ impl BlobSource for DataBlob {
     }
 
     fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        let scales = self.0.run(|data| out.write_all(data))?;
+        let scales = self.0.run(out)?;
         *self.0.scales.lock().unwrap_or_else(PoisonError::into_inner) = Some(scales);
         Ok(())
     }
@@ -207,7 +227,7 @@ impl BlobSource for ScaleBlob {
             .take();
         let scales = match kept {
             Some(scales) => scales,
-            None => self.0.run(|_| Ok(()))?,
+            None => self.0.run(&mut io::sink())?,
         };
         out.write_all(&scales)
     }

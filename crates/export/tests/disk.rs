@@ -216,6 +216,40 @@ mod unix {
         assert_eq!(names(&bench.out()).len(), 2);
     }
 
+    /// What makes weights and what writes them run side by side; whichever stops
+    /// ends the other, and both at once give one error.
+    #[test]
+    fn weights_that_stop_while_others_are_written_leave_nothing() {
+        let mut config = tiny();
+        // Matrices of many chunks.
+        config.text_config.vocab_size = 100_000;
+        let bench = Bench::new(&config);
+        bench.edit(|weights| {
+            // The last weight of the table is infinite.
+            weights
+                .tensor("model.language_model.embed_tokens.weight")
+                .set_last(0x7f80);
+        });
+        let place = bench.out().join("tiny_decode_int8hu_s1");
+        let full = |blocks| {
+            let error = export_on_full_disk(&bench, blocks).unwrap_err();
+            bench.assert_clean();
+            let full = error.contains("File too large");
+            match full {
+                true => assert_says(&error, &[place.to_str().unwrap(), "main.mlirb"]),
+                false => assert_says(&error, &["embed_tokens", "row 99999"]),
+            }
+            full
+        };
+        // The table takes 12.8 MB, and a block is 512 or 1024 bytes.
+        assert!(full(1_000) && full(5_000));
+        assert!(!full(100_000));
+        // While the last rows are made, those before them find the disk full.
+        for blocks in [11_500, 12_500, 23_000, 25_000] {
+            full(blocks);
+        }
+    }
+
     #[test]
     fn a_folder_that_cannot_be_written_is_named() {
         let bench = Bench::new(&tiny());

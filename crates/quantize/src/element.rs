@@ -53,6 +53,19 @@ pub(crate) trait Load {
     const SIZE: usize;
     /// Exact value of one element; `bytes` has [`Self::SIZE`] bytes.
     fn load(bytes: &[u8]) -> f32;
+    /// The largest magnitude of some elements; if one is NaN, that or infinity.
+    fn largest(bytes: &[u8]) -> f32;
+    /// [`round_to_f16`] of a loaded value, less what its type cannot need.
+    fn rounded(value: f32) -> f32;
+}
+
+/// The bits of the largest magnitude of elements of two bytes, sign bit first:
+/// magnitudes compare as integers, and NaN is above all.
+#[inline(always)]
+fn largest_of_two_bytes(bytes: &[u8]) -> [u8; 2] {
+    let elements = bytes.as_chunks().0.iter();
+    let magnitudes = elements.map(|bytes| u16::from_le_bytes(*bytes) & 0x7fff);
+    magnitudes.fold(0, u16::max).to_le_bytes()
 }
 
 pub(crate) struct Bf16;
@@ -64,6 +77,18 @@ impl Load for Bf16 {
     #[inline(always)]
     fn load(bytes: &[u8]) -> f32 {
         f32::from_bits(u32::from(u16::from_le_bytes([bytes[0], bytes[1]])) << 16)
+    }
+    #[inline(always)]
+    fn largest(bytes: &[u8]) -> f32 {
+        Self::load(&largest_of_two_bytes(bytes))
+    }
+    #[inline(always)]
+    fn rounded(value: f32) -> f32 {
+        // Fewer digits than f16 has, except below its normal values.
+        match value.to_bits() & 0x7fff_ffff < LEAST_NORMAL_BITS {
+            true => round_subnormal(value),
+            false => value,
+        }
     }
 }
 
@@ -78,6 +103,14 @@ impl Load for F16 {
         let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
         f32::from_bits(magnitude.to_bits() | ((bits & 0x8000) << 16))
     }
+    #[inline(always)]
+    fn largest(bytes: &[u8]) -> f32 {
+        Self::load(&largest_of_two_bytes(bytes))
+    }
+    #[inline(always)]
+    fn rounded(value: f32) -> f32 {
+        value
+    }
 }
 
 impl Load for F32 {
@@ -85,6 +118,17 @@ impl Load for F32 {
     #[inline(always)]
     fn load(bytes: &[u8]) -> f32 {
         f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+    }
+    #[inline(always)]
+    fn largest(bytes: &[u8]) -> f32 {
+        let magnitudes = bytes
+            .chunks_exact(4)
+            .map(|bytes| Self::load(bytes).to_bits() & 0x7fff_ffff);
+        f32::from_bits(magnitudes.fold(0, u32::max))
+    }
+    #[inline(always)]
+    fn rounded(value: f32) -> f32 {
+        round_to_f16(value)
     }
 }
 
@@ -94,18 +138,22 @@ impl Load for F32 {
 #[inline(always)]
 pub(crate) fn round_to_f16(x: f32) -> f32 {
     let bits = x.to_bits();
-    let sign = bits & 0x8000_0000;
     let magnitude = bits & 0x7fff_ffff;
     // Half of the last kept place, less one unless that place is odd.
     let normal = magnitude.wrapping_add(0xfff + ((magnitude >> 13) & 1)) & !0x1fff;
-    // Near 0.5 an f32's last place is 2⁻²⁴, the step of f16's subnormals.
-    let subnormal = ((f32::from_bits(magnitude) + 0.5) - 0.5).to_bits();
-    let rounded = if magnitude < LEAST_NORMAL_BITS {
-        subnormal
+    if magnitude < LEAST_NORMAL_BITS {
+        round_subnormal(x)
     } else {
-        normal
-    };
-    f32::from_bits(rounded | sign)
+        f32::from_bits(normal | (bits & 0x8000_0000))
+    }
+}
+
+/// [`round_to_f16`] of what is below f16's least normal value.
+#[inline(always)]
+fn round_subnormal(x: f32) -> f32 {
+    // Near 0.5 an f32's last place is 2⁻²⁴, the step of f16's subnormals.
+    let half = 0.5_f32.copysign(x);
+    ((x + half) - half).copysign(x)
 }
 
 /// The bits of the f16 nearest to `x`, ties to even.

@@ -10,9 +10,13 @@ const LEAST_SCALE: f32 = f32::EPSILON;
 /// even, and leaves the integer in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
+/// How many blocks take each step together, so that what is done once a block
+/// fills a vector too.
+const GROUP: usize = 16;
+
 /// Defines a function that runs `$any` as compiled for the widest vector unit
-/// that the processor has. The arithmetic is the same, element by element, so
-/// the bytes are too.
+/// that the processor has, with or without multiplication and addition in one.
+/// The results are the same, element by element, so the bytes are too.
 macro_rules! widest {
     (
         $(#[$doc:meta])*
@@ -25,23 +29,24 @@ macro_rules! widest {
                 use std::arch::is_x86_feature_detected as has;
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
                 fn avx512($($arg: $type),*) -> bool {
-                    $any($($arg),*)
+                    $any::<true>($($arg),*)
                 }
-                #[target_feature(enable = "avx2")]
+                #[target_feature(enable = "avx2,fma")]
                 fn avx2($($arg: $type),*) -> bool {
-                    $any($($arg),*)
+                    $any::<true>($($arg),*)
                 }
                 let wide = has!("avx512f") && has!("avx512bw");
                 if wide && has!("avx512dq") && has!("avx512vl") {
                     // SAFETY: the processor has them all, as just asked.
                     return unsafe { avx512($($arg),*) };
                 }
-                if has!("avx2") {
-                    // SAFETY: the processor has avx2, as just asked.
+                if has!("avx2") && has!("fma") {
+                    // SAFETY: the processor has both, as just asked.
                     return unsafe { avx2($($arg),*) };
                 }
             }
-            $any($($arg),*)
+            // Every 64-bit Arm fuses.
+            $any::<{ cfg!(target_arch = "aarch64") }>($($arg),*)
         }
     };
 }
@@ -81,7 +86,7 @@ pub(crate) fn first_not_finite(element: Element, weights: &[u8]) -> Option<(usiz
 }
 
 #[inline(always)]
-fn quantize_any(
+fn quantize_any<const FUSED: bool>(
     element: Element,
     weights: &[u8],
     scheme: Scheme,
@@ -89,48 +94,82 @@ fn quantize_any(
     scales: &mut [u8],
 ) -> bool {
     match element {
-        Element::Bf16 => quantize_rows::<Bf16>(weights, scheme, data, scales),
-        Element::F16 => quantize_rows::<F16>(weights, scheme, data, scales),
-        Element::F32 => quantize_rows::<F32>(weights, scheme, data, scales),
+        Element::Bf16 => quantize_rows::<Bf16, FUSED>(weights, scheme, data, scales),
+        Element::F16 => quantize_rows::<F16, FUSED>(weights, scheme, data, scales),
+        Element::F32 => quantize_rows::<F32, FUSED>(weights, scheme, data, scales),
     }
 }
 
 #[inline(always)]
-fn quantize_rows<T: Load>(
+fn quantize_rows<T: Load, const FUSED: bool>(
     weights: &[u8],
     scheme: Scheme,
     data: &mut [u8],
     scales: &mut [u8],
 ) -> bool {
     let (divisor, least) = (scheme.divisor(), scheme.least());
-    let mut finite = true;
-    let blocks = weights.chunks_exact(BLOCK * T::SIZE);
-    let outputs = data.chunks_exact_mut(BLOCK).zip(scales.chunks_exact_mut(2));
-    for (block, (data, scale_out)) in blocks.zip(outputs) {
-        let mut values = [0f32; BLOCK];
-        for (value, bytes) in values.iter_mut().zip(block.chunks_exact(T::SIZE)) {
-            *value = T::load(bytes);
+    let mut largest_bits = 0;
+    let groups = weights.chunks(GROUP * BLOCK * T::SIZE);
+    let outputs = data
+        .chunks_mut(GROUP * BLOCK)
+        .zip(scales.chunks_mut(GROUP * 2));
+    for (weights, (data, scales)) in groups.zip(outputs) {
+        let blocks = weights.chunks_exact(BLOCK * T::SIZE);
+        let mut largest = [0.0; GROUP];
+        for (largest, block) in largest.iter_mut().zip(blocks.clone()) {
+            *largest = T::largest(block);
         }
-        // Magnitudes compare as integers, and NaN is above all. Rounding keeps
-        // order, so the maximum can be taken before it.
-        let mut bits = 0u32;
-        for value in &values {
-            bits = bits.max(value.to_bits() & 0x7fff_ffff);
+        let (mut steps, mut inverses) = ([0.0; GROUP], [0.0; GROUP]);
+        for ((largest, step), inverse) in largest.iter().zip(&mut steps).zip(&mut inverses) {
+            largest_bits = largest_bits.max(largest.to_bits());
+            // Rounding keeps order, so the maximum can be taken before it.
+            let max = round_to_f16(*largest);
+            *step = round_to_f16(larger(max / divisor, LEAST_SCALE));
+            *inverse = 1.0 / *step;
         }
-        finite &= bits < OVERFLOW_BITS;
-        let max = round_to_f16(f32::from_bits(bits));
-        let scale = round_to_f16((max / divisor).max(LEAST_SCALE));
-        scale_out.copy_from_slice(&f16_bits(scale).to_le_bytes());
-        for (out, value) in data.iter_mut().zip(&values) {
-            let scaled = (round_to_f16(*value) / scale).max(least).min(127.0);
-            *out = (scaled + ROUND).to_bits() as u8;
+        let bytes = steps.map(|step| f16_bits(step).to_le_bytes());
+        scales.copy_from_slice(&bytes.as_flattened()[..scales.len()]);
+        let blocks = blocks.zip(data.chunks_exact_mut(BLOCK));
+        for ((block, data), (step, inverse)) in blocks.zip(steps.into_iter().zip(inverses)) {
+            for (out, bytes) in data.iter_mut().zip(block.chunks_exact(T::SIZE)) {
+                let value = T::rounded(T::load(bytes));
+                let scaled = match FUSED {
+                    true => quotient(value, step, inverse),
+                    false => value / step,
+                };
+                let held = smaller(larger(scaled, least), 127.0);
+                *out = (held + ROUND).to_bits() as u8;
+            }
         }
     }
-    finite
+    largest_bits < OVERFLOW_BITS
+}
+
+/// What rounds to the same integer as `value / scale` does, without a division:
+/// the product with the inverse, mended by what that leaves over. Both operands
+/// are f16 values, so a quotient that is no tie is further from one than the
+/// error of the product; and a tie, which f32 holds exactly, comes out exactly.
+#[inline(always)]
+fn quotient(value: f32, scale: f32, inverse: f32) -> f32 {
+    let near = value * inverse;
+    let left = (-near).mul_add(scale, value);
+    left.mul_add(inverse, near)
+}
+
+/// The larger one; unlike `f32::max`, one instruction. Not for NaN.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// The smaller one, likewise.
+#[inline(always)]
+fn smaller(a: f32, b: f32) -> f32 {
+    if a < b { a } else { b }
 }
 
 #[inline(always)]
-fn to_f16_any(element: Element, weights: &[u8], out: &mut [u8]) -> bool {
+fn to_f16_any<const FUSED: bool>(element: Element, weights: &[u8], out: &mut [u8]) -> bool {
     match element {
         Element::Bf16 => to_f16_rows::<Bf16>(weights, out),
         Element::F16 => to_f16_rows::<F16>(weights, out),
@@ -169,14 +208,35 @@ mod tests {
                 let (mut plain, mut plain_scales) = (data.clone(), scales.clone());
                 plain.fill(1);
                 plain_scales.fill(1);
-                let again = quantize_any(element, &bits, scheme, &mut plain, &mut plain_scales);
+                let again =
+                    quantize_any::<false>(element, &bits, scheme, &mut plain, &mut plain_scales);
                 assert_eq!((finite, data, scales), (again, plain, plain_scales));
             }
             let (mut out, mut plain) = (vec![0; 2 * count], vec![1; 2 * count]);
             let finite = to_f16(element, &bits, &mut out);
-            assert_eq!(finite, to_f16_any(element, &bits, &mut plain));
+            assert_eq!(finite, to_f16_any::<false>(element, &bits, &mut plain));
             assert_eq!(finite, element == Element::F16);
             assert_eq!(out, plain);
+        }
+    }
+
+    /// All there are, up to powers of two, which change neither side's digits:
+    /// an f16 has 11.
+    #[test]
+    fn quotients_round_as_divisions_do() {
+        let round = |x: f32| (x + ROUND).to_bits();
+        for scale in 1..2048 {
+            let scale = scale as f32;
+            let inverse = 1.0 / scale;
+            for value in 1..2048 {
+                for shift in 0..=8 {
+                    let value = (value << shift) as f32;
+                    let (near, exact) = (quotient(value, scale, inverse), value / scale);
+                    if exact < 1024.0 {
+                        assert_eq!(round(near), round(exact), "{value} / {scale}");
+                    }
+                }
+            }
         }
     }
 }

@@ -1,0 +1,252 @@
+//! `bench export`: an export, beside its floor: reading the checkpoint, writing
+//! as many bytes as the export does through to the disk, and hashing them, one
+//! after the other on one thread.
+
+use super::timing::{median, peak_memory, range, timed};
+use crate::export::Job;
+use crate::progress::{self, size};
+use crate::repo;
+use ::export::Bundle;
+use anyhow::{Result, ensure};
+use qwen3_vl::{Checkpoint, Config, Source, TensorView, names};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::hint::black_box;
+use std::io::Write;
+
+/// How much the floor reads, writes and hashes at a time: what a processor's
+/// own cache holds.
+const PIECE: usize = 1 << 20;
+
+/// Flags of `bench export`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A folder, nano, or a model id on the Hugging Face hub
+    #[arg(long, default_value = "nano")]
+    model: String,
+    /// fp16, int8lin or int8hu
+    #[arg(long, default_value = "int8hu")]
+    mode: String,
+    /// How often everything is done; the medians are told
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Tell it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Measures, and prints.
+pub fn run(args: Args) -> Result<()> {
+    let found = measure(&args.model, &args.mode, args.runs)?;
+    progress::print(&match args.json {
+        true => format!("{:#}\n", found.json()),
+        false => found.text(),
+    })?;
+    Ok(())
+}
+
+/// That it works, on nano.
+pub fn check() -> Result<()> {
+    let found = measure("nano", "int8hu", 2)?;
+    ensure!(found.runs.len() == 2 && found.ratio() > 0.0);
+    ensure!(found.written > 1_000_000 && found.read > 1_000_000);
+    Ok(())
+}
+
+/// What was measured.
+struct Found {
+    model: String,
+    mode: String,
+    /// Bytes of the checkpoint's parameters.
+    read: u64,
+    /// Bytes of the programs.
+    written: u64,
+    runs: Vec<Run>,
+    /// After the exports and their floors, which need next to nothing.
+    peak_memory: Option<u64>,
+}
+
+/// Seconds of one run.
+struct Run {
+    read: f64,
+    write: f64,
+    hash: f64,
+    export: f64,
+}
+
+impl Run {
+    fn floor(&self) -> f64 {
+        self.read + self.write + self.hash
+    }
+
+    fn ratio(&self) -> f64 {
+        self.export / self.floor()
+    }
+}
+
+fn measure(model: &str, mode: &str, runs: u32) -> Result<Found> {
+    let source = Source::open(model, None)?;
+    let config = Config::load(&source)?;
+    let mut found = Found {
+        model: source.model().to_owned(),
+        mode: mode.to_owned(),
+        read: 0,
+        written: 0,
+        runs: Vec::new(),
+        peak_memory: None,
+    };
+    // Once before it counts, so that what can be cached is.
+    found.read = read(&source, &config)?;
+    for _ in 0..runs {
+        let (read, read_time) = timed(|| read(&source, &config));
+        let (bundles, export) = timed_export(&source, mode)?;
+        let (written, write) = write_as_many(&bundles)?;
+        let ((), hash) = timed(|| hash(written));
+        (found.read, found.written) = (read?, written);
+        found.runs.push(Run {
+            read: read_time,
+            write,
+            hash,
+            export,
+        });
+    }
+    found.peak_memory = peak_memory();
+    Ok(found)
+}
+
+/// Exports to a folder that is gone afterwards.
+fn timed_export(source: &Source, mode: &str) -> Result<(Vec<Bundle>, f64)> {
+    let folder = repo::scratch()?;
+    let job = Job::new(source.clone(), mode, folder.path())?;
+    let (bundles, seconds) = timed(|| job.run());
+    Ok((bundles?, seconds))
+}
+
+/// Looks at every byte of every parameter; gives their number.
+fn read(source: &Source, config: &Config) -> Result<u64> {
+    let checkpoint = Checkpoint::open(source)?;
+    let mut count = 0;
+    for (name, shape) in names::parameters(config) {
+        let tensor = checkpoint.tensor(&name, &shape)?;
+        for bytes in tensor.bytes.chunks(PIECE) {
+            let words = bytes.as_chunks().0.iter();
+            black_box(words.fold(0, |sum, word| sum ^ u64::from_ne_bytes(*word)));
+            checkpoint.release(&TensorView { bytes, ..tensor });
+            count += bytes.len() as u64;
+        }
+    }
+    Ok(count)
+}
+
+/// Writes files as long as the bundles' programs through to the disk, as an
+/// export does; gives the number of bytes and the seconds.
+fn write_as_many(bundles: &[Bundle]) -> Result<(u64, f64)> {
+    let folder = repo::scratch()?;
+    let piece = piece();
+    let write = || {
+        let mut count = 0;
+        for (index, bundle) in bundles.iter().enumerate() {
+            let mut file = File::create_new(folder.path().join(index.to_string()))?;
+            for length in pieces(bundle.bytes) {
+                file.write_all(&piece[..length])?;
+            }
+            file.sync_all()?;
+            count += bundle.bytes;
+        }
+        anyhow::Ok(count)
+    };
+    let (count, seconds) = timed(write);
+    Ok((count?, seconds))
+}
+
+/// Computes the SHA-256 of so many bytes.
+fn hash(bytes: u64) {
+    let piece = piece();
+    let mut hash = Sha256::new();
+    pieces(bytes).for_each(|length| hash.update(&piece[..length]));
+    black_box(hash.finalize());
+}
+
+/// Bytes that no disk can take a short cut with.
+fn piece() -> Vec<u8> {
+    let mut state = 1_u32;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(PIECE).collect()
+}
+
+/// The lengths of the pieces of so many bytes.
+fn pieces(bytes: u64) -> impl Iterator<Item = usize> {
+    (0..bytes)
+        .step_by(PIECE)
+        .map(move |at| (bytes - at).min(PIECE as u64) as usize)
+}
+
+impl Found {
+    /// How many times the floor of the same run an export takes, the median.
+    fn ratio(&self) -> f64 {
+        median(self.runs.iter().map(Run::ratio))
+    }
+
+    fn median(&self, part: impl Fn(&Run) -> f64) -> f64 {
+        median(self.runs.iter().map(part))
+    }
+
+    fn text(&self) -> String {
+        let ratios: Vec<f64> = self.runs.iter().map(Run::ratio).collect();
+        let (least, most) = range(&ratios);
+        let memory = self.peak_memory.map_or("not told here".to_owned(), size);
+        format!(
+            "export {} {}, medians of {} runs\n\
+             \x20 read the checkpoint  {:8.3} s  {}\n\
+             \x20 write and sync       {:8.3} s  {}\n\
+             \x20 SHA-256              {:8.3} s\n\
+             \x20 floor, their sum     {:8.3} s\n\
+             \x20 export               {:8.3} s  {:.2} × the floor of its run ({least:.2} to {most:.2})\n\
+             \x20 largest memory       {memory}\n",
+            self.model,
+            self.mode,
+            self.runs.len(),
+            self.median(|run| run.read),
+            size(self.read),
+            self.median(|run| run.write),
+            size(self.written),
+            self.median(|run| run.hash),
+            self.median(Run::floor),
+            self.median(|run| run.export),
+            self.ratio(),
+        )
+    }
+
+    fn json(&self) -> Value {
+        let runs = self.runs.iter().map(|run| {
+            json!({
+                "read": run.read,
+                "write": run.write,
+                "hash": run.hash,
+                "floor": run.floor(),
+                "export": run.export,
+                "ratio": run.ratio(),
+            })
+        });
+        json!({
+            "bench": "export",
+            "model": self.model,
+            "mode": self.mode,
+            "checkpoint_bytes": self.read,
+            "program_bytes": self.written,
+            "seconds": runs.collect::<Vec<_>>(),
+            "median": {
+                "floor": self.median(Run::floor),
+                "export": self.median(|run| run.export),
+                "ratio": self.ratio(),
+            },
+            "peak_memory_bytes": self.peak_memory,
+        })
+    }
+}

@@ -1,0 +1,203 @@
+//! `bench quantize`: quantizing the matrices of a decoder as int8hu does, beside
+//! its floor: a copy of the same bytes in memory, by as many threads.
+
+use super::timing::{median, range, timed};
+use crate::progress::{self, size};
+use ::quantize::{BLOCK, Matrix, Scheme, Weights};
+use anyhow::{Result, ensure};
+use qwen3_vl::{Checkpoint, Config, Source, TensorView, names};
+use rayon::prelude::*;
+use serde_json::{Value, json};
+use std::hint::black_box;
+
+/// How many bytes of a matrix are looked at between two measurements: more than
+/// a processor's cache holds, so that both read from memory.
+const PART: usize = 64 << 20;
+
+/// How much a thread copies at a time.
+const PIECE: usize = 1 << 17;
+
+/// Flags of `bench quantize`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A folder, nano, or a model id on the Hugging Face hub
+    #[arg(long, default_value = "nano")]
+    model: String,
+    /// How often everything is done; the medians are told
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Tell it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Measures, and prints.
+pub fn run(args: Args) -> Result<()> {
+    let found = measure(&args.model, args.runs)?;
+    progress::print(&match args.json {
+        true => format!("{:#}\n", found.json()),
+        false => found.text(),
+    })?;
+    Ok(())
+}
+
+/// That it works, on nano.
+pub fn check() -> Result<()> {
+    let found = measure("nano", 2)?;
+    ensure!(found.runs.len() == 2 && found.ratio() > 0.0 && found.bytes > 1_000_000);
+    Ok(())
+}
+
+/// What was measured.
+struct Found {
+    model: String,
+    threads: usize,
+    /// Bytes of the matrices in the checkpoint.
+    bytes: u64,
+    runs: Vec<Run>,
+}
+
+/// Seconds of one run.
+#[derive(Default)]
+struct Run {
+    copy: f64,
+    quantize: f64,
+}
+
+impl Run {
+    /// How fast quantizing is, where copying is 1.
+    fn ratio(&self) -> f64 {
+        self.copy / self.quantize
+    }
+}
+
+fn measure(model: &str, runs: u32) -> Result<Found> {
+    let source = Source::open(model, None)?;
+    let config = Config::load(&source)?;
+    let checkpoint = Checkpoint::open(&source)?;
+    let mut matrices = Vec::new();
+    let parameters = names::parameters(&config);
+    for (name, shape) in &parameters {
+        if name.contains(".language_model.layers.") && shape.len() == 2 {
+            let view = checkpoint.tensor(name, shape)?;
+            matrices.push((view, Scheme::SymmetricWithClipping));
+        }
+    }
+    matrices.push((checkpoint.head(&config)?, Scheme::Symmetric));
+
+    let mut found = Found {
+        model: source.model().to_owned(),
+        threads: rayon::current_num_threads(),
+        bytes: matrices
+            .iter()
+            .map(|(view, _)| view.bytes.len() as u64)
+            .sum(),
+        runs: Vec::new(),
+    };
+    let mut buffers = Buffers::default();
+    for _ in 0..runs {
+        let mut run = Run::default();
+        for (view, scheme) in &matrices {
+            let cols = view.shape[1];
+            let row_bytes = cols * view.element.size();
+            for bytes in view.bytes.chunks((PART / row_bytes).max(1) * row_bytes) {
+                let part = TensorView { bytes, ..*view };
+                buffers.measure(part, cols, *scheme, &mut run)?;
+                checkpoint.release(&part);
+            }
+        }
+        found.runs.push(run);
+    }
+    Ok(found)
+}
+
+/// Where copies and quantized weights go.
+#[derive(Default)]
+struct Buffers {
+    copy: Vec<u8>,
+    data: Vec<u8>,
+    scales: Vec<u8>,
+}
+
+impl Buffers {
+    /// Adds the times of some rows of a matrix.
+    fn measure(
+        &mut self,
+        part: TensorView<'_>,
+        cols: usize,
+        scheme: Scheme,
+        run: &mut Run,
+    ) -> Result<()> {
+        let count = part.bytes.len() / part.element.size();
+        let (from, copy) = (part.bytes, &mut self.copy);
+        copy.resize(from.len(), 0);
+        self.data.resize(count, 0);
+        self.scales.resize(count / BLOCK * 2, 0);
+        let mut duplicate = || {
+            let pieces = copy.par_chunks_mut(PIECE).zip(from.par_chunks(PIECE));
+            pieces.for_each(|(to, from)| to.copy_from_slice(from));
+        };
+        // The first copy brings the pages in, and does not count.
+        duplicate();
+        run.copy += timed(duplicate).1;
+        black_box(&mut *copy);
+
+        let matrix = Matrix::new(&[Weights::new(part.element, from)], cols)?;
+        let (data, scales) = (&mut self.data, &mut self.scales);
+        let (done, seconds) = timed(|| matrix.quantize(scheme, 0..count / cols, data, scales));
+        done?;
+        run.quantize += seconds;
+        Ok(())
+    }
+}
+
+impl Found {
+    /// How fast quantizing is, where copying in the same run is 1: the median.
+    fn ratio(&self) -> f64 {
+        median(self.runs.iter().map(Run::ratio))
+    }
+
+    fn median(&self, part: impl Fn(&Run) -> f64) -> f64 {
+        median(self.runs.iter().map(part))
+    }
+
+    fn text(&self) -> String {
+        let ratios: Vec<f64> = self.runs.iter().map(Run::ratio).collect();
+        let (least, most) = range(&ratios);
+        let line = |seconds: f64| {
+            let rate = size((self.bytes as f64 / seconds) as u64);
+            format!("{seconds:8.3} s  {rate}/s")
+        };
+        format!(
+            "quantize the matrices of {}, {} in the checkpoint, {} threads, medians of {} runs\n\
+             \x20 copy in memory  {}\n\
+             \x20 quantize        {}, {:.2} of the copy of its run ({least:.2} to {most:.2})\n",
+            self.model,
+            size(self.bytes),
+            self.threads,
+            self.runs.len(),
+            line(self.median(|run| run.copy)),
+            line(self.median(|run| run.quantize)),
+            self.ratio(),
+        )
+    }
+
+    fn json(&self) -> Value {
+        let runs = self
+            .runs
+            .iter()
+            .map(|run| json!({ "copy": run.copy, "quantize": run.quantize, "ratio": run.ratio() }));
+        json!({
+            "bench": "quantize",
+            "model": self.model,
+            "threads": self.threads,
+            "matrix_bytes": self.bytes,
+            "seconds": runs.collect::<Vec<_>>(),
+            "median": {
+                "copy": self.median(|run| run.copy),
+                "quantize": self.median(|run| run.quantize),
+                "ratio": self.ratio(),
+            },
+        })
+    }
+}
