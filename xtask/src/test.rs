@@ -30,7 +30,7 @@ pub type Outcome = Result<String>;
 /// A step and its name.
 type Step = (&'static str, fn() -> Outcome);
 
-const STEPS: [Step; 13] = [
+const STEPS: &[Step] = &[
     ("format", || cargo(&["fmt", "--all", "--check"], &[])),
     ("lints", || {
         checked("clippy", &["--all-targets"], &["-D", "warnings"], &[])
@@ -64,7 +64,7 @@ pub fn run(args: Args) -> Result<()> {
         None => STEPS.iter().collect(),
     };
     if chosen.is_empty() {
-        let names = STEPS.map(|step| step.0).join(", ");
+        let names = STEPS.iter().map(|step| step.0).collect::<Vec<_>>().join(", ");
         bail!("no step is named like that; the steps are: {names}");
     }
     let mut passed = 0;
