@@ -116,19 +116,9 @@ pub fn run(args: Args) -> Result<()> {
 
     let started = Instant::now();
     let transcript = job.run()?;
-    let json = format!("{:#}\n", serde_json::to_value(&transcript)?);
-    let out = args.out.unwrap_or_else(|| job.transcript_path());
-    replace(&out, &json)?;
+    job.save(&transcript, args.out.as_deref(), args.report.as_deref())?;
     if args.json {
-        progress::print(&json)?;
-    } else {
-        say("evidence", &out.display().to_string())?;
-    }
-    if let Some(path) = args.report {
-        replace(&path, &::gate::report::render(&transcript)?)?;
-        if !args.json {
-            say("report", &path.display().to_string())?;
-        }
+        progress::print(&as_json(&transcript)?)?;
     }
     match transcript.holds(&args.require) {
         Ok(()) if args.json => Ok(()),
@@ -212,6 +202,27 @@ impl Job {
         )?)
     }
 
+    /// Writes the evidence, to `out` or where it belongs, and a report of it.
+    pub fn save(
+        &self,
+        transcript: &Transcript,
+        out: Option<&Path>,
+        report: Option<&Path>,
+    ) -> Result<()> {
+        let out = out.map_or_else(|| self.transcript_path(), Path::to_owned);
+        replace(&out, &as_json(transcript)?)?;
+        if !self.quiet {
+            say("evidence", &shown(&out))?;
+        }
+        if let Some(path) = report {
+            replace(path, &::gate::report::render(transcript)?)?;
+            if !self.quiet {
+                say("report", &shown(path))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Where the evidence goes unless said otherwise.
     fn transcript_path(&self) -> PathBuf {
         let (name, device) = (
@@ -221,6 +232,16 @@ impl Job {
         let file = format!("{name}_{device}.json");
         self.exports.join("transcripts").join(file)
     }
+}
+
+fn as_json(transcript: &Transcript) -> Result<String> {
+    Ok(format!("{:#}\n", serde_json::to_value(transcript)?))
+}
+
+/// A path as seen from the repository's root, where it is in it.
+fn shown(path: &Path) -> String {
+    let short = path.strip_prefix(repo::root()).unwrap_or(path);
+    short.display().to_string()
 }
 
 /// A stage as a line.

@@ -7,9 +7,8 @@ use half::f16;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 /// A run of `conformance/<script>` with arguments.
 pub fn script(
@@ -56,43 +55,6 @@ pub fn output(command: &mut Command) -> Result<String> {
         );
     }
     String::from_utf8(output.stdout).with_context(|| format!("{} printed no UTF-8", line(command)))
-}
-
-/// Runs a command and hands over each line it prints, as it comes.
-pub fn lines(command: &mut Command, mut each: impl FnMut(&str) -> Result<()>) -> Result<()> {
-    // What it says besides goes to a file: an unread pipe could fill up.
-    let log = tempfile::tempfile_in(repo::temporary())?;
-    command.stdout(Stdio::piped()).stderr(log.try_clone()?);
-    let mut child = Running(
-        command
-            .spawn()
-            .with_context(|| format!("{} does not start", command.get_program().display()))?,
-    );
-    if let Some(out) = child.0.stdout.take() {
-        for line in BufReader::new(out).lines() {
-            each(line?.trim())?;
-        }
-    }
-    let status = child.0.wait()?;
-    if !status.success() {
-        use std::io::{Read, Seek};
-        let (mut log, mut said) = (log, String::new());
-        log.rewind()?;
-        log.read_to_string(&mut said)?;
-        bail!("{} ended with {status}:\n{said}", line(command));
-    }
-    Ok(())
-}
-
-/// A child that does not outlive an error.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail where the child has ended, which is fine.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// The script or program of a command with its arguments, for messages.

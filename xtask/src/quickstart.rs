@@ -1,13 +1,19 @@
-//! `quickstart`: from nano's checkpoint to a caption, in one go.
+//! `quickstart`: from nano's checkpoint to a caption, and to the proof that the
+//! bundle is right, in one go.
 
+use crate::ask::{Heard, Model};
+use crate::bundles::Choice;
 use crate::export::Job;
 use crate::progress::{self, seconds};
-use crate::python::{self, Tensors};
 use crate::venv::{CORE_AI_NEWEST, Venv};
-use crate::{Refused, repo};
-use anyhow::{Context, Result, bail};
+use crate::{Refused, gate, repo};
+use ::gate::Stage;
+use anyhow::{Context, Result};
+use export::{Mode, Query};
+use qwen3_vl::Source;
 use qwen3_vl::image::Image;
-use qwen3_vl::{Chat, Config, TokenizerFiles};
+use runtime::candle_core::Device;
+use runtime::sample::Sampler;
 use serde_json::Value;
 use std::path::Path;
 use std::time::Instant;
@@ -27,38 +33,29 @@ pub fn run(_: Args) -> Result<()> {
 /// Runs it, and says in a few words what was found right.
 pub fn check() -> Result<String> {
     // Set up first, so that the times below are those of the work.
-    let venv = Venv::core_ai(CORE_AI_NEWEST)?;
+    Venv::core_ai(CORE_AI_NEWEST)?;
     let started = Instant::now();
     let out = repo::root().join("exports/quickstart");
     if out.exists() {
         std::fs::remove_dir_all(&out)
             .with_context(|| format!("{} cannot be removed", out.display()))?;
     }
-    let job = Job::nano("int8hu", &out)?;
-    let bundles = job.run()?;
-    say(
-        "export",
-        &format!("nano as int8hu, {}", seconds(started.elapsed())),
-    )?;
+    let bundles = Job::nano("int8hu", &out)?.run()?;
     for bundle in &bundles {
-        let opened = aimodel::open_asset(&bundle.asset)?;
-        opened.check_hash()?;
-        aimodel::verify(&opened.module)?;
-        let bytes = progress::size(bundle.bytes);
+        let name = bundle.path.file_name().unwrap_or_default().display();
         say(
-            "verify",
-            &format!(
-                "{}: hash and program are right, {bytes}",
-                name(&bundle.path)
-            ),
+            "export",
+            &format!("{name}, {}", progress::size(bundle.bytes)),
         )?;
     }
-    let [decoder, vision] = &bundles[..] else {
-        bail!(
-            "expected a decoder and a vision encoder, found {} bundles",
-            bundles.len()
-        );
-    };
+
+    let mut job = gate::Job::new(Source::nano(), &out, Mode::Int8Hu, Query::S1, None)?;
+    // There is no device here whose transcript could be judged.
+    job.stages.retain(|stage| *stage != Stage::Device);
+    let transcript = job.run()?;
+    let report = out.join("report.html");
+    job.save(&transcript, None, Some(&report))?;
+    transcript.holds(&[Stage::Engine]).map_err(Refused)?;
 
     let scene = scene()?;
     let text = |key: &str| {
@@ -68,48 +65,43 @@ pub fn check() -> Result<String> {
     };
     let (question, expected) = (text("prompt")?, text("answer")?);
     let picture = repo::scenes().join(text("image")?);
-    let config = Config::load(&job.source)?;
-    let chat = Chat::load(&TokenizerFiles::load(&job.source)?, &config)?;
-    let prompt = chat.prompt(question, Some(job.grid()))?;
-    let patches = Image::load(&picture)?.patches(job.grid(), &config.vision_config)?;
-    say("picture", &from_root(&picture))?;
-    say("prompt", question)?;
-
-    let mut tensors = Tensors::default();
-    tensors.i32("ids", &prompt.ids);
-    tensors.f16("patches", patches.cols, &patches.values);
-    let image_start = prompt.rope_shift_start - (job.grid() * job.grid()) as i32;
-    tensors.i32("image_start", &[image_start]);
-    let scratch = repo::scratch()?;
-    let input = scratch.path().join("prompt.safetensors");
-    tensors.write(&input)?;
-    let paths = [decoder.asset.clone(), vision.asset.clone(), input];
-    let mut command = python::script(&venv, "generate.py", paths);
-    command.arg("--end");
-    command.args(chat.end_tokens().iter().map(u32::to_string));
-
-    let (mut ids, mut shown) = (Vec::new(), String::new());
+    let choice = Choice {
+        exports: out.clone(),
+        model: None,
+        mode: None,
+        query: None,
+    };
+    let model = Model::load(&choice.find()?, true, &Device::Cpu)?;
+    say("ask", &format!("{}: {question}", from_root(&picture)))?;
     progress::print(&format!("{:>9}  ", "answer"))?;
-    python::lines(&mut command, |line| {
-        let id = line
-            .parse()
-            .with_context(|| format!("generate.py printed {line:?}, expected an id"))?;
-        ids.push(id);
-        let answer = chat.decode(&ids)?;
-        if let Some(new) = answer.strip_prefix(&shown) {
-            progress::print(new)?;
-        }
-        shown = answer;
-        Ok(())
-    })?;
+    let image = Image::load(&picture)?;
+    let mut sampler = Sampler::greedy();
+    let answer = model.answer(
+        question,
+        Some(&image),
+        &mut sampler,
+        64,
+        |heard| match heard {
+            Heard::Text(text) => progress::print(text).is_ok(),
+            Heard::Read(..) => true,
+        },
+    )?;
     progress::print("\n")?;
-    if shown.trim() != expected {
-        return Err(Refused(format!("the answer is {shown:?}, expected {expected:?}")).into());
+    if answer.text.trim() != expected {
+        let found = answer.text;
+        return Err(Refused(format!("the answer is {found:?}, expected {expected:?}")).into());
     }
-    say("expected", "the same: this is the right caption")?;
+    say("right", "this is what the picture shows")?;
     say("took", &seconds(started.elapsed()))?;
-    say("where", &format!("the bundles are in {}", from_root(&out)))?;
-    Ok(format!("{} tokens, the caption is right", ids.len()))
+    say(
+        "report",
+        &format!("open {} in a browser", from_root(&report)),
+    )?;
+    Ok(format!(
+        "{} stages pass, {} tokens, the caption is right",
+        transcript.stages.len(),
+        answer.tokens.len()
+    ))
 }
 
 fn say(what: &str, text: &str) -> Result<()> {
@@ -121,10 +113,6 @@ fn say(what: &str, text: &str) -> Result<()> {
 fn from_root(path: &Path) -> String {
     let short = path.strip_prefix(repo::root()).unwrap_or(path);
     short.display().to_string()
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().display().to_string()
 }
 
 /// The scene's entry in scenes.json.

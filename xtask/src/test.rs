@@ -64,7 +64,11 @@ pub fn run(args: Args) -> Result<()> {
         None => STEPS.iter().collect(),
     };
     if chosen.is_empty() {
-        let names = STEPS.iter().map(|step| step.0).collect::<Vec<_>>().join(", ");
+        let names = STEPS
+            .iter()
+            .map(|step| step.0)
+            .collect::<Vec<_>>()
+            .join(", ");
         bail!("no step is named like that; the steps are: {names}");
     }
     let mut passed = 0;
