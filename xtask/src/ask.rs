@@ -35,7 +35,7 @@ pub struct Args {
     max_tokens: usize,
     /// Draw tokens at random, the more freely the higher; 0 always takes the
     /// best
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     temperature: f64,
     /// Draw only from this many best tokens
     #[arg(long, requires = "temperature")]
@@ -397,5 +397,98 @@ impl Output {
             Some(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Model;
+    use crate::Refused;
+    use crate::bundles::Choice;
+    use crate::export::Job;
+    use crate::repo;
+    use qwen3_vl::image::Image;
+    use runtime::candle_core::Device;
+    use runtime::sample::Sampler;
+    use std::path::Path;
+
+    /// nano's bundles, with `from` in the decoder's metadata changed to `to`.
+    fn exported(from: &str, to: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let bundles = Job::nano("int8hu", folder.path()).unwrap().run().unwrap();
+        let path = bundles[0].path.join("metadata.json");
+        let metadata = std::fs::read_to_string(&path).unwrap();
+        assert!(metadata.contains(from));
+        std::fs::write(path, metadata.replace(from, to)).unwrap();
+        folder
+    }
+
+    fn load(exports: &Path, sees: bool) -> anyhow::Result<Model> {
+        let choice = Choice {
+            exports: exports.to_owned(),
+            model: None,
+            mode: None,
+            query: None,
+        };
+        Model::load(&choice.find()?, sees, &Device::Cpu)
+    }
+
+    fn answer(model: &Model, question: &str, most: usize) -> anyhow::Result<super::Answer> {
+        model.answer(question, None, &mut Sampler::greedy(), most, |_| true)
+    }
+
+    const COUNT: &str = "count from one to twenty .";
+
+    #[test]
+    fn an_answer_ends_where_it_must() {
+        // 14 tokens of prompt, and 11 of answer.
+        let folder = exported("4096", "25");
+        let model = load(folder.path(), false).unwrap();
+        let few = answer(&model, COUNT, 3).unwrap();
+        assert_eq!(few.text.trim(), "one two three");
+        assert!(few.cut_off.unwrap().contains("--max-tokens"));
+        let full = answer(&model, COUNT, 64).unwrap();
+        assert_eq!(full.tokens.len(), 11);
+        assert!(full.cut_off.unwrap().contains("the context of 25"));
+        let whole = answer(&model, "count from one to two .", 64).unwrap();
+        assert_eq!(whole.text.trim(), "one two .");
+        assert_eq!(whole.cut_off, None);
+        let long = answer(&model, &COUNT.repeat(3), 64).err().unwrap();
+        assert!(long.to_string().contains("--max-ctx"), "{long}");
+        // Whoever listens may stop it, in the prompt as well.
+        let stopped = model.answer(COUNT, None, &mut Sampler::greedy(), 64, |_| false);
+        assert!(stopped.unwrap().tokens.is_empty());
+    }
+
+    #[test]
+    fn bundles_that_lack_something_are_refused() {
+        let folder = exported("512", "513");
+        let problem = |sees| load(folder.path(), sees).err().unwrap();
+        assert!(problem(false).to_string().contains("promises 513 tokens"));
+
+        let bundle = folder.path().join("nano_decode_int8hu_s1");
+        std::fs::remove_dir_all(folder.path().join("nano_vision")).unwrap();
+        assert!(problem(true).to_string().contains("without --image"));
+
+        let program = bundle.join("nano_decode_int8hu_s1.aimodel/main.mlirb");
+        let mut bytes = std::fs::read(&program).unwrap();
+        bytes[400_000] ^= 1;
+        std::fs::write(&program, bytes).unwrap();
+        let error = problem(false);
+        assert!(error.downcast_ref::<Refused>().is_some(), "{error}");
+
+        std::fs::remove_dir_all(bundle.join("tokenizer")).unwrap();
+        assert!(problem(false).to_string().contains("the tokenizer's files"));
+    }
+
+    #[test]
+    fn a_picture_needs_eyes() {
+        let folder = exported("4096", "4096");
+        let model = load(folder.path(), false).unwrap();
+        let picture = Image::load(&repo::scenes().join("scene-5.png")).unwrap();
+        let mut sampler = Sampler::greedy();
+        let error = model.answer("what ?", Some(&picture), &mut sampler, 4, |_| true);
+        let error = error.err().unwrap().to_string();
+        assert!(error.contains("without its vision encoder"), "{error}");
     }
 }

@@ -137,17 +137,16 @@ fn listed(bundles: &[&Bundle]) -> String {
         differs(|b| &b.query),
     );
     let lines = bundles.iter().map(|bundle| {
-        let mut line = format!("  {}", bundle.name);
-        for (flag, value, needed) in [
+        let flags = [
             ("--model", &bundle.model, models),
             ("--mode", &bundle.mode, modes),
             ("--query", &bundle.query, queries),
-        ] {
-            if needed && !value.is_empty() {
-                line.push_str(&format!("  {flag} {value}"));
-            }
-        }
-        line
+        ];
+        let flags = flags
+            .into_iter()
+            .filter(|(_, value, needed)| *needed && !value.is_empty())
+            .map(|(flag, value, _)| format!(" {flag} {value}"));
+        format!("  {} {}", bundle.name, flags.collect::<String>())
     });
     lines.collect::<Vec<_>>().join("\n")
 }

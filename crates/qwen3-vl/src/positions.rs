@@ -218,7 +218,7 @@ fn places(tokens: &[u32], images: &[Grid], vision: VisionTokens) -> Result<Vec<P
         if before != Some(vision.start) {
             return Err(wrong(format!(
                 "token {start} of the prompt begins an image; expected {} before it, \
-                 <|vision_start|>",
+                 vision_start_token_id",
                 vision.start
             )));
         }

@@ -151,6 +151,7 @@ fn token_lists_that_hold_other_images_are_refused() {
         ),
         (vec![OPEN, PAD], vec![[usize::MAX, 2]], "expected"),
         (vec![OPEN, VIDEO], vec![], "video"),
+        (vec![1, 512], vec![], "token 1 of the prompt is 512"),
     ] {
         let error = from_tokens(&tokens, &grids, &config).unwrap_err();
         assert!(matches!(error, Error::Prompt { .. }), "{error}");

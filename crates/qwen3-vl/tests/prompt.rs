@@ -170,3 +170,64 @@ fn a_tokenizer_of_another_model_is_refused() {
     let error = load(&source, &config).unwrap_err();
     assert!(error.to_string().contains("tokenizer.json"), "{error}");
 }
+
+/// An exported bundle has the tokenizer alone.
+#[test]
+fn a_bundle_makes_the_same_prompts_without_a_configuration() {
+    let (_folder, source, config) = checkpoint();
+    let files = TokenizerFiles::load(&source).unwrap();
+    let with = Chat::load(&files, &config).unwrap();
+    let without = Chat::of_bundle(&files, config.text_config.vocab_size).unwrap();
+    for image in [None, Some(1), Some(4)] {
+        let prompts = [&with, &without].map(|chat| chat.prompt("hello", image).unwrap());
+        assert_eq!(prompts[0], prompts[1]);
+    }
+    assert_eq!(with.end_tokens(), without.end_tokens());
+
+    // A decoder with fewer tokens than the tokenizer knows would take the rest
+    // for parts of a picture.
+    let other = Chat::of_bundle(&files, 500).unwrap();
+    let error = other.prompt("hello", None).unwrap_err().to_string();
+    assert!(error.contains("has only 500 tokens"), "{error}");
+
+    let mut files = files;
+    for (name, bytes) in &mut files.files {
+        if *name == "tokenizer.json" {
+            let text = String::from_utf8(bytes.clone()).unwrap();
+            *bytes = text.replace("<|vision_start|>", "<|start|>").into_bytes();
+        }
+    }
+    let error = Chat::of_bundle(&files, 512).unwrap_err().to_string();
+    assert!(error.contains("no token <|vision_start|>"), "{error}");
+}
+
+#[test]
+fn a_stream_says_whole_characters() {
+    let (_folder, source, config) = checkpoint();
+    let chat = load(&source, &config).unwrap();
+    let text = "héllo 你好 🦀!";
+    let ids = &chat.prompt(text, None).unwrap().hf_ids;
+    let (mut stream, mut parts) = (chat.stream(), Vec::new());
+    for id in ids {
+        parts.push(stream.push(*id).unwrap());
+    }
+    assert!(
+        parts.iter().all(|part| !part.contains('\u{fffd}')),
+        "{parts:?}"
+    );
+    assert!(
+        parts.iter().filter(|part| part.is_empty()).count() >= 6,
+        "{parts:?}"
+    );
+    assert_eq!(parts.concat(), chat.decode(ids).unwrap());
+    assert!(parts.concat().contains(text));
+
+    // The first two bytes of a character, and then nothing.
+    let mut stream = chat.stream();
+    assert_eq!([160, 121].map(|id| stream.push(id).unwrap()), ["", ""]);
+    assert_eq!(stream.finish().unwrap(), "\u{fffd}");
+    // Bytes that begin characters and never end them are said all the same.
+    let mut stream = chat.stream();
+    let said: String = [160; 9].map(|id| stream.push(id).unwrap()).concat();
+    assert_eq!(said.matches('\u{fffd}').count(), 8);
+}
