@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::{
     error::{Error, Result},
-    program::{Function, Program},
+    program::{Function, Program, Rows},
     sample::Sampler,
     states::States,
 };
@@ -18,7 +18,10 @@ use crate::{
 pub use crate::sample::best;
 
 /// Rows that a call of a decoder takes which takes any number.
-const OPEN_CHUNK: usize = 64;
+const OPEN_CHUNK: usize = 256;
+
+/// Tokens through `prefill` cost what this part of them costs one by one.
+const WORTH: usize = 4;
 
 /// An image as the decoder takes it: what the vision tower made of it.
 #[derive(Clone, Debug)]
@@ -227,12 +230,12 @@ impl Session<'_> {
     ) -> Result<Option<Vec<f32>>> {
         let before = self.seen;
         let mut last = None;
-        let all = self.feed(ids, |seen, logits| {
-            last = Some(logits.clone());
+        let all = self.feed(ids, false, |seen, logits| {
+            last = Some(logits);
             Ok(each(seen - before))
         })?;
         match last {
-            Some(logits) if all => Ok(Some(row(&logits, logits.dim(0)? - 1)?)),
+            Some(logits) if all => Ok(Some(logits.get(0)?.to_dtype(DType::F32)?.to_vec1()?)),
             _ => Ok(None),
         }
     }
@@ -244,7 +247,7 @@ impl Session<'_> {
     /// No tokens, or a call that fails.
     pub fn read_all(&mut self, ids: &[i32]) -> Result<Tensor> {
         let mut parts = Vec::new();
-        self.feed(ids, |_, logits| {
+        self.feed(ids, true, |_, logits| {
             parts.push(logits.to_device(&Device::Cpu)?.to_dtype(DType::F32)?);
             Ok(true)
         })?;
@@ -301,17 +304,20 @@ impl Session<'_> {
     }
 
     /// Reads tokens in chunks as large as the functions take. `each` gets how
-    /// many were seen in all and the logits `[S, V]` of a chunk, and says
-    /// whether to go on; gives what it said last.
+    /// many were seen in all and the logits of a chunk, and says whether to go
+    /// on; gives what it said last. The logits are those after all tokens of
+    /// the chunk, `[S, V]`, or after the last of them, `[1, V]`.
     fn feed(
         &mut self,
         ids: &[i32],
-        mut each: impl FnMut(usize, &Tensor) -> Result<bool>,
+        all: bool,
+        mut each: impl FnMut(usize, Tensor) -> Result<bool>,
     ) -> Result<bool> {
         let mut rest = ids;
         while !rest.is_empty() {
             let (name, rows) = match (self.engine.prefill, self.engine.rows) {
-                (Some(rows), _) if rest.len() >= rows => ("prefill", rows),
+                // A chunk that is not full takes the time of a full one.
+                (Some(rows), _) if rest.len() >= rows.div_ceil(WORTH) => ("prefill", rows),
                 (_, None) => ("main", rest.len().min(OPEN_CHUNK)),
                 (_, Some(rows)) if rest.len() >= rows => ("main", rows),
                 (_, Some(rows)) => {
@@ -321,9 +327,9 @@ impl Session<'_> {
                     )));
                 }
             };
-            let (chunk, after) = rest.split_at(rows);
-            let logits = self.call(name, chunk)?;
-            if !each(self.seen, &logits)? {
+            let (chunk, after) = rest.split_at(rows.min(rest.len()));
+            let logits = self.call(name, chunk, rows, all)?;
+            if !each(self.seen, logits)? {
                 return Ok(false);
             }
             rest = after;
@@ -331,28 +337,34 @@ impl Session<'_> {
         Ok(true)
     }
 
-    fn call(&mut self, name: &str, ids: &[i32]) -> Result<Tensor> {
+    /// Reads one chunk with a function that takes `rows` tokens. Where there
+    /// are fewer, others follow them: no token sees those after it, and what
+    /// they leave in the cache is overwritten before a later one sees it.
+    fn call(&mut self, name: &str, ids: &[i32], rows: usize, all: bool) -> Result<Tensor> {
         let function = self.engine.program.function(name)?;
-        let ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
-        let end = (self.seen + ids.len()) as i64;
-        let mut inputs = self.fixed.clone();
         let count = ids.len();
-        inputs.push((
-            "input_ids",
-            Tensor::from_vec(ids, (1, count), &Device::Cpu)?,
-        ));
+        let mut ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
+        ids.resize(rows, 0);
+        let end = (self.seen + rows) as i64;
+        let mut inputs = self.fixed.clone();
+        inputs.push(("input_ids", Tensor::from_vec(ids, (1, rows), &Device::Cpu)?));
         let positions = Tensor::arange(0, end, &Device::Cpu)?.unsqueeze(0)?;
         inputs.push(("position_ids", positions));
-        let outputs = function.run(&inputs, &mut self.states)?;
+        let wanted = match all {
+            true => Rows::All,
+            false => Rows::One(count - 1),
+        };
+        let outputs = function.run_rows(&inputs, &mut self.states, wanted)?;
         self.seen += count;
         let logits = outputs.into_iter().find(|(name, _)| name == "logits");
-        match logits {
-            Some((_, logits)) => Ok(logits.squeeze(0)?),
-            None => Err(not_a_decoder("the output `logits`")),
-        }
+        let Some((_, logits)) = logits else {
+            return Err(not_a_decoder("the output `logits`"));
+        };
+        let logits = logits.squeeze(0)?;
+        Ok(match (all, logits.dim(0)?) {
+            (true, _) => logits.narrow(0, 0, count)?,
+            (false, 1) => logits,
+            (false, _) => logits.narrow(0, count - 1, 1)?,
+        })
     }
-}
-
-fn row(logits: &Tensor, index: usize) -> Result<Vec<f32>> {
-    Ok(logits.get(index)?.to_dtype(DType::F32)?.to_vec1()?)
 }

@@ -9,7 +9,7 @@ use crate::{
     error::{OpResult, Result},
     graph::{Constants, Graph, Source},
     kernel::Rows,
-    ops::{Composite, Op, dequantize},
+    ops::{Angles, Composite, Op, dequantize},
     value::Value,
 };
 
@@ -57,9 +57,7 @@ pub(crate) fn composite(view: &GraphView<'_>) -> Option<Composite> {
             _ => None,
         },
         "rope" if integer("interleaved") == Some(0) && float("scale") == Some(1.0) => {
-            Some(Composite::Rope {
-                base: float("base")?,
-            })
+            Some(Composite::Rope(Angles::new(float("base")?)))
         }
         "scaled_dot_product_attention" if integer("window_size") == Some(0) => {
             Some(Composite::Attention {

@@ -300,13 +300,11 @@ impl Graph {
     }
 
     /// Finds updates of what was just read from a state and goes straight
-    /// back to it: these change the state itself.
+    /// back to it, where nothing sees the old content afterwards: these change
+    /// the state itself.
     fn write_in_place(&mut self) {
         let (producers, users) = (self.producers(), self.users());
-        let only_user = |slot: usize| match users.get(&slot).map(Vec::as_slice) {
-            Some([at]) => Some(*at),
-            _ => None,
-        };
+        let last_looks = self.last_looks(&users);
         for at in 0..self.steps.len() {
             let step = &self.steps[at];
             let (Op::SliceUpdate, Some(Source::Slot(read))) = (&step.op, step.operands.first())
@@ -318,13 +316,42 @@ impl Graph {
                 Some(reader) if matches!(reader.op, Op::ReadHandle) => reader.operands[0],
                 _ => continue,
             };
-            let writer = only_user(step.results[0]).and_then(|at| self.steps.get(at));
+            let writer = match users.get(&step.results[0]).map(Vec::as_slice) {
+                Some([only]) => self.steps.get(*only),
+                _ => None,
+            };
             let back = matches!(writer, Some(writer) if matches!(writer.op, Op::WriteHandle)
                 && writer.operands[0] == handle);
-            if let (true, Some(_), Source::Slot(handle)) = (back, only_user(*read), handle) {
+            let mut reads = self.steps[..at].iter().filter(|step| {
+                matches!(step.op, Op::ReadHandle) && step.operands.first() == Some(&handle)
+            });
+            let unseen = reads.all(|step| last_looks[step.results[0]] <= at);
+            if let (true, true, Source::Slot(handle)) = (back, unseen, handle) {
                 self.steps[at].op = Op::UpdateHandle(handle);
             }
         }
+    }
+
+    /// The last step that takes each slot, or a view of it. An update, which
+    /// makes a new value of it, takes it once.
+    fn last_looks(&self, users: &HashMap<usize, Vec<usize>>) -> Vec<usize> {
+        let mut last = vec![0; self.slots];
+        // Users come after what they take: their own views are known.
+        for (slot, users) in users {
+            last[*slot] = users.iter().copied().max().unwrap_or(0);
+        }
+        for step in self.steps.iter().rev() {
+            if !step.op.may_share() {
+                continue;
+            }
+            let views = step.results.iter().map(|slot| last[*slot]).max();
+            for source in &step.operands {
+                if let Source::Slot(slot) = source {
+                    last[*slot] = last[*slot].max(views.unwrap_or(0));
+                }
+            }
+        }
+        last
     }
 
     /// Says how products are summed.
@@ -342,8 +369,7 @@ impl Graph {
             let of_view = |source: &Source| matches!(source, Source::Slot(slot) if views[*slot]);
             let shares = match &step.op {
                 Op::ReadHandle | Op::UpdateHandle(_) => true,
-                op if op.is_view() => step.operands.iter().any(of_view),
-                Op::Invoke(_) | Op::Where => step.operands.iter().any(of_view),
+                op if op.may_share() => step.operands.iter().any(of_view),
                 _ => false,
             };
             for slot in &step.results {

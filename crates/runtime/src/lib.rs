@@ -18,9 +18,10 @@ mod ops;
 mod program;
 pub mod sample;
 mod states;
+mod team;
 mod value;
 
 pub use candle_core;
 pub use error::{Error, Result};
-pub use program::{Accumulate, Function, Options, Program};
+pub use program::{Accumulate, Function, Options, Program, Rows};
 pub use states::States;

@@ -60,6 +60,17 @@ pub enum Accumulate {
     Half,
 }
 
+/// Which rows of its outputs a call computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// All.
+    All,
+    /// This one alone, where an output `[1, S, V]` is a fused product with a
+    /// constant matrix: it comes as `[1, 1, V]`, and is the same number for
+    /// number up to the order of sums. Other outputs come whole.
+    One(usize),
+}
+
 /// A program that was loaded for a device.
 ///
 /// ```
@@ -182,7 +193,13 @@ impl Program {
         }
     }
 
-    fn run(&self, graph: &Graph, arguments: Vec<Value>, cells: &mut [Cell]) -> Result<Vec<Value>> {
+    fn run(
+        &self,
+        graph: &Graph,
+        arguments: Vec<Value>,
+        cells: &mut [Cell],
+        rows: Rows,
+    ) -> Result<Vec<Value>> {
         let mut slots: Vec<Option<Value>> = arguments.into_iter().map(Some).collect();
         slots.resize(graph.slots, None);
         for step in &graph.steps {
@@ -194,8 +211,11 @@ impl Program {
             let results = match step.op {
                 Op::Invoke(callee) => {
                     let arguments = operands.into_iter().cloned().collect();
-                    self.run(&self.graphs[callee], arguments, cells)?
+                    self.run(&self.graphs[callee], arguments, cells, Rows::All)?
                 }
+                Op::Rows(_) if rows != Rows::All && graph.gives(step) => self
+                    .one_row(step, &operands, rows)
+                    .map_err(|problem| graph.error(step, &operands, problem))?,
                 _ => self
                     .step(step, &operands, &slots, cells)
                     .map_err(|problem| graph.error(step, &operands, problem))?,
@@ -212,6 +232,17 @@ impl Program {
             Source::Constant(index) => self.constants[*index].clone(),
         });
         Ok(outputs.collect())
+    }
+
+    /// A product whose rows are those of an output.
+    fn one_row(&self, step: &Step, operands: &[&Value], rows: Rows) -> OpResult<Vec<Value>> {
+        match (rows, operands) {
+            (Rows::One(row), [Value::Float(x)]) if x.rank() == 3 && row < x.dims()[1] => {
+                let x = Value::Float(x.narrow(1, row, 1)?);
+                Ok(vec![step.op.run(&self.device, &[&x])?])
+            }
+            _ => Ok(vec![step.op.run(&self.device, operands)?]),
+        }
     }
 
     fn step(
@@ -261,6 +292,18 @@ impl Program {
 }
 
 impl Graph {
+    /// Whether the results of a step are outputs, and nothing else.
+    fn gives(&self, step: &Step) -> bool {
+        step.results.iter().all(|slot| {
+            let source = Source::Slot(*slot);
+            self.outputs.contains(&source)
+                && !self
+                    .steps
+                    .iter()
+                    .any(|step| step.operands.contains(&source))
+        })
+    }
+
     /// Says where a problem arose.
     pub(crate) fn error(&self, step: &Step, operands: &[&Value], problem: Problem) -> Error {
         let operands: Vec<String> = operands.iter().map(|value| value.to_string()).collect();
@@ -349,6 +392,20 @@ impl<'p> Function<'p> {
         inputs: &[(&str, Tensor)],
         states: &mut States,
     ) -> Result<Vec<(String, Tensor)>> {
+        self.run_rows(inputs, states, Rows::All)
+    }
+
+    /// Calls it as [`Function::run`] does, for the sake of some rows of its
+    /// outputs.
+    ///
+    /// # Errors
+    /// As for [`Function::run`].
+    pub fn run_rows(
+        &self,
+        inputs: &[(&str, Tensor)],
+        states: &mut States,
+        rows: Rows,
+    ) -> Result<Vec<(String, Tensor)>> {
         let graph = &self.program.graphs[self.graph];
         let wrong = |name: &str, expected: String, found: String| Error::Input {
             function: self.signature.name.clone(),
@@ -392,7 +449,7 @@ impl<'p> Function<'p> {
             false => values.next(),
         });
         let arguments = arguments.collect();
-        let results = self.program.run(graph, arguments, &mut cells);
+        let results = self.program.run(graph, arguments, &mut cells, rows);
         self.put_back(states, cells);
         let tensors = results?
             .into_iter()

@@ -3,9 +3,10 @@
 use aimodel::{Approximate, ElementType};
 use candle_core::{DType, Tensor};
 
-use super::Operands;
+use super::{Operands, halves};
 use crate::{
     error::{OpResult, refuse},
+    kernel::Pairwise,
     value::{Ints, Value, broadcast, float_dtype, is_integer, wrap},
 };
 
@@ -40,6 +41,18 @@ pub fn binary(op: Binary, operands: &Operands<'_>) -> OpResult<Value> {
         )?));
     }
     let (x, y) = (operands.float(0)?, operands.float(1)?);
+    let pairwise = match op {
+        Binary::Add => Some(Pairwise::Add),
+        Binary::Sub => Some(Pairwise::Sub),
+        Binary::Mul => Some(Pairwise::Mul),
+        Binary::Divide => Some(Pairwise::Div),
+        _ => None,
+    };
+    if let Some(op) = pairwise
+        && let Some(out) = halves::binary(op, &x, &y)?
+    {
+        return Ok(Value::Float(out));
+    }
     Ok(Value::Float(match op {
         Binary::Add => x.broadcast_add(&y)?,
         Binary::Sub => x.broadcast_sub(&y)?,
@@ -204,5 +217,8 @@ pub fn gelu(approximate: Approximate, operands: &Operands<'_>) -> OpResult<Value
 /// `x ÷ (1 + e⁻ˣ)`.
 pub fn silu(operands: &Operands<'_>) -> OpResult<Value> {
     let x = operands.float(0)?;
+    if let Some(out) = halves::silu(&x)? {
+        return Ok(Value::Float(out));
+    }
     Ok(Value::Float(wide(&x)?.silu()?.to_dtype(x.dtype())?))
 }

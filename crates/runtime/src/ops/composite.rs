@@ -3,10 +3,15 @@
 //! Where their graphs round to halves on the way, single precision is kept;
 //! the results differ by less than such a rounding.
 
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use candle_core::{DType, Tensor};
 use half::f16;
 
-use super::{Operands, arith::wide, reduce};
+use super::{Operands, arith::wide, halves, reduce};
 use crate::{
     error::{OpResult, refuse},
     kernel,
@@ -14,16 +19,73 @@ use crate::{
 };
 
 /// What a composite graph is declared to compute.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) enum Composite {
     /// `x ÷ √(mean(x²) + ε) · scale` over the last axis.
     RmsNorm { eps: f64 },
     /// `(x − mean) ÷ √(variance + ε) · gamma + beta` over the last axis.
     LayerNorm { eps: f64 },
     /// Turns the first half of a head's elements with the second.
-    Rope { base: f64 },
+    Rope(Angles),
     /// Attention; where causal, the last query sees all keys.
     Attention { causal: bool },
+}
+
+/// By how much rotary embeddings turn at some positions.
+#[derive(Debug)]
+pub(crate) struct Angles {
+    base: f64,
+    /// The last few that were asked for: layers ask for the same again.
+    known: Mutex<VecDeque<Arc<Turns>>>,
+}
+
+/// Sines and cosines, `[positions, half]`, rounded to halves.
+#[derive(Debug)]
+struct Turns {
+    positions: Vec<i64>,
+    half: usize,
+    sin: Vec<f32>,
+    cos: Vec<f32>,
+}
+
+impl Angles {
+    /// As many as there are ways to count the positions of an image.
+    const KNOWN: usize = 3;
+
+    /// Frequencies are powers of `base`.
+    pub fn new(base: f64) -> Self {
+        Self {
+            base,
+            known: Mutex::new(VecDeque::new()),
+        }
+    }
+
+    fn of(&self, positions: &[i64], half: usize) -> Arc<Turns> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |turns: &&Arc<Turns>| turns.half == half && turns.positions == positions;
+        if let Some(turns) = known.iter().find(same) {
+            return turns.clone();
+        }
+        let frequencies: Vec<f32> = (0..half)
+            .map(|i| 1.0 / (self.base.powf(f64::from(i as f32 / half as f32)) as f32))
+            .collect();
+        let angles = positions
+            .iter()
+            .flat_map(|p| frequencies.iter().map(move |f| *p as f32 * f));
+        let rounded = |value| f16::from_f32(value).to_f32();
+        let (sin, cos) = angles
+            .map(|angle| (rounded(angle.sin()), rounded(angle.cos())))
+            .unzip();
+        let turns = Arc::new(Turns {
+            positions: positions.to_vec(),
+            half,
+            sin,
+            cos,
+        });
+        known.truncate(Self::KNOWN - 1);
+        known.push_front(turns.clone());
+        turns
+    }
 }
 
 impl Composite {
@@ -31,7 +93,7 @@ impl Composite {
         let y = match self {
             Self::RmsNorm { eps } => rms_norm(*eps, operands)?,
             Self::LayerNorm { eps } => layer_norm(*eps, operands)?,
-            Self::Rope { base } => rope(*base, operands)?,
+            Self::Rope(angles) => rope(angles, operands)?,
             Self::Attention { causal } => attention(*causal, operands)?,
         };
         Ok(Value::Float(y))
@@ -45,6 +107,9 @@ fn inverse_root(squares: &Tensor, eps: f64) -> OpResult<Tensor> {
 
 fn rms_norm(eps: f64, operands: &Operands<'_>) -> OpResult<Tensor> {
     let (x, scale) = (operands.float(0)?, operands.float(1)?);
+    if let Some(out) = halves::norm(&x, &scale, eps)? {
+        return Ok(out);
+    }
     let w = wide(&x)?;
     let normed = w.broadcast_mul(&inverse_root(&w.sqr()?, eps)?)?;
     Ok(normed.to_dtype(x.dtype())?.broadcast_mul(&scale)?)
@@ -60,7 +125,7 @@ fn layer_norm(eps: f64, operands: &Operands<'_>) -> OpResult<Tensor> {
     Ok(scaled.broadcast_add(&operands.float(2)?)?)
 }
 
-fn rope(base: f64, operands: &Operands<'_>) -> OpResult<Tensor> {
+fn rope(angles: &Angles, operands: &Operands<'_>) -> OpResult<Tensor> {
     let x = operands.float(0)?;
     let positions = operands.ints(1)?.dense();
     let (rows, dim) = match x.dims()[..] {
@@ -74,23 +139,15 @@ fn rope(base: f64, operands: &Operands<'_>) -> OpResult<Tensor> {
         }
     };
     let half = dim / 2;
-    let frequencies: Vec<f32> = (0..half)
-        .map(|i| 1.0 / (base.powf(f64::from(i as f32 / half as f32)) as f32))
-        .collect();
-    let angles = positions
-        .iter()
-        .flat_map(|p| frequencies.iter().map(move |f| *p as f32 * f));
-    let (sin, cos): (Vec<f16>, Vec<f16>) = angles
-        .map(|angle| {
-            let (sin, cos) = angle.sin_cos();
-            (f16::from_f32(sin), f16::from_f32(cos))
-        })
-        .unzip();
-    let table = |values| -> OpResult<Tensor> {
-        let table = Tensor::from_vec(values, (1, 1, rows, half), operands.device)?;
-        Ok(table.to_dtype(DType::F32)?)
+    let angles = angles.of(&positions, half);
+    if let Some(out) = halves::rotate(&x, &angles.sin, &angles.cos)? {
+        return Ok(out);
+    }
+    let table = |values: &[f32]| {
+        let dims = (1, 1, rows, half);
+        Tensor::from_slice(values, dims, operands.device)
     };
-    let (sin, cos) = (table(sin)?, table(cos)?);
+    let (sin, cos) = (table(&angles.sin)?, table(&angles.cos)?);
     let w = wide(&x)?;
     let (a, b) = (w.narrow(3, 0, half)?, w.narrow(3, half, half)?);
     let real = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
@@ -108,12 +165,10 @@ fn attention(causal: bool, operands: &Operands<'_>) -> OpResult<Tensor> {
         DType::F16 => f16::from_f64(scale).to_f64(),
         _ => scale,
     };
-    let query = wide(&wide(&query)?.affine(scale, 0.0)?.to_dtype(dtype)?)?;
-    if operands.device.is_cpu()
-        && let Some(out) = kernel::attention(shape, &query, &key, &value)?
-    {
-        return Ok(out.to_dtype(dtype)?);
+    if let Some(out) = halves::attention(shape, scale, [&query, &key, &value])? {
+        return Ok(out);
     }
+    let query = wide(&wide(&query)?.affine(scale, 0.0)?.to_dtype(dtype)?)?;
     let (kv, group) = (shape.kv_heads, shape.heads / shape.kv_heads);
     let grouped = |x: &Tensor, rows: usize| -> OpResult<Tensor> {
         Ok(wide(x)?.contiguous()?.reshape((kv, rows, shape.dim))?)

@@ -83,11 +83,15 @@ pub fn rows(rows: &Rows, operands: &Operands<'_>) -> OpResult<Value> {
     }
     let dims = [batch, &[rows.rows()]].concat();
     let count: usize = batch.iter().product();
-    let wide = x.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let wide = match dtype {
+        DType::F16 => kernel::to_single(&x.flatten_all()?.to_vec1()?),
+        _ => x.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?,
+    };
     let out = rows.multiply(&wide, count)?;
-    Ok(Value::Float(
-        Tensor::from_vec(out, dims, operands.device)?.to_dtype(dtype)?,
-    ))
+    Ok(Value::Float(match dtype {
+        DType::F16 => Tensor::from_vec(kernel::to_halves(&out), dims, operands.device)?,
+        _ => Tensor::from_vec(out, dims, operands.device)?.to_dtype(dtype)?,
+    }))
 }
 
 pub fn blockwise_shift_scale(operands: &Operands<'_>) -> OpResult<Value> {

@@ -3,6 +3,7 @@
 mod arith;
 mod composite;
 mod gather;
+mod halves;
 mod matmul;
 mod reduce;
 mod shape;
@@ -20,7 +21,7 @@ use crate::{
 };
 
 pub(crate) use arith::{Binary, Unary};
-pub(crate) use composite::Composite;
+pub(crate) use composite::{Angles, Composite};
 pub(crate) use matmul::dequantize;
 pub(crate) use reduce::Reduce;
 pub(crate) use shape::{Bounds, bounds, write_slice};
@@ -124,8 +125,8 @@ impl Op {
         })
     }
 
-    /// Whether the result may be a view of the first operand.
-    pub fn is_view(&self) -> bool {
+    /// Whether the result may be a view of an operand.
+    pub fn may_share(&self) -> bool {
         matches!(
             self,
             Self::Reshape
@@ -137,6 +138,8 @@ impl Op {
                 | Self::BroadcastInDims
                 | Self::Cast(_)
                 | Self::Concat
+                | Self::Where
+                | Self::Invoke(_)
         )
     }
 

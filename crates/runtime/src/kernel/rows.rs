@@ -1,0 +1,157 @@
+//! Matrices as they lie in the file, and products with them.
+
+use aimodel::Blob;
+
+use super::{
+    dot,
+    lanes::{Level, WIDTH},
+    tile::{self, PIECE, Turned, Weights},
+};
+use crate::{
+    error::{OpResult, refuse},
+    team,
+};
+
+/// The least bytes of a piece of work when one vector is multiplied.
+const PIECE_BYTES: usize = 1 << 17;
+
+/// A matrix in rows, as it lies in the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Rows {
+    rows: usize,
+    cols: usize,
+    data: Blob,
+    /// The scales of si8 data, f16, one for each block of a row; without them
+    /// the data are f16.
+    scales: Option<(Blob, usize)>,
+}
+
+impl Rows {
+    /// A matrix of halves.
+    pub fn half([rows, cols]: [usize; 2], data: Blob) -> OpResult<Self> {
+        Self::new(rows, cols, data, 2 * rows * cols, None)
+    }
+
+    /// A matrix of si8 with a scale for each `block` elements of a row.
+    pub fn int8(
+        [rows, cols]: [usize; 2],
+        block: usize,
+        data: Blob,
+        scales: Blob,
+    ) -> OpResult<Self> {
+        if block == 0 || cols % block != 0 || scales.len() != (2 * rows * (cols / block)) as u64 {
+            return refuse("the scales do not fit the matrix");
+        }
+        Self::new(rows, cols, data, rows * cols, Some((scales, block)))
+    }
+
+    fn new(
+        rows: usize,
+        cols: usize,
+        data: Blob,
+        bytes: usize,
+        scales: Option<(Blob, usize)>,
+    ) -> OpResult<Self> {
+        if data.len() != bytes as u64 {
+            return refuse(format!(
+                "a matrix of {rows}×{cols} has {} bytes",
+                data.len()
+            ));
+        }
+        Ok(Self {
+            rows,
+            cols,
+            data,
+            scales,
+        })
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// `x · selfᵀ`: `x` is `[count, cols]`, the result `[count, rows]`.
+    pub fn multiply(&self, x: &[f32], count: usize) -> OpResult<Vec<f32>> {
+        self.multiply_at(Level::best(), x, count)
+    }
+
+    pub(super) fn multiply_at(&self, level: Level, x: &[f32], count: usize) -> OpResult<Vec<f32>> {
+        if x.len() != count * self.cols {
+            return refuse(format!("{} numbers are not {count} rows", x.len()));
+        }
+        let in_memory = |blob: &Blob| match blob.as_slice() {
+            Some(_) => Ok(()),
+            None => refuse("a constant is not in memory"),
+        };
+        in_memory(&self.data)?;
+        if let Some((scales, _)) = &self.scales {
+            in_memory(scales)?;
+        }
+        if self.rows == 0 || self.cols == 0 || count == 0 {
+            return Ok(vec![0.0; self.rows * count]);
+        }
+        let blocks_fit = !matches!(self.scales, Some((_, block)) if block != dot::BLOCK);
+        match count == 1 && blocks_fit {
+            true => Ok(self.one(level, x)),
+            false => Ok(self.many(level, x, count)),
+        }
+    }
+
+    /// The weights of some rows.
+    fn weights(&self, first: usize, count: usize) -> Weights<'_> {
+        let data = |width| part(&self.data, width, first, count);
+        match &self.scales {
+            None => Weights::Half(data(2 * self.cols)),
+            Some((scales, block)) => Weights::Int8 {
+                data: data(self.cols),
+                scales: part(scales, 2 * (self.cols / block), first, count),
+                block: *block,
+            },
+        }
+    }
+
+    fn one(&self, level: Level, x: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; self.rows];
+        let size = PIECE_BYTES.div_ceil(self.cols).next_multiple_of(4);
+        team::split(&mut out, size, |piece, out| {
+            let (first, count) = (piece * size, out.len());
+            let data = |width| part(&self.data, width, first, count);
+            match &self.scales {
+                None => dot::half_rows(level, data(2 * self.cols), x, out),
+                Some((scales, block)) => {
+                    let scales = part(scales, 2 * (self.cols / block), first, count);
+                    dot::int8_rows(level, data(self.cols), scales, x, out);
+                }
+            }
+        });
+        out
+    }
+
+    fn many(&self, level: Level, x: &[f32], count: usize) -> Vec<f32> {
+        let x = Turned::new(tile::width(level), x, self.cols);
+        let mut turned = vec![[0.0; WIDTH]; self.rows * x.lanes];
+        team::split(&mut turned, PIECE * x.lanes, |piece, out| {
+            let weights = self.weights(piece * PIECE, out.len() / x.lanes);
+            tile::multiply(level, weights, &x, out);
+        });
+        let mut out = vec![0.0; self.rows * count];
+        // Sixteen vectors at a time, of which each row has one line.
+        team::split(&mut out, WIDTH * self.rows, |lane, out| {
+            for (row, lanes) in turned.chunks_exact(x.lanes).enumerate() {
+                let columns = out.chunks_exact_mut(self.rows).zip(lanes[lane]);
+                columns.for_each(|(out, value)| out[row] = value);
+            }
+        });
+        out
+    }
+}
+
+/// Some lines of a matrix; that it is in memory was asked before.
+fn part(blob: &Blob, width: usize, first: usize, count: usize) -> &[u8] {
+    let bytes = blob.as_slice().unwrap_or_default();
+    &bytes[first * width..(first + count) * width]
+}

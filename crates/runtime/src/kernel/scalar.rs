@@ -1,0 +1,103 @@
+//! Lanes as an array, on any processor: what the others are compared with.
+//!
+//! Where vectors and the product that is added with one rounding belong to
+//! every processor of a kind, as NEON does, the compiler makes them of this.
+//! Elsewhere it is slow.
+
+use half::f16;
+
+use super::lanes::{Lanes, WIDTH};
+
+#[derive(Clone, Copy)]
+pub(super) struct Scalar([f32; WIDTH]);
+
+impl Scalar {
+    #[inline(always)]
+    fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        Self(std::array::from_fn(|i| f(self.0[i], other.0[i])))
+    }
+}
+
+impl Lanes for Scalar {
+    const TILE: usize = 1;
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self([value; WIDTH])
+    }
+
+    #[inline(always)]
+    fn load(from: &[f32; WIDTH]) -> Self {
+        Self(*from)
+    }
+
+    #[inline(always)]
+    fn load_int8(from: &[u8; WIDTH]) -> Self {
+        Self(from.map(|byte| f32::from(byte as i8)))
+    }
+
+    #[inline(always)]
+    fn load_half(from: &[f16; WIDTH]) -> Self {
+        Self(from.map(f16::to_f32))
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32; WIDTH]) {
+        *to = self.0;
+    }
+
+    #[inline(always)]
+    fn store_half(self, to: &mut [f16; WIDTH]) {
+        *to = self.0.map(f16::from_f32);
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        self.zip(other, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn fma(self, factor: Self, sum: Self) -> Self {
+        Self(std::array::from_fn(|i| {
+            self.0[i].mul_add(factor.0[i], sum.0[i])
+        }))
+    }
+
+    #[inline(always)]
+    fn round(self) -> Self {
+        Self(self.0.map(f32::round_ties_even))
+    }
+
+    #[inline(always)]
+    fn power_of_two(self) -> Self {
+        Self(
+            self.0
+                .map(|n| f32::from_bits(((n as i32 + 127) << 23) as u32)),
+        )
+    }
+}

@@ -1,0 +1,280 @@
+//! Each kernel at each level against plain sums in double precision, and all
+//! levels against each other, to the bit.
+
+#![allow(clippy::unwrap_used)]
+
+use aimodel::Blob;
+use half::f16;
+
+use super::{
+    AttentionShape, Cache, Pairwise, Rows,
+    attention::attention_at,
+    elementwise,
+    lanes::{Level, WIDTH},
+};
+
+/// Numbers that look random, from −1 to 1.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> f32 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn floats(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.next()).collect()
+    }
+
+    fn halves(&mut self, count: usize) -> Vec<f16> {
+        (0..count).map(|_| f16::from_f32(self.next())).collect()
+    }
+}
+
+fn bytes(halves: &[f16]) -> Vec<u8> {
+    halves.iter().flat_map(|half| half.to_le_bytes()).collect()
+}
+
+/// Runs `kernel` at all levels, which must agree, and gives what it computes.
+fn at_all_levels<T: PartialEq + std::fmt::Debug>(kernel: impl Fn(Level) -> T) -> T {
+    let scalar = kernel(Level::Scalar);
+    for level in Level::all() {
+        assert!(kernel(level) == scalar, "{level:?} differs");
+    }
+    scalar
+}
+
+/// Whether numbers are as expected, to `allowed` of the sums of magnitudes.
+fn close(found: &[f32], expected: &[(f64, f64)], allowed: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (i, (found, (sum, size))) in found.iter().zip(expected).enumerate() {
+        let off = (f64::from(*found) - sum).abs();
+        assert!(off <= allowed * size, "{i}: {found}, not {sum}, of {size}");
+    }
+}
+
+/// Sums of products, and of their magnitudes.
+fn products(weights: &[f64], x: &[f32], cols: usize) -> Vec<(f64, f64)> {
+    let mut out = Vec::new();
+    for x in x.chunks_exact(cols) {
+        for row in weights.chunks_exact(cols) {
+            let terms = row.iter().zip(x).map(|(w, x)| w * f64::from(*x));
+            let (mut sum, mut size) = (0.0, 0.0);
+            for term in terms {
+                sum += term;
+                size += term.abs();
+            }
+            out.push((sum, size));
+        }
+    }
+    out
+}
+
+#[test]
+fn products_with_si8() {
+    let mut noise = Noise(1);
+    for (rows, cols, block) in [
+        (1, 32, 32),
+        (7, 96, 32),
+        (50, 2080, 32),
+        (101, 160, 32),
+        (49, 160, 5),
+        (6, 384, 48),
+        (13, 256, 256),
+    ] {
+        let data: Vec<i8> = (0..rows * cols)
+            .map(|_| (noise.next() * 128.0) as i8)
+            .collect();
+        let scales = noise.halves(rows * cols / block);
+        let weights: Vec<f64> = (0..rows * cols)
+            .map(|at| f64::from(data[at]) * f64::from(scales[at / block].to_f32()))
+            .collect();
+        let data = data.iter().map(|q| *q as u8).collect::<Vec<u8>>();
+        let (data, scales) = (Blob::new(data), Blob::new(bytes(&scales)));
+        let matrix = Rows::int8([rows, cols], block, data, scales).unwrap();
+        for count in [1, 2, 16, 17, 65, 130] {
+            let x = noise.floats(count * cols);
+            let found = at_all_levels(|level| matrix.multiply_at(level, &x, count).unwrap());
+            close(&found, &products(&weights, &x, cols), 1e-6);
+        }
+    }
+}
+
+#[test]
+fn products_with_halves() {
+    let mut noise = Noise(2);
+    for (rows, cols) in [(1, 1), (5, 17), (49, 64), (100, 333), (97, 1024)] {
+        let data = noise.halves(rows * cols);
+        let weights: Vec<f64> = data.iter().map(|w| f64::from(w.to_f32())).collect();
+        let matrix = Rows::half([rows, cols], Blob::new(bytes(&data))).unwrap();
+        for count in [1, 3, 64, 81] {
+            let x = noise.floats(count * cols);
+            let found = at_all_levels(|level| matrix.multiply_at(level, &x, count).unwrap());
+            close(&found, &products(&weights, &x, cols), 1e-6);
+        }
+    }
+}
+
+#[test]
+fn operations_on_halves() {
+    let mut noise = Noise(3);
+    for count in [1, 15, 16, 33, 128] {
+        let (x, y) = (noise.halves(count), noise.halves(count));
+        let plain = |op, a: f32, b: f32| match op {
+            Pairwise::Add => a + b,
+            Pairwise::Sub => a - b,
+            Pairwise::Mul => a * b,
+            Pairwise::Div => a / b,
+        };
+        let run = |kernel: &dyn Fn(Level, &mut [f16])| {
+            at_all_levels(|level| {
+                let mut out = vec![f16::NAN; count];
+                kernel(level, &mut out);
+                out
+            })
+        };
+        for op in [Pairwise::Add, Pairwise::Sub, Pairwise::Mul, Pairwise::Div] {
+            for y in [&y[..], &y[..1]] {
+                let found = run(&|level, out| elementwise::pairwise(level, op, &x, y, out));
+                let pairs = x.iter().zip(y.iter().cycle());
+                let expected = pairs.map(|(a, b)| f16::from_f32(plain(op, a.to_f32(), b.to_f32())));
+                assert_eq!(found, expected.collect::<Vec<_>>(), "{op:?}");
+            }
+        }
+        let wide = |x: &[f16]| {
+            x.iter()
+                .map(|x| f64::from(x.to_f32()))
+                .collect::<Vec<f64>>()
+        };
+        let single = |x: &[f16]| x.iter().map(|x| x.to_f32()).collect::<Vec<f32>>();
+        // A rounding to halves, of numbers up to 8.
+        let near = |found: &[f16], expected: &[f64]| {
+            let expected: Vec<_> = expected.iter().map(|v| (*v, v.abs() + 1e-3)).collect();
+            close(&single(found), &expected, 1e-3);
+        };
+
+        let large: Vec<f16> = x.iter().map(|x| f16::from_f32(x.to_f32() * 20.0)).collect();
+        let found = run(&|level, out| elementwise::sigmoid_unit(level, &large, out));
+        let expected: Vec<f64> = wide(&large)
+            .iter()
+            .map(|x| x / (1.0 + (-x).exp()))
+            .collect();
+        near(&found, &expected);
+
+        let found = run(&|level, out| elementwise::root_mean_square(level, &large, &y, 1e-6, out));
+        let squares = wide(&large).iter().map(|x| x * x).sum::<f64>();
+        let factor = 1.0 / (squares / count as f64 + 1e-6).sqrt();
+        let pairs = wide(&large).into_iter().zip(wide(&y));
+        near(
+            &found,
+            &pairs.map(|(x, y)| x * factor * y).collect::<Vec<_>>(),
+        );
+
+        if count % 2 == 0 {
+            let half = count / 2;
+            let angles = noise.floats(half);
+            let sin: Vec<f32> = angles.iter().map(|a| a.sin()).collect();
+            let cos: Vec<f32> = angles.iter().map(|a| a.cos()).collect();
+            let found = run(&|level, out| elementwise::turn(level, &x, &sin, &cos, out));
+            let (a, b) = (&wide(&x)[..half], &wide(&x)[half..]);
+            let turned = |i: usize| {
+                let (sin, cos) = (f64::from(sin[i % half]), f64::from(cos[i % half]));
+                match i < half {
+                    true => a[i] * cos - b[i] * sin,
+                    false => a[i - half] * sin + b[i - half] * cos,
+                }
+            };
+            near(&found, &(0..count).map(turned).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn silu_of_the_extremes() {
+    let x = [-6e4, -100.0, -20.0, -0.0, 0.0, 20.0, 100.0, 6e4].map(f16::from_f32);
+    let found = at_all_levels(|level| {
+        let mut out = [f16::NAN; 8];
+        elementwise::sigmoid_unit(level, &x, &mut out);
+        out
+    });
+    assert_eq!(found[..2], [f16::ZERO; 2]);
+    assert_eq!(found[5..], x[5..]);
+    let mut out = [f16::ZERO; WIDTH];
+    for level in Level::all() {
+        elementwise::sigmoid_unit(level, &[f16::NAN; WIDTH], &mut out);
+        assert!(out.iter().all(|out| out.is_nan()));
+    }
+}
+
+#[test]
+fn attention_over_a_cache() {
+    let mut noise = Noise(4);
+    // Heads, heads of keys, rows, keys, elements; room beyond the keys.
+    for (heads, kv_heads, rows, keys, dim, room) in [
+        (1, 1, 1, 1, 8, 0),
+        (4, 2, 1, 37, 32, 5),
+        (4, 2, 1, 211, 128, 45),
+        (6, 2, 9, 30, 20, 3),
+        (4, 4, 70, 70, 64, 0),
+        (2, 1, 130, 200, 144, 1),
+    ] {
+        for causal in [true, false] {
+            let capacity = keys + room;
+            let query = noise.halves(heads * rows * dim);
+            let key = noise.halves(kv_heads * capacity * dim);
+            let value = noise.halves(kv_heads * capacity * dim);
+            let dims = |heads, rows| [1, heads, rows, dim];
+            let (q, k) = (dims(heads, rows), dims(kv_heads, keys));
+            let shape = AttentionShape::new(&q, &k, &k, causal).unwrap();
+            let cache = |data| Cache {
+                data,
+                strides: [capacity * dim, dim],
+            };
+            let found = at_all_levels(|level| {
+                attention_at(level, shape, &query, cache(&key), cache(&value))
+            });
+            for head in 0..heads {
+                for row in 0..rows {
+                    let at = |cache: &[f16], key: usize, i: usize| {
+                        let head = head / (heads / kv_heads);
+                        f64::from(cache[(head * capacity + key) * dim + i].to_f32())
+                    };
+                    let seen = if causal { keys - rows + row + 1 } else { keys };
+                    let query = &query[(head * rows + row) * dim..][..dim];
+                    let powers: Vec<f64> = (0..seen)
+                        .map(|key_at| {
+                            let terms = query.iter().enumerate();
+                            let terms =
+                                terms.map(|(i, q)| f64::from(q.to_f32()) * at(&key, key_at, i));
+                            terms.sum::<f64>().exp()
+                        })
+                        .collect();
+                    let total: f64 = powers.iter().sum();
+                    for i in 0..dim {
+                        let mixed = powers.iter().enumerate();
+                        let mixed: f64 = mixed.map(|(key, p)| p * at(&value, key, i)).sum();
+                        let found = found[(head * rows + row) * dim + i].to_f32();
+                        let off = (f64::from(found) - mixed / total).abs();
+                        assert!(off < 1e-3, "{shape:?}, {head}, {row}, {i}: off by {off}");
+                    }
+                }
+            }
+            // Rows that do not lie in one piece.
+            let turned = |cache: &[f16]| -> Vec<f16> {
+                let places = (0..capacity).flat_map(|key| (0..kv_heads).map(move |h| (h, key)));
+                let rows = places.flat_map(|(h, key)| &cache[(h * capacity + key) * dim..][..dim]);
+                rows.copied().collect()
+            };
+            let (key, value) = (turned(&key), turned(&value));
+            let cache = |data| Cache {
+                data,
+                strides: [dim, kv_heads * dim],
+            };
+            let again = attention_at(Level::best(), shape, &query, cache(&key), cache(&value));
+            assert_eq!(again, found);
+        }
+    }
+}
