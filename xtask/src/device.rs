@@ -23,7 +23,7 @@ impl Device {
             #[cfg(feature = "cuda")]
             Device::Cuda => {
                 use anyhow::Context;
-                candle_core::Device::new_cuda(0).context("the first CUDA device cannot be used")
+                runtime::cuda(0).context("the first CUDA device cannot be used")
             }
             #[cfg(feature = "metal")]
             Device::Metal => {

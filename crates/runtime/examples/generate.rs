@@ -24,7 +24,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .iter()
         .map(|end| end.parse())
         .collect::<Result<Vec<u32>, _>>()?;
-    let device = Device::cuda_if_available(0)?;
+    let device = match cfg!(feature = "cuda") {
+        true => runtime::cuda(0)?,
+        false => Device::Cpu,
+    };
     let given = candle_core::safetensors::load(input, &Device::Cpu)?;
     let ids = given["ids"].to_dtype(DType::I64)?.to_vec1::<i64>()?;
     let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();

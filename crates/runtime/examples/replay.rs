@@ -21,7 +21,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let function = rest.first().map_or("main", String::as_str);
     let chunk: usize = rest.get(1).map_or(Ok(1), |text| text.parse())?;
-    let device = Device::cuda_if_available(0)?;
+    let device = match cfg!(feature = "cuda") {
+        true => runtime::cuda(0)?,
+        false => Device::Cpu,
+    };
     let recorded = candle_core::safetensors::load(recorded, &Device::Cpu)?;
     let plain = Options {
         fuse: false,

@@ -9,6 +9,7 @@
 //! where and how much, are computed on the host.
 #![deny(missing_docs)]
 
+mod device;
 pub mod engine;
 mod error;
 mod fuse;
@@ -22,6 +23,7 @@ mod team;
 mod value;
 
 pub use candle_core;
+pub use device::cuda;
 pub use error::{Error, Result};
 pub use program::{Accumulate, Function, Options, Program, Rows};
 pub use states::States;

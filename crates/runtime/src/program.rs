@@ -494,8 +494,12 @@ fn input(tensor: &Tensor, ty: &TensorType, device: &Device) -> Result<Option<Val
         return Ok(None);
     }
     if let Some(dtype) = float_dtype(ty.element) {
-        let tensor = tensor.to_device(device)?.to_dtype(dtype)?;
-        return Ok(Some(Value::Float(tensor)));
+        // CUDA has no memory of no bytes.
+        let tensor = match tensor.elem_count() {
+            0 => tensor.to_device(&Device::Cpu)?,
+            _ => tensor.to_device(device)?,
+        };
+        return Ok(Some(Value::Float(tensor.to_dtype(dtype)?)));
     }
     let values = tensor.to_device(&Device::Cpu)?.flatten_all()?;
     let values = values.to_dtype(candle_core::DType::I64)?.to_vec1::<i64>()?;

@@ -1,5 +1,5 @@
 //! The nano checkpoint, exported and run: its captions, and fused against
-//! unfused.
+//! unfused. With the feature `cuda` or `metal`, on that device.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -9,11 +9,17 @@ use candle_core::{DType, Device, Tensor};
 use export::{Mode, Query};
 use qwen3_vl::{Chat, Config, Source, TokenizerFiles, image};
 use runtime::{
-    Options, Program,
+    Accumulate, Options, Program,
     engine::{Engine, Image},
 };
 
 const GRID: usize = 4;
+
+/// Composite graphs and products operation by operation.
+const UNFUSED: Options = Options {
+    fuse: false,
+    accumulate: Accumulate::Single,
+};
 
 fn exported(mode: Mode, queries: Vec<Query>) -> (tempfile::TempDir, Vec<std::path::PathBuf>) {
     let out = tempfile::tempdir().unwrap();
@@ -37,8 +43,16 @@ fn exported(mode: Mode, queries: Vec<Query>) -> (tempfile::TempDir, Vec<std::pat
     (out, assets.collect())
 }
 
+/// The device that the tests were built for.
+fn device() -> Device {
+    match cfg!(feature = "cuda") {
+        true => runtime::cuda(0).unwrap(),
+        false => Device::metal_if_available(0).unwrap(),
+    }
+}
+
 fn load(asset: &Path, options: Options) -> Program {
-    Program::load(asset, Device::Cpu, options).unwrap()
+    Program::load(asset, device(), options).unwrap()
 }
 
 struct Scene {
@@ -82,26 +96,28 @@ fn nano() -> (Chat, Config) {
 fn captions_are_right() {
     let (chat, config) = nano();
     let (_out, assets) = exported(Mode::Int8Hu, vec![Query::S1]);
-    let engine = Engine::new(load(&assets[0], Options::default())).unwrap();
-    let vision = load(&assets[1], Options::default());
     let scenes = scenes(&chat, &config);
     assert!(scenes.len() >= 8);
-    for scene in scenes {
-        let image = Image::encode(&vision, scene.patches).unwrap();
-        let prompt = &scene.prompt;
-        let (start, amount) = (prompt.rope_shift_start, prompt.rope_shift_amount);
-        let mut session = engine.start(start, amount, Some(&image)).unwrap();
-        let mut heard = Vec::new();
-        let tokens = session.generate(&prompt.ids, 64, chat.end_tokens(), |token| {
-            heard.push(token);
-            true
-        });
-        let tokens = tokens.unwrap();
-        assert_eq!(tokens, heard);
-        assert!(chat.end_tokens().contains(tokens.last().unwrap()));
-        assert_eq!(chat.decode(&tokens).unwrap().trim(), scene.answer);
-        // The last token was not read.
-        assert_eq!(session.seen(), prompt.ids.len() + tokens.len() - 1);
+    for options in [Options::default(), UNFUSED] {
+        let engine = Engine::new(load(&assets[0], options)).unwrap();
+        let vision = load(&assets[1], options);
+        for scene in &scenes {
+            let image = Image::encode(&vision, scene.patches.clone()).unwrap();
+            let prompt = &scene.prompt;
+            let (start, amount) = (prompt.rope_shift_start, prompt.rope_shift_amount);
+            let mut session = engine.start(start, amount, Some(&image)).unwrap();
+            let mut heard = Vec::new();
+            let tokens = session.generate(&prompt.ids, 64, chat.end_tokens(), |token| {
+                heard.push(token);
+                true
+            });
+            let tokens = tokens.unwrap();
+            assert_eq!(tokens, heard);
+            assert!(chat.end_tokens().contains(tokens.last().unwrap()));
+            assert_eq!(chat.decode(&tokens).unwrap().trim(), scene.answer);
+            // The last token was not read.
+            assert_eq!(session.seen(), prompt.ids.len() + tokens.len() - 1);
+        }
     }
 }
 
@@ -118,34 +134,36 @@ fn least_cosine(a: &Tensor, b: &Tensor) -> f64 {
     cosines.fold(1.0, f64::min)
 }
 
+/// The logits after each token of a prompt, and what the image became.
+fn read(vision: &Program, decoder: Program, scene: &Scene) -> (Tensor, Tensor) {
+    let image = Image::encode(vision, scene.patches.clone()).unwrap();
+    let engine = Engine::new(decoder).unwrap();
+    let prompt = &scene.prompt;
+    let (start, amount) = (prompt.rope_shift_start, prompt.rope_shift_amount);
+    let mut session = engine.start(start, amount, Some(&image)).unwrap();
+    (session.read_all(&prompt.ids).unwrap(), image.embeds)
+}
+
 #[test]
 fn fusions_and_chunks_change_nothing_that_matters() {
     let (chat, config) = nano();
     let scene = scenes(&chat, &config).swap_remove(0);
-    let single = Options {
-        fuse: false,
-        ..Options::default()
-    };
     for mode in [Mode::Int8Hu, Mode::Int8Lin, Mode::Fp16] {
         let queries = vec![Query::S1, Query::Dynamic, Query::Prefill(8)];
         let (_out, assets) = exported(mode, queries);
         let [decoders @ .., vision] = &assets[..] else {
             panic!("nothing was exported")
         };
-        let mut first: Option<(Tensor, Tensor)> = None;
-        for options in [Options::default(), single, Options::as_core_ai()] {
-            let image = Image::encode(&load(vision, options), scene.patches.clone()).unwrap();
+        // What the processor computes, fused, is what all others are held to.
+        let on_cpu = |asset| Program::load(asset, Device::Cpu, Options::default()).unwrap();
+        let first = read(&on_cpu(vision), on_cpu(&decoders[0]), &scene);
+        for options in [Options::default(), UNFUSED, Options::as_core_ai()] {
+            let vision = load(vision, options);
             for decoder in decoders {
-                let engine = Engine::new(load(decoder, options)).unwrap();
-                let prompt = &scene.prompt;
-                let (start, amount) = (prompt.rope_shift_start, prompt.rope_shift_amount);
-                let mut session = engine.start(start, amount, Some(&image)).unwrap();
-                let logits = session.read_all(&prompt.ids).unwrap();
-                let (logits_of, embeds_of) =
-                    first.get_or_insert((logits.clone(), image.embeds.clone()));
+                let found = read(&vision, load(decoder, options), &scene);
                 let cosines = (
-                    least_cosine(&logits, logits_of),
-                    least_cosine(&image.embeds, embeds_of),
+                    least_cosine(&found.0, &first.0),
+                    least_cosine(&found.1, &first.1),
                 );
                 let what = format!("{mode}, {options:?}, {}: {cosines:?}", decoder.display());
                 assert!(cosines.0 > 0.9995 && cosines.1 > 0.9995, "{what}");

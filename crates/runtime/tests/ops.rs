@@ -1,5 +1,6 @@
 //! Every operation against what Core AI's runtime computes, on inputs that
-//! `conformance/make_op_cases.py` drew.
+//! `conformance/make_op_cases.py` drew. With the feature `cuda` or `metal`, on
+//! that device.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,17 +11,21 @@ use runtime::{Accumulate, Options, Program, States};
 
 /// How far a float may be off: the rounding of a few operations, relative to
 /// the greatest number of the result.
-fn tolerance(dtype: DType, options: Options) -> f64 {
+fn tolerance(dtype: DType, options: Options, device: &Device) -> f64 {
     match (dtype, options.accumulate) {
-        (DType::F16, Accumulate::Half) => 7e-4,
+        (DType::F16, Accumulate::Half) if device.is_cpu() => 7e-4,
         // Sums of 2,000 halves in halves are that far off.
-        (DType::F16, Accumulate::Single) => 3e-3,
+        (DType::F16, _) => 3e-3,
         _ => 3e-6,
     }
 }
 
 #[test]
 fn operations_agree_with_core_ai() {
+    let device = match cfg!(feature = "cuda") {
+        true => runtime::cuda(0).unwrap(),
+        false => Device::metal_if_available(0).unwrap(),
+    };
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let tensors = candle_core::safetensors::load(fixtures.join("ops.safetensors"), &Device::Cpu);
     let tensors: BTreeMap<String, Tensor> = tensors.unwrap().into_iter().collect();
@@ -37,7 +42,7 @@ fn operations_agree_with_core_ai() {
     };
     for options in [Options::as_core_ai(), single, Options::default()] {
         let asset = fixtures.join("ops.aimodel");
-        let program = Program::load(asset, Device::Cpu, options).unwrap();
+        let program = Program::load(asset, device.clone(), options).unwrap();
         // Every function was recorded.
         for function in program.functions() {
             let first = format!("{}/", function.name);
@@ -55,7 +60,8 @@ fn operations_agree_with_core_ai() {
                 Ok(found) => {
                     for (name, found) in found {
                         let expected = outputs[name.as_str()];
-                        if let Some(problem) = compare(&found, expected, options) {
+                        let tolerance = tolerance(expected.dtype(), options, &device);
+                        if let Some(problem) = compare(&found, expected, tolerance) {
                             problems.push(format!("{run}, {options:?}: {problem}"));
                         }
                     }
@@ -66,19 +72,20 @@ fn operations_agree_with_core_ai() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
-fn compare(found: &Tensor, expected: &Tensor, options: Options) -> Option<String> {
+fn compare(found: &Tensor, expected: &Tensor, tolerance: f64) -> Option<String> {
     if found.dims() != expected.dims() {
         return Some(format!("{:?}, not {:?}", found.dims(), expected.dims()));
     }
     let dtype = expected.dtype();
     let numbers = |tensor: &Tensor| -> Vec<f64> {
-        let flat = tensor.flatten_all().unwrap();
+        let here = tensor.to_device(&Device::Cpu).unwrap();
+        let flat = here.flatten_all().unwrap();
         flat.to_dtype(DType::F64).unwrap().to_vec1().unwrap()
     };
     let (found, expected) = (numbers(found), numbers(expected));
     let scale = expected.iter().fold(0.0_f64, |most, v| most.max(v.abs()));
     let allowed = if dtype.is_float() {
-        tolerance(dtype, options) * scale
+        tolerance * scale
     } else {
         0.0
     };

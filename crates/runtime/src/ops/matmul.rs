@@ -3,6 +3,7 @@
 use aimodel::ElementType;
 use candle_core::{DType, Device, Tensor};
 use half::f16;
+use rayon::prelude::*;
 
 use super::Operands;
 use crate::{
@@ -149,29 +150,46 @@ pub(crate) fn dequantize(
     let strides = row_major(&blocks);
     let own = row_major(outer);
     let run = cols / blocks[dims.len() - 1];
-    let mut out = Vec::with_capacity(data.len());
-    for (row, line) in data.chunks_exact(cols.max(1)).enumerate() {
-        let place: usize = (0..outer.len())
+    let block = |row: usize| -> usize {
+        (0..outer.len())
             .map(|i| row / own[i] % outer[i] / (outer[i] / blocks[i]) * strides[i])
-            .sum();
-        for (block, piece) in line.chunks_exact(run).enumerate() {
-            let at = place + block;
-            let (scale, offset, zero) = (scales[at], offsets[at], zeros[at]);
-            out.extend(piece.iter().map(|byte| {
-                let value = (i64::from(*byte as i8) - zero) as f32 * scale;
-                // Each step in halves, as the graph says.
-                match element {
-                    DType::F16 => f16::from_f32(f16::from_f32(value).to_f32() + offset).to_f32(),
-                    _ => value + offset,
-                }
-            }));
-        }
-    }
+            .sum()
+    };
+    let scaled = |at: usize, byte: u8| (i64::from(byte as i8) - zeros[at]) as f32 * scales[at];
     Ok(match element {
         DType::F16 => {
-            let halves: Vec<f16> = out.into_iter().map(f16::from_f32).collect();
-            Tensor::from_vec(halves, dims, device)?
+            // Each step in halves, as the graph says.
+            let value =
+                |at, byte| f16::from_f32(f16::from_f32(scaled(at, byte)).to_f32() + offsets[at]);
+            Tensor::from_vec(by_block(data, [cols, run], block, value), dims, device)?
         }
-        other => Tensor::from_vec(out, dims, device)?.to_dtype(other)?,
+        other => {
+            let value = |at, byte| scaled(at, byte) + offsets[at];
+            let out = by_block(data, [cols, run], block, value);
+            Tensor::from_vec(out, dims, device)?.to_dtype(other)?
+        }
     })
+}
+
+/// `value` of each byte and its block: `block` gives the first of a row, and a
+/// block is `run` bytes long.
+fn by_block<T: Clone + Default + Send>(
+    data: &[u8],
+    [cols, run]: [usize; 2],
+    block: impl Fn(usize) -> usize + Sync,
+    value: impl Fn(usize, u8) -> T + Sync,
+) -> Vec<T> {
+    let mut out = vec![T::default(); data.len()];
+    let lines = out
+        .par_chunks_mut(cols.max(1))
+        .zip(data.par_chunks(cols.max(1)));
+    lines.enumerate().for_each(|(row, (out, line))| {
+        let pieces = out.chunks_mut(run).zip(line.chunks(run));
+        for (at, (out, piece)) in (block(row)..).zip(pieces) {
+            for (out, byte) in out.iter_mut().zip(piece) {
+                *out = value(at, *byte);
+            }
+        }
+    });
+    out
 }

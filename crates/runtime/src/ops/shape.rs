@@ -255,9 +255,12 @@ pub fn concat(operands: &Operands<'_>) -> OpResult<Value> {
             })
             .collect::<OpResult<Vec<_>>>()?;
         let axis = axis(along, parts[0].rank())?;
-        return Ok(Value::Float(match &parts[..] {
-            [one] => one.clone(),
-            _ => Tensor::cat(&parts, axis)?,
+        // CUDA has no memory of no bytes, and such a part adds nothing.
+        let adds = |part: &Tensor| part.dims().get(axis).is_none_or(|extent| *extent > 0);
+        let full: Vec<Tensor> = parts.iter().filter(|part| adds(part)).cloned().collect();
+        return Ok(Value::Float(match (&full[..], &parts[..]) {
+            ([one], _) | ([], [one, ..]) => one.clone(),
+            _ => Tensor::cat(&full, axis)?,
         }));
     }
     let parts = parts
