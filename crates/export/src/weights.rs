@@ -133,6 +133,8 @@ impl Parts {
             made.map_err(io::Error::other)?;
             std::mem::swap(&mut ready, &mut next);
         }
+        // Reading some rows brings back pages of those before them.
+        self.release(0..self.rows);
         out.write_all(&ready)
     }
 

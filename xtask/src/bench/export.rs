@@ -135,6 +135,7 @@ fn read(source: &Source, config: &Config) -> Result<u64> {
             checkpoint.release(&TensorView { bytes, ..tensor });
             count += bytes.len() as u64;
         }
+        checkpoint.release(&tensor);
     }
     Ok(count)
 }
