@@ -115,11 +115,11 @@ fn judge(
         format!(", the first other one at position {at}")
     });
     let what = format!("A: best token where it leads by {margin} or more");
-    let found = format!("{equal} of {all} equal{which}");
+    let said = format!("{equal} of {all} equal{which}");
     match steps {
         // Random weights have no token that deserves to lead.
-        0 => evidence.fact(&format!("{}: {what}", entry.name), found),
-        _ => evidence.check(what, name, found, "all equal", all == equal),
+        0 => evidence.fact(&format!("{}: {what}", entry.name), said),
+        _ => evidence.check(what, name, said, "all equal", all == equal),
     }
     evidence.series.push(Series {
         what: "A: logits, asset against transformers: cosine".to_owned(),

@@ -45,7 +45,6 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
             }));
     }
     tokenizer(chain, &mut evidence)?;
-    tokenizer(chain, &mut evidence)?;
     let halves =
         export::lower_decoder(config, checkpoint, export::Mode::Fp16, subject.query, grid)?;
     let layers = config.text_config.num_hidden_layers;
