@@ -194,7 +194,7 @@ impl<'m> Printer<'m, '_> {
     fn dialect_form(&mut self, op: &Operation) {
         let Some(stored) = op_name(self.module, op) else {
             let name = self.module.full_op_name(op.name);
-            self.line.push_str(&name);
+            self.line.extend(name.escape_debug());
             return self.signature(op);
         };
         let name = dialect_name(stored);
@@ -202,7 +202,7 @@ impl<'m> Printer<'m, '_> {
         if name.starts_with("broadcasting_") {
             self.line.push_str("decomposable.");
         }
-        self.line.push_str(name);
+        self.line.extend(name.escape_debug());
         match name {
             "constant" => {
                 self.line.push(' ');

@@ -183,6 +183,24 @@ impl<'m> GraphView<'m> {
         self.op.regions.first()?.blocks.first()
     }
 
+    /// The stored name of one of its operations without the namespace, such as
+    /// `primitive.cast_v1`; `None` where the operation is not of AICode.
+    pub fn op_name(&self, op: &Operation) -> Option<&'m str> {
+        op_name(self.module, op)
+    }
+
+    /// The name of the graph that one of its operations calls, where it calls
+    /// one.
+    pub fn callee(&self, op: &Operation) -> Option<Str> {
+        callee(self.module, op)
+    }
+
+    /// The attribute that one of its operations has under the name of a
+    /// property, such as the `value` of a constant.
+    pub fn property(&self, op: &Operation, name: &str) -> Option<AttrId> {
+        property(self.module, op, name)
+    }
+
     /// The attributes of the arguments, and those of the results.
     pub(crate) fn attrs(&self) -> [AttrId; 2] {
         [self.argument_attrs, self.result_attrs]

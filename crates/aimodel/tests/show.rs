@@ -77,3 +77,22 @@ fn the_summary_counts() {
     );
     assert_eq!(summary.resources, (1, 8));
 }
+
+#[test]
+fn names_of_a_file_cannot_command_a_terminal() {
+    let lie = "x\u{1b}[2J\nmodule {";
+    for dialect in [aimodel::NAMESPACE, "strange"] {
+        let mut module = small();
+        let name = module.op_name(dialect, lie, true);
+        let main = &mut module.root.regions[0].blocks[0].operations[1];
+        main.regions[0].blocks[0].operations[0].name = name;
+        for form in [Form::Dialect, Form::Stored] {
+            let mut text = Vec::new();
+            print_ir(&module, form, &mut text).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            let control = |c: char| c.is_control() && c != '\n';
+            assert!(!text.contains(control), "{text}");
+            assert!(text.contains(r"x\u{1b}[2J\nmodule {"), "{text}");
+        }
+    }
+}

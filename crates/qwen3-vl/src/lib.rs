@@ -36,6 +36,7 @@ pub mod positions;
 mod prompt;
 mod source;
 pub mod synth;
+mod template;
 mod tokenizer;
 
 pub use checkpoint::{Checkpoint, TensorView};
@@ -44,4 +45,5 @@ pub use error::Error;
 pub use prompt::{Chat, Prompt, Stream};
 pub use quantize::Element;
 pub use source::{Bytes, Source};
+pub use template::ChatTemplate;
 pub use tokenizer::TokenizerFiles;

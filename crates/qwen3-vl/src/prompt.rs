@@ -2,16 +2,9 @@
 //! the exported decoder reads.
 
 use crate::positions::{GraphPrompt, VisionTokens};
-use crate::{Config, Error, TokenizerFiles};
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
-use minijinja::{Environment, ErrorKind, context};
-use serde_json::{Value, json};
+use crate::{ChatTemplate, Config, Error, TokenizerFiles};
+use serde_json::json;
 use tokenizers::Tokenizer;
-
-/// Steps that a chat template may take; the published one takes some hundreds
-/// a message.
-const TEMPLATE_STEPS: u64 = 1_000_000;
 
 /// The token that stands for an image.
 const IMAGE: &str = "<|image_pad|>";
@@ -23,7 +16,7 @@ const LONGEST_CHARACTER: usize = 4;
 #[derive(Debug)]
 pub struct Chat {
     tokenizer: Tokenizer,
-    template: String,
+    template: ChatTemplate,
     vision: VisionTokens,
     end_tokens: Vec<u32>,
 }
@@ -98,14 +91,10 @@ impl Chat {
         tokenizer: Tokenizer,
         vision: VisionTokens,
     ) -> Result<Chat, Error> {
-        let settings: Value = files
-            .get("tokenizer_config.json")
-            .and_then(|json| serde_json::from_slice(json).ok())
-            .unwrap_or_default();
-        let end = token_text(&settings["eos_token"]).ok_or_else(|| {
+        let end = files.end_token().ok_or_else(|| {
             wrong("tokenizer_config.json has no eos_token; generation would not end".into())
         })?;
-        let end = tokenizer.token_to_id(end).ok_or_else(|| {
+        let end = tokenizer.token_to_id(&end).ok_or_else(|| {
             wrong(format!(
                 "tokenizer.json has no token {end:?}, the eos_token of tokenizer_config.json"
             ))
@@ -117,7 +106,7 @@ impl Chat {
                 .filter(|id| *id != end),
         );
         Ok(Chat {
-            template: find_template(files, &settings)?,
+            template: ChatTemplate::find(files)?,
             tokenizer,
             vision,
             end_tokens,
@@ -139,7 +128,9 @@ impl Chat {
         if image.is_some() {
             content.insert(0, json!({"type": "image"}));
         }
-        let rendered = self.render(&json!([{"role": "user", "content": content}]))?;
+        let rendered = self
+            .template
+            .render(&json!([{"role": "user", "content": content}]), true)?;
         let encoding = self
             .tokenizer
             .encode(rendered.as_str(), false)
@@ -204,32 +195,6 @@ impl Chat {
     pub fn end_tokens(&self) -> &[u32] {
         &self.end_tokens
     }
-
-    /// Runs the template as transformers does.
-    fn render(&self, messages: &Value) -> Result<String, Error> {
-        let failed = |error: minijinja::Error| wrong(format!("the chat template fails: {error:#}"));
-        let mut environment = Environment::new();
-        let mut syntax = SyntaxConfig::builder();
-        syntax.trim_blocks(true).lstrip_blocks(true);
-        environment.set_syntax(syntax.build().map_err(failed)?);
-        // Templates come with the checkpoint, and may loop as long as they like.
-        environment.set_fuel(Some(TEMPLATE_STEPS));
-        // Templates call methods of Python's strings and dicts.
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function(
-            "raise_exception",
-            |message: String| -> Result<(), minijinja::Error> {
-                Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-            },
-        );
-        environment
-            .render_str(
-                &self.template,
-                context! { messages => minijinja::Value::from(Serde(messages)), add_generation_prompt => true },
-            )
-            .map_err(failed)
-    }
 }
 
 /// The text of an answer, as far as it is known.
@@ -276,40 +241,4 @@ fn read_tokenizer(files: &TokenizerFiles) -> Result<Tokenizer, Error> {
     let json = files.get("tokenizer.json").unwrap_or_default();
     Tokenizer::from_bytes(json)
         .map_err(|error| wrong(format!("tokenizer.json cannot be used: {error}")))
-}
-
-/// A token as tokenizer_config.json writes one: a string, or an object.
-fn token_text(token: &Value) -> Option<&str> {
-    token.as_str().or_else(|| token["content"].as_str())
-}
-
-/// The template, from the first of the places that transformers looks at.
-fn find_template(files: &TokenizerFiles, settings: &Value) -> Result<String, Error> {
-    if let Some(bytes) = files.get("chat_template.jinja") {
-        return String::from_utf8(bytes.to_vec())
-            .map_err(|_| wrong("chat_template.jinja is not UTF-8".into()));
-    }
-    let beside: Value = match files.get("chat_template.json") {
-        Some(json) => serde_json::from_slice(json)
-            .map_err(|error| wrong(format!("chat_template.json is not valid JSON: {error}")))?,
-        None => Value::Null,
-    };
-    let template = [&beside["chat_template"], &settings["chat_template"]]
-        .into_iter()
-        .find_map(|value| match value {
-            Value::String(template) => Some(template.as_str()),
-            // Several, by name.
-            Value::Array(list) => list
-                .iter()
-                .find(|entry| entry["name"] == "default")
-                .and_then(|entry| entry["template"].as_str()),
-            _ => None,
-        });
-    template.map(str::to_owned).ok_or_else(|| {
-        wrong(
-            "there is no chat template: chat_template.jinja, chat_template.json or \
-             chat_template in tokenizer_config.json"
-                .into(),
-        )
-    })
 }

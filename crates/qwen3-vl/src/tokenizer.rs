@@ -2,6 +2,7 @@
 
 use crate::{Error, Source};
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The files that a bundle's `tokenizer/` folder may have, in this order.
@@ -27,6 +28,9 @@ pub struct TokenizerFiles {
 }
 
 impl TokenizerFiles {
+    /// The names of the files that there may be.
+    pub const NAMES: [&'static str; 8] = FILES;
+
     /// Collects the files that the checkpoint has.
     ///
     /// # Errors
@@ -65,5 +69,20 @@ impl TokenizerFiles {
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         let found = self.files.iter().find(|(file, _)| *file == name);
         found.map(|(_, bytes)| bytes.as_slice())
+    }
+
+    /// `tokenizer_config.json`; null where it is absent or no JSON.
+    pub fn settings(&self) -> Value {
+        let json = self.get("tokenizer_config.json");
+        json.and_then(|json| serde_json::from_slice(json).ok())
+            .unwrap_or_default()
+    }
+
+    /// The text of the token that ends an answer, as `tokenizer_config.json`
+    /// declares it: by its text, or by an object that has it.
+    pub fn end_token(&self) -> Option<String> {
+        let token = &self.settings()["eos_token"];
+        let text = token.as_str().or_else(|| token["content"].as_str());
+        text.map(str::to_owned)
     }
 }

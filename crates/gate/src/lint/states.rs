@@ -1,0 +1,124 @@
+//! States: what a host keeps between calls.
+
+use std::collections::{BTreeMap, HashSet};
+
+use aimodel::{Type, Value};
+
+use super::{DELEGATES, ENGINE, Findings, Rule, graph::Graph};
+
+/// Where the cache is written comes from a shape.
+pub const KV_POSITION: Rule = Rule {
+    id: "kv-position",
+    what: "a write into a state whose position is computed from a tensor's value",
+    reason: "the GPU traps on it, on Mac and iPhone",
+    remedy: "take the position from the shape of `position_ids` (`get_shape`)",
+    source: DELEGATES,
+};
+
+/// A fixed state is written once.
+pub const STATE_WRITES: Rule = Rule {
+    id: "state-writes",
+    what: "several writes in a call to a state whose shape is fixed",
+    reason: "the GPU drops all but one of them; a pair that grows is fine",
+    remedy: "collect what is new and write it once, or let the state grow along one dimension",
+    source: DELEGATES,
+};
+
+/// The engine drives two states.
+pub const TWO_STATES: Rule = Rule {
+    id: "two-states",
+    what: "a function with a number of states other than two (none, where it is no decoder)",
+    reason: "Apple's engines create exactly two and refuse any other number",
+    remedy: "keep all keys in one state and all values in the other",
+    source: ENGINE,
+};
+
+/// The rules for a graph.
+pub fn graph(graph: &Graph<'_>, place: &str, findings: &mut Findings) {
+    let view = &graph.view;
+    let is_state = |value: Value| {
+        let ty = Type::read(view.module, view.module.value_type(value));
+        matches!(ty, Ok(Type::Handle(_)))
+    };
+    let arguments = view.arguments().iter().map(|argument| argument.value);
+    let states = arguments.filter(|value| is_state(*value)).count();
+    if !view.private && !matches!(states, 0 | 2) {
+        findings.add(&TWO_STATES, place, format!("there are {states} states"));
+    }
+    let mut writes: BTreeMap<usize, usize> = BTreeMap::new();
+    for (index, op) in view.operations().iter().enumerate() {
+        let (Some("dataflow.write_handle_v1"), [handle, value, _]) =
+            (view.op_name(op), &op.operands[..])
+        else {
+            continue;
+        };
+        if graph
+            .tensor(*handle)
+            .is_some_and(|ty| ty.static_dims().is_some())
+        {
+            *writes.entry(handle.index()).or_default() += 1;
+        }
+        if let Some(origin) = position_of_write(graph, *value) {
+            let found = format!("operation {index} writes at a position that comes from {origin}");
+            findings.add(&KV_POSITION, place, found);
+        }
+    }
+    for count in writes.into_values().filter(|count| *count > 1) {
+        findings.add(
+            &STATE_WRITES,
+            place,
+            format!("one state is written {count} times"),
+        );
+    }
+}
+
+/// Follows what is written into a state back through its updates; says what
+/// value the position of one of them comes from, if it comes from one.
+fn position_of_write(graph: &Graph<'_>, written: Value) -> Option<String> {
+    let (mut value, mut seen) = (written, HashSet::new());
+    while seen.insert(value) {
+        let (op, name) = graph.maker(value)?;
+        let positions = match name {
+            // What is updated, begin, end, stride, and what it becomes.
+            "primitive.slice_update_v1" => op.operands.get(1..4)?,
+            "primitive.scatter_nd_v1" | "primitive.scatter_along_axis_v1" => {
+                op.operands.get(1..2)?
+            }
+            _ => return None,
+        };
+        if let Some(origin) = positions.iter().find_map(|at| value_behind(graph, *at)) {
+            return Some(origin);
+        }
+        value = *op.operands.first()?;
+    }
+    None
+}
+
+/// The first thing behind a value that is neither a constant nor a shape.
+fn value_behind(graph: &Graph<'_>, value: Value) -> Option<String> {
+    let (mut waiting, mut seen) = (vec![value], HashSet::new());
+    while let Some(value) = waiting.pop() {
+        if !seen.insert(value) {
+            continue;
+        }
+        match graph.maker(value) {
+            None => return Some(argument_name(graph, value)),
+            Some((_, "dataflow.read_handle_v1")) => return Some("what a state holds".to_owned()),
+            Some((_, name)) if name.starts_with("primitive.get_shape_v") => {}
+            Some((op, _)) => waiting.extend(&op.operands),
+        }
+    }
+    None
+}
+
+fn argument_name(graph: &Graph<'_>, value: Value) -> String {
+    let arguments = graph.view.arguments();
+    let at = arguments
+        .iter()
+        .position(|argument| argument.value == value);
+    let names = graph.view.argument_names().unwrap_or_default();
+    match at.and_then(|at| names.get(at)?.clone()) {
+        Some(name) => format!("the value of {name:?}"),
+        None => "a value that cannot be followed".to_owned(),
+    }
+}

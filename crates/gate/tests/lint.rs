@@ -1,0 +1,132 @@
+//! The device lint: every rule has something that trips it and nothing else,
+//! and no bundle that `export` writes trips any.
+
+// Helpers outside test functions, which clippy.toml does not exempt.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod lint_cases;
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use export::{Mode, Options, Query};
+use gate::lint::{self, RULES};
+use lint_cases::{Bench, CASES};
+use qwen3_vl::Source;
+
+#[test]
+fn each_rule_finds_its_fault_and_nothing_else() {
+    let bench = Bench::new();
+    let mut wrong = Vec::new();
+    for (rule, what, make) in CASES {
+        let folder = tempfile::tempdir().unwrap();
+        let found = make(&bench, folder.path());
+        let ids: BTreeSet<&str> = found.iter().map(|finding| finding.rule.as_str()).collect();
+        if ids != BTreeSet::from([*rule]) {
+            wrong.push(format!("{rule}, {what}: found {found:#?}"));
+        }
+        for finding in &found {
+            let rule = RULES.iter().find(|rule| rule.id == finding.rule).unwrap();
+            assert!(finding.message.contains(rule.reason), "{finding:?}");
+            assert!(finding.message.contains(rule.remedy), "{finding:?}");
+            let path = folder.path().to_string_lossy();
+            assert!(!finding.place.contains(&*path), "{finding:?}");
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn rules_and_cases_are_one_to_one() {
+    let rules: BTreeSet<&str> = RULES.iter().map(|rule| rule.id).collect();
+    assert_eq!(rules.len(), RULES.len(), "an id is there twice");
+    let cases: BTreeSet<&str> = CASES.iter().map(|(rule, ..)| *rule).collect();
+    assert_eq!(rules, cases);
+}
+
+#[test]
+fn what_export_writes_has_no_finding() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut count = 0;
+    for mode in [Mode::Fp16, Mode::Int8Lin, Mode::Int8Hu] {
+        let options = Options {
+            mode,
+            queries: vec![Query::S1, Query::Dynamic, Query::Prefill(8)],
+            vision: mode == Mode::Int8Hu,
+            ..lint_cases::options()
+        };
+        for bundle in lint_cases::export(&Source::nano(), folder.path(), &options) {
+            for found in [lint::bundle(&bundle.path), lint::asset(&bundle.asset)] {
+                assert_eq!(found.unwrap(), [], "{}", bundle.path.display());
+            }
+            count += 1;
+        }
+    }
+    assert_eq!(count, 10);
+}
+
+#[test]
+fn a_rule_speaks_once_of_a_graph() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = lint_cases::floors(folder.path(), 3);
+    let [finding] = &found[..] else {
+        panic!("{found:#?}");
+    };
+    assert_eq!(finding.place, "asset.aimodel, @main");
+    let said = "operation 1, `broadcasting_floor_divide_v1`, divides tensor<2x4xf16> by one, and \
+                2 more of the kind; the GPU takes it for the identity";
+    assert!(finding.message.starts_with(said), "{finding:?}");
+}
+
+#[test]
+fn hostile_metadata_and_tokenizers_are_findings() {
+    let bench = Bench::new();
+    let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
+    let texts = [
+        "",
+        "[]",
+        "{}",
+        "\u{0}",
+        r#"{"assets": {"main": ".."}}"#,
+        r#"{"assets": {"main": "/"}, "language": {"function_map": {"main": [1, [2], "\u001b"]}}}"#,
+        r#"{"model": {"type": "BPE", "vocab": {"a": 18446744073709551615}}, "eos_token": {}}"#,
+        &deep,
+    ];
+    let files = [
+        "metadata.json",
+        "tokenizer/tokenizer.json",
+        "tokenizer/tokenizer_config.json",
+    ];
+    for file in files {
+        for text in texts {
+            let folder = tempfile::tempdir().unwrap();
+            let bundle = bench.bundle(folder.path());
+            fs::write(bundle.join(file), text).unwrap();
+            let found = lint::bundle(&bundle).unwrap();
+            assert!(!found.is_empty(), "{file}: {text:.60}");
+        }
+    }
+    assert!(lint::bundle(Path::new("nowhere")).is_err());
+    assert!(lint::asset(Path::new("nowhere.aimodel")).is_err());
+}
+
+#[test]
+fn the_rules_are_documented_as_they_are() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/lint.md");
+    let text = fs::read_to_string(path).unwrap();
+    let documented: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let rules = RULES.iter().map(|rule| {
+        let cells = [rule.what, rule.reason, rule.remedy, rule.source];
+        // A cell ends at a bar.
+        let cells = cells.map(|cell| cell.replace('|', "\\|"));
+        format!("| `{}` | {} |", rule.id, cells.join(" | "))
+    });
+    let rules: Vec<String> = rules.collect();
+    assert!(
+        documented == rules,
+        "the table in docs/lint.md must be:\n{}",
+        rules.join("\n")
+    );
+}

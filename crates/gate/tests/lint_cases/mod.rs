@@ -1,0 +1,397 @@
+//! What trips the rules of the device lint, one or more cases a rule.
+
+mod programs;
+
+use std::{
+    fs,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use aimodel::{AssetMetadata, Module, write_asset};
+use export::{Bundle, Mode, Options, Query};
+use gate::{lint, transcript::Finding};
+use programs::Decoder;
+use qwen3_vl::Source;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub use programs::floors;
+
+/// The rule that is tripped, what trips it, and what the lint finds. Each makes
+/// what it needs in an empty folder.
+type Case = (
+    &'static str,
+    &'static str,
+    fn(&Bench, &Path) -> Vec<Finding>,
+);
+
+/// The cases.
+pub const CASES: &[Case] = &[
+    ("float-floor", "x // 1", |_, at| floors(at, 1)),
+    ("float-round", "round(x)", |_, at| programs::round(at)),
+    ("zero-extent", "an empty input", |_, at| programs::empty(at)),
+    ("composite-declaration", "no eps", |_, at| {
+        programs::kernel(at, &["axes", "version"])
+    }),
+    ("composite-declaration", "no version", |_, at| {
+        programs::kernel(at, &["axes", "eps"])
+    }),
+    ("composite-declaration", "no declaration", |_, at| {
+        programs::undeclared(at)
+    }),
+    ("debug-locations", "a builtin location", |_, at| {
+        programs::builtin_location(at)
+    }),
+    ("debug-locations", "nested fused locations", |_, at| {
+        programs::fused_locations(at)
+    }),
+    ("channel-scales", "a scale a row", |_, at| {
+        programs::scaled(at, [4, 1])
+    }),
+    ("channel-scales", "a scale a column", |_, at| {
+        programs::scaled(at, [1, 64])
+    }),
+    ("channel-scales", "one scale", |_, at| {
+        programs::scaled(at, [1, 1])
+    }),
+    ("block-size", "blocks of 16", |_, at| {
+        programs::scaled(at, [4, 4])
+    }),
+    ("block-size", "blocks of 2 by 32", |_, at| {
+        programs::scaled(at, [2, 2])
+    }),
+    ("lut-palette", "a palette", |_, at| programs::palette(at)),
+    ("kv-position", "the value of an input", |_, at| {
+        programs::position(at, false)
+    }),
+    ("kv-position", "scattered by an input", |_, at| {
+        programs::position(at, true)
+    }),
+    ("state-writes", "two slots of fixed states", |_, at| {
+        programs::fixed_states(at)
+    }),
+    ("two-states", "one state", |_, at| programs::states(at, 1)),
+    ("two-states", "three states", |_, at| {
+        programs::states(at, 3)
+    }),
+    ("asset-opens", "another assetVersion", |bench, at| {
+        let asset = bench.asset(at);
+        edit(&asset.join("metadata.json"), |m| {
+            m["assetVersion"] = "3.0".into()
+        });
+        lint::asset(&asset).unwrap()
+    }),
+    ("asset-hash", "a hash of zeros", |bench, at| {
+        let asset = bench.asset(at);
+        fs::write(asset.join("main.hash"), [0; 32]).unwrap();
+        lint::asset(&asset).unwrap()
+    }),
+    ("asset-producer", "no producer", |bench, at| {
+        let asset = bench.asset(at);
+        edit(&asset.join("metadata.json"), |m| remove(m, "producer"));
+        lint::asset(&asset).unwrap()
+    }),
+    #[cfg(unix)]
+    ("symlink", "the asset", |bench, at| {
+        let asset = bench.asset(at);
+        fs::rename(&asset, at.join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("../elsewhere", &asset).unwrap();
+        lint::bundle(asset.parent().unwrap()).unwrap()
+    }),
+    #[cfg(unix)]
+    ("symlink", "the program", |bench, at| {
+        let asset = bench.asset(at);
+        fs::rename(asset.join("main.mlirb"), at.join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("../../elsewhere", asset.join("main.mlirb")).unwrap();
+        lint::asset(&asset).unwrap()
+    }),
+    #[cfg(unix)]
+    ("symlink", "the bundle, with a slash", |bench, at| {
+        bench.bundle(at);
+        std::os::unix::fs::symlink(NAME, at.join("link")).unwrap();
+        edit(&at.join(NAME).join("metadata.json"), |m| {
+            m["name"] = "link".into()
+        });
+        lint::bundle(&at.join("link/")).unwrap()
+    }),
+    #[cfg(unix)]
+    ("symlink", "a tokenizer file", |bench, at| {
+        let bundle = bench.bundle(at);
+        let file = bundle.join("tokenizer/vocab.json");
+        fs::rename(&file, at.join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("../../elsewhere", file).unwrap();
+        lint::bundle(&bundle).unwrap()
+    }),
+    ("bundle-manifest", "no embedded_tokenizer", |bench, at| {
+        bench.metadata(at, |m| remove(&mut m["language"], "embedded_tokenizer"))
+    }),
+    ("bundle-manifest", "another kind", |bench, at| {
+        bench.metadata(at, |m| m["kind"] = "vlm".into())
+    }),
+    ("bundle-manifest", "no metadata", |bench, at| {
+        let bundle = bench.bundle(at);
+        fs::remove_file(bundle.join("metadata.json")).unwrap();
+        lint::bundle(&bundle).unwrap()
+    }),
+    ("bundle-name", "another name", |bench, at| {
+        bench.metadata(at, |m| m["name"] = "other".into())
+    }),
+    ("bundle-asset", "another asset", |bench, at| {
+        bench.metadata(at, |m| m["assets"]["main"] = "other.aimodel".into())
+    }),
+    ("bundle-asset", "an asset outside", |bench, at| {
+        bench.metadata(at, |m| {
+            m["assets"]["main"] = format!("../{NAME}/{NAME}.aimodel").into()
+        })
+    }),
+    ("decoder-functions", "prefill is promised", |bench, at| {
+        bench.metadata(at, |m| {
+            m["language"]["function_map"]["main"] = json!(["main", "prefill"])
+        })
+    }),
+    (
+        "decoder-functions",
+        "logits have another name",
+        |bench, at| {
+            bench.decoder(
+                at,
+                Decoder {
+                    logits: "scores",
+                    ..Decoder::good()
+                },
+            )
+        },
+    ),
+    ("static-inputs", "five more inputs", |bench, at| {
+        bench.decoder(
+            at,
+            Decoder {
+                inputs: 5,
+                ..Decoder::good()
+            },
+        )
+    }),
+    ("static-inputs", "one that grows", |bench, at| {
+        bench.decoder(
+            at,
+            Decoder {
+                input_extent: None,
+                ..Decoder::good()
+            },
+        )
+    }),
+    ("static-query", "a dynamic one", |bench, at| {
+        bench.decoder(
+            at,
+            Decoder {
+                rows: None,
+                ..Decoder::good()
+            },
+        )
+    }),
+    ("static-query", "two tokens", |bench, at| {
+        bench.decoder(
+            at,
+            Decoder {
+                rows: Some(2),
+                ..Decoder::good()
+            },
+        )
+    }),
+    ("decoder-kernels", "no rope", |bench, at| {
+        bench.decoder(
+            at,
+            Decoder {
+                kernels: &programs::KERNELS[..2],
+                ..Decoder::good()
+            },
+        )
+    }),
+    ("vocab-size", "one more", |bench, at| {
+        bench.metadata(at, |m| m["language"]["vocab_size"] = 513.into())
+    }),
+    ("context-length", "none", |bench, at| {
+        bench.metadata(at, |m| m["language"]["max_context_length"] = 0.into())
+    }),
+    ("context-length", "beyond the training", |bench, at| {
+        bench.metadata(at, |m| m["language"]["max_context_length"] = 4097.into())
+    }),
+    ("tokenizer-files", "no tokenizer.json", |bench, at| {
+        let bundle = bench.bundle(at);
+        fs::remove_file(bundle.join("tokenizer/tokenizer.json")).unwrap();
+        lint::bundle(&bundle).unwrap()
+    }),
+    ("tokenizer-files", "no folder", |bench, at| {
+        let bundle = bench.bundle(at);
+        fs::remove_dir_all(bundle.join("tokenizer")).unwrap();
+        lint::bundle(&bundle).unwrap()
+    }),
+    ("tokenizer-files", "a stranger", |bench, at| {
+        let bundle = bench.bundle(at);
+        fs::write(bundle.join("tokenizer/model.safetensors"), "").unwrap();
+        lint::bundle(&bundle).unwrap()
+    }),
+    ("tokenizer-class", "nobody's", |bench, at| {
+        bench.settings(at, |s| s["tokenizer_class"] = "Qwen3VLTokenizer".into())
+    }),
+    ("tokenizer-class", "of another algorithm", |bench, at| {
+        bench.settings(at, |s| s["tokenizer_class"] = "BertTokenizerFast".into())
+    }),
+    ("token-ids", "a narrower head", |bench, at| {
+        bench.decoder(
+            at,
+            Decoder {
+                vocab_size: 500,
+                ..Decoder::good()
+            },
+        )
+    }),
+    ("chat-template", "none", |bench, at| {
+        let bundle = bench.bundle(at);
+        fs::remove_file(bundle.join("tokenizer/chat_template.jinja")).unwrap();
+        edit(&bundle.join("tokenizer/tokenizer_config.json"), |s| {
+            remove(s, "chat_template")
+        });
+        lint::bundle(&bundle).unwrap()
+    }),
+    ("chat-template", "endless", |bench, at| {
+        bench.template(
+            at,
+            "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
+        )
+    }),
+    ("chat-template", "without pictures", |bench, at| {
+        bench.template(
+            at,
+            "{% for m in messages %}{{ m.content[-1].text }}<|im_end|>{% endfor %}",
+        )
+    }),
+    ("end-token", "the end of a document", |bench, at| {
+        bench.settings(at, |s| s["eos_token"] = "<|endoftext|>".into())
+    }),
+    ("end-token", "none", |bench, at| {
+        bench.settings(at, |s| remove(s, "eos_token"))
+    }),
+];
+
+/// What bundles of the bench are called.
+const NAME: &str = "nano_decode_int8hu_s1";
+
+/// A good bundle, to make bad ones of.
+pub struct Bench {
+    folder: TempDir,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        export(&Source::nano(), folder.path(), &options());
+        Self { folder }
+    }
+
+    /// A copy of the bundle.
+    pub fn bundle(&self, at: &Path) -> PathBuf {
+        let bundle = at.join(NAME);
+        copy(&self.folder.path().join(NAME), &bundle);
+        assert_eq!(lint::bundle(&bundle).unwrap(), []);
+        bundle
+    }
+
+    /// The asset of a copy.
+    fn asset(&self, at: &Path) -> PathBuf {
+        self.bundle(at).join(format!("{NAME}.aimodel"))
+    }
+
+    /// A copy with other metadata.
+    fn metadata(&self, at: &Path, change: fn(&mut Value)) -> Vec<Finding> {
+        let bundle = self.bundle(at);
+        edit(&bundle.join("metadata.json"), change);
+        lint::bundle(&bundle).unwrap()
+    }
+
+    /// A copy with another `tokenizer_config.json`.
+    fn settings(&self, at: &Path, change: fn(&mut Value)) -> Vec<Finding> {
+        let bundle = self.bundle(at);
+        edit(&bundle.join("tokenizer/tokenizer_config.json"), change);
+        lint::bundle(&bundle).unwrap()
+    }
+
+    /// A copy with another chat template.
+    fn template(&self, at: &Path, template: &str) -> Vec<Finding> {
+        let bundle = self.bundle(at);
+        fs::write(bundle.join("tokenizer/chat_template.jinja"), template).unwrap();
+        lint::bundle(&bundle).unwrap()
+    }
+
+    /// A copy with another decoder, whose vocabulary the metadata states.
+    fn decoder(&self, at: &Path, decoder: Decoder) -> Vec<Finding> {
+        let asset = self.asset(at);
+        let bundle = asset.parent().unwrap();
+        let replace = |decoder: Decoder| {
+            fs::remove_dir_all(&asset).unwrap();
+            write(&asset, &decoder.build());
+            edit(&bundle.join("metadata.json"), |m| {
+                m["language"]["vocab_size"] = decoder.vocab_size.into();
+            });
+            lint::bundle(bundle).unwrap()
+        };
+        assert_eq!(replace(Decoder::good()), []);
+        replace(decoder)
+    }
+}
+
+/// nano as int8hu for one token at a time, without its vision encoder.
+pub fn options() -> Options {
+    Options {
+        mode: Mode::Int8Hu,
+        queries: vec![Query::S1],
+        grid: 4,
+        max_context: 4096,
+        decoder: true,
+        vision: false,
+        name: None,
+        created: 0,
+    }
+}
+
+pub fn export(source: &Source, out: &Path, options: &Options) -> Vec<Bundle> {
+    let quiet = Arc::new(|_, _| ControlFlow::Continue(()));
+    export::export(source, out, options, quiet).unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
+/// Changes a JSON file.
+fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
+    let mut value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    change(&mut value);
+    fs::write(path, value.to_string()).unwrap();
+}
+
+fn remove(value: &mut Value, key: &str) {
+    value.as_object_mut().unwrap().remove(key).unwrap();
+}
+
+fn write(asset: &Path, module: &Module) {
+    let metadata = AssetMetadata::new("a test", 0).unwrap();
+    write_asset(asset, module, &metadata).unwrap();
+}
+
+/// Writes a program as an asset, and looks at it.
+fn look(at: &Path, module: &Module) -> Vec<Finding> {
+    let asset = at.join("asset.aimodel");
+    write(&asset, module);
+    lint::asset(&asset).unwrap()
+}

@@ -1,0 +1,160 @@
+//! `inspect` on bundles that are whole, damaged or hostile.
+
+use super::{Args, Found, run};
+use crate::Refused;
+use aimodel::{AssetBuilder, AssetMetadata, ElementType, StagedDir, TensorType};
+use std::{fs, path::Path};
+
+/// A bundle with one asset that doubles, and a tokenizer file.
+fn bundle(out: &Path) {
+    let mut asset = AssetBuilder::new();
+    let mut graph = asset.graph("main");
+    let x = graph
+        .input("x", TensorType::fixed([3], ElementType::F16))
+        .unwrap();
+    let y = graph.add(x, x).unwrap();
+    graph.finish(&[("y", y)]).unwrap();
+    let module = asset.finish().unwrap();
+    let metadata = AssetMetadata::new("a test", 0).unwrap();
+    let staged = StagedDir::create(out).unwrap();
+    staged
+        .write_asset("double.aimodel", &module, &metadata)
+        .unwrap();
+    staged
+        .write_file("metadata.json", br#"{"kind": "llm"}"#)
+        .unwrap();
+    staged.write_file("tokenizer/vocab.json", b"{}").unwrap();
+    staged.commit().unwrap();
+}
+
+fn args(path: &Path) -> Args {
+    Args {
+        path: path.to_owned(),
+        ir: false,
+        stored: false,
+        json: false,
+    }
+}
+
+#[test]
+fn a_bundle_is_shown_whole() {
+    let parent = tempfile::tempdir().unwrap();
+    let out = parent.path().join("bundle");
+    bundle(&out);
+    let found = Found::at(&out).unwrap();
+    let text = found.text().unwrap();
+    for expected in [
+        "  kind: llm\n",
+        "  tokenizer/vocab.json: 2 bytes\n",
+        "  hash: ok, ",
+        "  verify: ok\n",
+        "    input  x: tensor<3xf16>\n",
+        "    output y: tensor<3xf16>\n",
+        "    @main: 2 = add 1, broadcasting_add 1\n",
+    ] {
+        assert!(text.contains(expected), "{expected} is not in\n{text}");
+    }
+    let json = found.json();
+    assert_eq!(json["bundle"]["kind"], "llm");
+    assert_eq!(json["assets"][0]["hash"]["ok"], true);
+    assert_eq!(json["assets"][0]["operations"]["broadcasting_add"], 1);
+    let input = &json["assets"][0]["functions"][0]["inputs"][0];
+    assert_eq!(input["shape"], serde_json::json!([3]));
+    run(args(&out.join("double.aimodel"))).unwrap();
+    run(args(&out.join("double.aimodel/main.mlirb"))).unwrap();
+}
+
+#[test]
+fn findings_of_the_lint_are_shown_and_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let out = parent.path().join("bundle");
+    bundle(&out);
+    let found = Found::at(&out).unwrap();
+    let text = found.text().unwrap();
+    assert!(
+        text.contains("lint\n  bundle-manifest: bundle/metadata.json\n    expected "),
+        "{text}"
+    );
+    assert_eq!(found.json()["lint"][0]["rule"], "bundle-manifest");
+    for json in [false, true] {
+        let error = run(Args { json, ..args(&out) });
+        let error = error.unwrap_err();
+        assert!(error.downcast_ref::<Refused>().is_some(), "{error}");
+        let said = error.to_string();
+        assert!(said.contains("bundle-manifest: expected"), "{said}");
+        assert!(said.contains("; and 1 more"), "{said}");
+    }
+    let asset = Found::at(&out.join("double.aimodel")).unwrap();
+    let text = asset.text().unwrap();
+    assert!(text.contains("lint\n  no finding, by "), "{text}");
+    assert_eq!(asset.json()["lint"], serde_json::json!([]));
+    // A program by itself is no asset.
+    let program = Found::at(&out.join("double.aimodel/main.mlirb")).unwrap();
+    assert!(!program.text().unwrap().contains("lint"));
+}
+
+#[test]
+fn what_a_file_says_cannot_forge_the_report() {
+    let parent = tempfile::tempdir().unwrap();
+    let out = parent.path().join("bundle");
+    bundle(&out);
+    let lie = r#"{"assetVersion": "2.0", "description": "x\n  verify: ok\u001b[2J"}"#;
+    fs::write(out.join("double.aimodel/metadata.json"), lie).unwrap();
+    fs::write(out.join("metadata.json"), r#"{"kind": "a\r\nb"}"#).unwrap();
+    let text = Found::at(&out).unwrap().text().unwrap();
+    assert_eq!(text.matches("\n  verify: ok").count(), 1, "{text}");
+    assert!(
+        text.contains(r"description: x\n  verify: ok\u{1b}[2J"),
+        "{text}"
+    );
+    assert!(text.contains(r"kind: a\r\nb"), "{text}");
+}
+
+#[test]
+fn endless_metadata_is_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let out = parent.path().join("bundle");
+    bundle(&out);
+    let metadata = out.join("metadata.json");
+    let refused = || {
+        let error = run(args(&out)).unwrap_err().to_string();
+        assert!(error.contains("metadata.json"), "{error}");
+        assert!(error.contains("expected a"), "{error}");
+    };
+    fs::write(&metadata, "[]").unwrap();
+    refused();
+    // Sparse: it takes no room.
+    let file = fs::File::create(&metadata).unwrap();
+    file.set_len(1 << 40).unwrap();
+    refused();
+    fs::remove_file(&metadata).unwrap();
+    #[cfg(unix)]
+    {
+        let made = std::process::Command::new("mkfifo").arg(&metadata).status();
+        assert!(made.unwrap().success());
+        refused();
+    }
+}
+
+#[test]
+fn damage_is_refused_and_bad_input_is_an_error() {
+    let parent = tempfile::tempdir().unwrap();
+    let out = parent.path().join("bundle");
+    bundle(&out);
+    let asset = out.join("double.aimodel");
+    fs::write(asset.join("main.hash"), [0; 32]).unwrap();
+    let error = run(args(&asset)).unwrap_err();
+    assert!(error.downcast_ref::<Refused>().is_some(), "{error}");
+    assert!(error.to_string().contains("has not the hash"), "{error}");
+
+    fs::write(asset.join("main.mlirb"), "no bytecode").unwrap();
+    let nowhere = parent.path().join("nowhere");
+    for path in [asset.as_path(), nowhere.as_path(), parent.path()] {
+        let error = run(args(path)).unwrap_err();
+        assert!(error.downcast_ref::<Refused>().is_none(), "{error}");
+        assert!(
+            error.to_string().starts_with(path.to_str().unwrap()),
+            "{error}"
+        );
+    }
+}
