@@ -14,6 +14,7 @@ mod states;
 mod tokenizer;
 
 use std::{
+    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -161,7 +162,7 @@ fn open(dir: &Path, findings: &mut Findings) -> Result<Option<(Asset, [u8; 32])>
             Ok(Some((asset, hash)))
         }
         Err(error) => {
-            findings.add(&files::OPENS, &named(dir), error.to_string());
+            findings.add(&files::OPENS, &named(dir), without(dir, &error));
             Ok(None)
         }
     }
@@ -211,9 +212,20 @@ fn named(path: &Path) -> String {
     name.map_or_else(|| path.display().to_string(), |name| name.into_owned())
 }
 
+/// The text of an error about something at a path, which it names by its last
+/// part: findings are evidence, and the same on every machine.
+fn without(path: &Path, error: &impl std::fmt::Display) -> String {
+    let (text, path_text) = (error.to_string(), path.display().to_string());
+    text.replace(&path_text, &named(path))
+}
+
 /// What was found so far.
 #[derive(Default)]
-struct Findings(Vec<Found>);
+struct Findings {
+    found: Vec<Found>,
+    /// Where in the list a rule speaks of a place.
+    known: HashMap<(&'static str, String), usize>,
+}
 
 struct Found {
     rule: &'static Rule,
@@ -225,21 +237,25 @@ struct Found {
 impl Findings {
     /// Notes what is wrong at a place. A rule speaks once of a place: a model
     /// has hundreds of matrices, and one mistake is in all of them.
-    fn add(&mut self, rule: &'static Rule, place: &str, found: impl Into<String>) {
-        let same = |found: &&mut Found| found.rule == rule && found.place == place;
-        match self.0.iter_mut().find(same) {
+    fn add(&mut self, rule: &'static Rule, place: &str, first: impl Into<String>) {
+        let place = place.to_owned();
+        let at = *self
+            .known
+            .entry((rule.id, place.clone()))
+            .or_insert(self.found.len());
+        match self.found.get_mut(at) {
             Some(found) => found.more += 1,
-            None => self.0.push(Found {
+            None => self.found.push(Found {
                 rule,
-                place: place.to_owned(),
-                first: found.into(),
+                place,
+                first: first.into(),
                 more: 0,
             }),
         }
     }
 
     fn list(self) -> Vec<Finding> {
-        let findings = self.0.into_iter().map(|found| {
+        let findings = self.found.into_iter().map(|found| {
             let more = match found.more {
                 0 => String::new(),
                 more => format!(", and {more} more of the kind"),

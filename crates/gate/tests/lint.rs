@@ -30,6 +30,7 @@ fn each_rule_finds_its_fault_and_nothing_else() {
             assert!(finding.message.contains(rule.remedy), "{finding:?}");
             let path = folder.path().to_string_lossy();
             assert!(!finding.place.contains(&*path), "{finding:?}");
+            assert!(!finding.message.contains(&*path), "{finding:?}");
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -113,10 +114,8 @@ fn hostile_metadata_and_tokenizers_are_findings() {
 fn the_rules_are_documented_as_they_are() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/lint.md");
     let text = fs::read_to_string(path).unwrap();
-    let documented: Vec<&str> = text
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .collect();
+    let first = text.split("\n## ").next().unwrap().lines();
+    let documented: Vec<&str> = first.filter(|line| line.starts_with("| `")).collect();
     let rules = RULES.iter().map(|rule| {
         let cells = [rule.what, rule.reason, rule.remedy, rule.source];
         // A cell ends at a bar.

@@ -81,7 +81,7 @@ fn findings_of_the_lint_are_shown_and_refused() {
         let error = error.unwrap_err();
         assert!(error.downcast_ref::<Refused>().is_some(), "{error}");
         let said = error.to_string();
-        assert!(said.contains("bundle-manifest: expected"), "{said}");
+        assert!(said.contains("bundle-manifest: expected `meta"), "{said}");
         assert!(said.contains("; and 1 more"), "{said}");
     }
     let asset = Found::at(&out.join("double.aimodel")).unwrap();

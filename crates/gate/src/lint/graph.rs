@@ -142,9 +142,8 @@ impl<'m> Graph<'m> {
         let content = self.view.property(op, "value");
         let content = content.map(|id| Attribute::read(self.view.module, id));
         match content {
-            Some(Ok(Attribute::DenseElements { bytes, .. })) => {
-                !bytes.is_empty() && bytes.chunks(one.len()).all(|element| element == one)
-            }
+            // Elements that are all the same are stored once.
+            Some(Ok(Attribute::DenseElements { bytes, .. })) => *bytes == *one,
             _ => false,
         }
     }

@@ -135,8 +135,9 @@ pub fn bundle(dir: &Path, assets: &[Opened<'_>], findings: &mut Findings) -> Res
         }
     };
     let language = &metadata["language"];
-    for problem in manifest(&metadata) {
-        findings.add(&MANIFEST, &place, problem);
+    let wrong = manifest(&metadata);
+    if !wrong.is_empty() {
+        findings.add(&MANIFEST, &place, format!("expected {}", wrong.join(", ")));
     }
     // What "." is called is not worth knowing.
     if let (Some(name), Some(folder)) = (metadata["name"].as_str(), dir.file_name())
@@ -172,10 +173,13 @@ pub fn bundle(dir: &Path, assets: &[Opened<'_>], findings: &mut Findings) -> Res
     let views = graphs(&asset.module)?;
     let views = views.iter().map(|view| (view.name.as_ref(), view));
     let views: HashMap<&str, &GraphView<'_>> = views.collect();
+    let functions = summary.functions.iter();
+    let functions: HashMap<&str, &Function> = functions
+        .map(|function| (function.name.as_str(), function))
+        .collect();
     for name in listed(&language["function_map"]) {
         let place = format!("{main}, @{name}");
-        let function = summary.functions.iter().find(|f| f.name == name);
-        let (Some(function), Some(view)) = (function, views.get(name)) else {
+        let (Some(function), Some(view)) = (functions.get(name), views.get(name)) else {
             findings.add(&FUNCTIONS, &place, "there is no such function");
             continue;
         };
@@ -270,7 +274,7 @@ fn manifest(metadata: &Value) -> Vec<String> {
     ];
     let wrong = keys.iter().filter(|(_, right, _)| !right);
     wrong
-        .map(|(key, _, expected)| format!("expected `{key}` to be {expected}"))
+        .map(|(key, _, expected)| format!("`{key}` to be {expected}"))
         .collect()
 }
 

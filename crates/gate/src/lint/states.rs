@@ -1,6 +1,6 @@
 //! States: what a host keeps between calls.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use aimodel::{Type, Value};
 
@@ -45,7 +45,9 @@ pub fn graph(graph: &Graph<'_>, place: &str, findings: &mut Findings) {
     if !view.private && !matches!(states, 0 | 2) {
         findings.add(&TWO_STATES, place, format!("there are {states} states"));
     }
+    let origins = origins(graph);
     let mut writes: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut followed = HashSet::new();
     for (index, op) in view.operations().iter().enumerate() {
         let (Some("dataflow.write_handle_v1"), [handle, value, _]) =
             (view.op_name(op), &op.operands[..])
@@ -58,8 +60,11 @@ pub fn graph(graph: &Graph<'_>, place: &str, findings: &mut Findings) {
         {
             *writes.entry(handle.index()).or_default() += 1;
         }
-        if let Some(origin) = position_of_write(graph, *value) {
-            let found = format!("operation {index} writes at a position that comes from {origin}");
+        if let Some(origin) = position_of_write(graph, &origins, *value, &mut followed) {
+            let found = format!(
+                "operation {index} writes at a position that comes from {}",
+                called(graph, origin)
+            );
             findings.add(&KV_POSITION, place, found);
         }
     }
@@ -72,11 +77,38 @@ pub fn graph(graph: &Graph<'_>, place: &str, findings: &mut Findings) {
     }
 }
 
-/// Follows what is written into a state back through its updates; says what
-/// value the position of one of them comes from, if it comes from one.
-fn position_of_write(graph: &Graph<'_>, written: Value) -> Option<String> {
-    let (mut value, mut seen) = (written, HashSet::new());
-    while seen.insert(value) {
+/// For each value that is computed from a tensor's value: an argument, or what
+/// a state held, that it is computed from. Constants and shapes have none.
+fn origins(graph: &Graph<'_>) -> HashMap<Value, Value> {
+    let arguments = graph.view.arguments().iter();
+    let mut origins: HashMap<Value, Value> = arguments
+        .map(|argument| (argument.value, argument.value))
+        .collect();
+    for op in graph.view.operations() {
+        let name = graph.view.op_name(op).unwrap_or_default();
+        if name.starts_with("primitive.get_shape_v") {
+            continue;
+        }
+        let reads = name == "dataflow.read_handle_v1";
+        let behind = op.operands.iter().find_map(|value| origins.get(value));
+        if let Some(origin) = behind.copied() {
+            let results = op.results.iter();
+            origins.extend(results.map(|result| (*result, if reads { *result } else { origin })));
+        }
+    }
+    origins
+}
+
+/// Follows what is written into a state back through its updates, as far as
+/// nobody did before; gives what the position of one of them comes from, if it
+/// comes from a value.
+fn position_of_write(
+    graph: &Graph<'_>,
+    origins: &HashMap<Value, Value>,
+    mut value: Value,
+    followed: &mut HashSet<Value>,
+) -> Option<Value> {
+    while followed.insert(value) {
         let (op, name) = graph.maker(value)?;
         let positions = match name {
             // What is updated, begin, end, stride, and what it becomes.
@@ -86,39 +118,24 @@ fn position_of_write(graph: &Graph<'_>, written: Value) -> Option<String> {
             }
             _ => return None,
         };
-        if let Some(origin) = positions.iter().find_map(|at| value_behind(graph, *at)) {
-            return Some(origin);
+        if let Some(origin) = positions.iter().find_map(|at| origins.get(at)) {
+            return Some(*origin);
         }
         value = *op.operands.first()?;
     }
     None
 }
 
-/// The first thing behind a value that is neither a constant nor a shape.
-fn value_behind(graph: &Graph<'_>, value: Value) -> Option<String> {
-    let (mut waiting, mut seen) = (vec![value], HashSet::new());
-    while let Some(value) = waiting.pop() {
-        if !seen.insert(value) {
-            continue;
-        }
-        match graph.maker(value) {
-            None => return Some(argument_name(graph, value)),
-            Some((_, "dataflow.read_handle_v1")) => return Some("what a state holds".to_owned()),
-            Some((_, name)) if name.starts_with("primitive.get_shape_v") => {}
-            Some((op, _)) => waiting.extend(&op.operands),
-        }
-    }
-    None
-}
-
-fn argument_name(graph: &Graph<'_>, value: Value) -> String {
+/// How a finding calls an origin.
+fn called(graph: &Graph<'_>, origin: Value) -> String {
     let arguments = graph.view.arguments();
     let at = arguments
         .iter()
-        .position(|argument| argument.value == value);
+        .position(|argument| argument.value == origin);
     let names = graph.view.argument_names().unwrap_or_default();
-    match at.and_then(|at| names.get(at)?.clone()) {
-        Some(name) => format!("the value of {name:?}"),
-        None => "a value that cannot be followed".to_owned(),
+    match at.map(|at| names.get(at).cloned().flatten()) {
+        Some(Some(name)) => format!("the value of {name:?}"),
+        Some(None) => "the value of an argument".to_owned(),
+        None => "what a state holds".to_owned(),
     }
 }

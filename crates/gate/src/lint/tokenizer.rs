@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::{Value, json};
 
-use super::{Findings, Rule, SWIFT, files::linked, metadata::Language, named};
+use super::{Findings, Rule, SWIFT, files::linked, metadata::Language, named, without};
 use crate::{Error, Result};
 
 /// The folder in a bundle.
@@ -111,7 +111,7 @@ pub fn folder(bundle: &Path, language: &Language, findings: &mut Findings) -> Re
     let files = match Source::folder(&dir).and_then(|source| TokenizerFiles::load(&source)) {
         Ok(files) => files,
         Err(error) => {
-            findings.add(&FILES, &place, error.to_string());
+            findings.add(&FILES, &place, without(&dir, &error));
             return Ok(());
         }
     };
