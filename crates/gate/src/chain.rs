@@ -231,6 +231,33 @@ pub fn device_name(device: &Device) -> &'static str {
     }
 }
 
+/// What an oracle lacks that a set of gates relies on: fewer prompts would be
+/// fewer checks, and with none everything would pass.
+fn lacks(oracle: &Oracle, gates: &Gates) -> Option<String> {
+    let again = "record it again with oracles/capture.py";
+    if oracle.steps < gates.steps {
+        return Some(format!(
+            "it has {} greedy tokens of each prompt, and the set {} needs {}; {again}",
+            oracle.steps, gates.name, gates.steps
+        ));
+    }
+    gates.prompts.iter().find_map(|prompt| {
+        let mut entries = oracle.prompts.iter();
+        let found = match entries.find(|entry| entry.name == prompt.name) {
+            None => "nothing".to_owned(),
+            Some(entry) if entry.prompt != prompt.text => format!("{:?}", entry.prompt),
+            Some(entry) if entry.image.is_some() != prompt.image.is_some() => {
+                format!("{:?} with another image", entry.prompt)
+            }
+            Some(_) => return None,
+        };
+        Some(format!(
+            "the set {} asks {:?} as {}, and the oracle has {found} of that name; {again}",
+            gates.name, prompt.text, prompt.name
+        ))
+    })
+}
+
 impl Chain<'_> {
     /// What was recorded of the checkpoint.
     ///
@@ -264,15 +291,19 @@ impl Chain<'_> {
         let read = || {
             let oracle = Oracle::open(folder)?;
             oracle.check(&self.subject.checkpoint)?;
+            if let Some(why) = lacks(&oracle, self.gates) {
+                return Ok(Err(format!("{}: {why}", folder.display())));
+            }
             let prompts = oracle.prompts.iter().map(|entry| {
                 let recorded = oracle.read(entry)?;
                 Ok((entry.clone(), recorded))
             });
             let prompts = prompts.collect::<Result<_, qwen3_vl::Error>>()?;
-            Ok(Recordings { oracle, prompts })
+            Ok(Ok(Recordings { oracle, prompts }))
         };
         match read() {
-            Ok(recordings) => Ok(Ok(recordings)),
+            Ok(Ok(recordings)) => Ok(Ok(recordings)),
+            Ok(Err(why)) => Ok(Err(NoOracle { why, refused: true })),
             Err(error @ qwen3_vl::Error::Oracle { .. }) => Ok(Err(NoOracle {
                 why: error.to_string(),
                 refused: true,

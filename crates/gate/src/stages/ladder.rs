@@ -1,5 +1,6 @@
-//! Our fp32 model against what transformers recorded, rung by rung: positions,
-//! the vision tower, every decoder layer, logits, greedy tokens.
+//! Our prompt and our fp32 model against what transformers recorded, rung by
+//! rung: token ids and patches, positions, the vision tower, every decoder
+//! layer, logits, greedy tokens.
 //!
 //! With this, the model that the asset is judged by elsewhere is known to be
 //! the checkpoint's, and where a difference begins is known by the layer.
@@ -50,6 +51,7 @@ fn climb(
     let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
     let prompt = GraphPrompt::new(&recorded.input_ids, &grids, config)?;
 
+    asked(chain, entry, recorded, &prompt, evidence)?;
     let walked = from_tokens(&recorded.input_ids, &grids, config)?;
     let positions = in_graph(&prompt.ids, 0, &prompt.rope);
     for (what, found) in [
@@ -155,6 +157,49 @@ fn climb(
         let both = [expected, made.as_slice()];
         let rows = tokens(what, &entry.name, sides, both, margins, chain.gates.margin);
         evidence.compare(rows, |id| chain.text(id));
+    }
+    Ok(())
+}
+
+/// The prompt as a host makes it, from the set's words and picture, against
+/// transformers' own: everywhere else, stages take the recorded one.
+fn asked(
+    chain: &Chain<'_>,
+    entry: &Entry,
+    recorded: &Recorded,
+    prompt: &GraphPrompt,
+    evidence: &mut Evidence,
+) -> Result<()> {
+    let mut prompts = chain.gates.prompts.iter();
+    let Some(ours) = prompts.find(|ours| ours.name == entry.name) else {
+        return Ok(());
+    };
+    let (name, ours) = (Some(entry.name.as_str()), chain.ask(ours)?);
+    let theirs = prompt.ids.get(..entry.prompt_tokens).unwrap_or_default();
+    let equal = ours.ids.iter().zip(theirs).filter(|(a, b)| a == b).count();
+    let shift = [ours.rope_shift_start, ours.rope_shift_amount];
+    let holds = ours.ids == theirs && shift == [prompt.rope.shift_start, prompt.rope.shift_amount];
+    let found = format!("{equal} of {} equal", theirs.len());
+    evidence.check(
+        "token ids as a host makes them",
+        name,
+        found,
+        "all equal",
+        holds,
+    );
+    if let (Some(ours), Some(theirs)) = (&ours.patches, &recorded.vision) {
+        let level = |value: f32| ((value + 1.0) * 127.5).round();
+        let pairs = ours.values.iter().zip(&theirs.patches.values);
+        let apart = pairs.map(|(a, b)| (level(a.to_f32()) - level(*b)).abs());
+        let most = apart.fold(0.0, f32::max);
+        let holds = ours.values.len() == theirs.patches.values.len() && most <= 1.0;
+        evidence.check(
+            "patches as a host makes them: levels of 8 bits apart",
+            name,
+            most,
+            "at most 1",
+            holds,
+        );
     }
     Ok(())
 }
