@@ -53,6 +53,7 @@ pub const FAULTS: &[Fault] = &[
     // What stands beside the program.
     fault("two tokens of the tokenizer exchanged", tokens_exchanged),
     fault("a file more in tokenizer/", tokenizer_extra),
+    fault("vocab_size of metadata.json one more", vocabulary_size),
     // Export and gate read the same wrong config.json.
     fault("rope theta 10,000 in config.json", config_theta),
     fault("M-RoPE sections 6, 10, 0 in config.json", no_columns),
@@ -454,6 +455,12 @@ fn tokens_everywhere(case: &mut Case) {
 
 fn tokenizer_extra(case: &mut Case) {
     fs::write(case.bundle_file("tokenizer/added_tokens.json"), "{}").unwrap();
+}
+
+fn vocabulary_size(case: &mut Case) {
+    edit_json(&case.bundle_file("metadata.json"), |metadata| {
+        metadata["language"]["vocab_size"] = json!(513);
+    });
 }
 
 fn weights_changed(case: &mut Case) {
