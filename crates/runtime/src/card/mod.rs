@@ -1,0 +1,368 @@
+//! Kernels of our own on an NVIDIA card, beside those of the tensor library.
+//!
+//! `kernels.cu` has them; each takes one struct, whose twin stands beside the
+//! function that launches it. `fuse.rs` finds in a graph what they compute in
+//! one piece. Where an operand lies otherwise than a kernel can take it, there
+//! is no result, and the tensor library does it.
+
+mod attention;
+mod chain;
+mod fuse;
+mod product;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod turn;
+
+use std::{
+    collections::VecDeque,
+    ffi::c_void,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use candle_core::{
+    CudaDevice, CudaStorage, DType, Device, Storage, Tensor,
+    cuda_backend::{
+        CudaStorageSlice,
+        cudarc::{
+            driver::{
+                CudaFunction, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError, sys,
+            },
+            nvrtc::Ptx,
+        },
+    },
+    op::BackpropOp,
+};
+use half::f16;
+
+use crate::{
+    error::{OpResult, Problem, refuse},
+    ops::Operands,
+    value::Value,
+};
+
+pub(crate) use attention::attention;
+pub(crate) use chain::Chain;
+pub(crate) use fuse::fuse;
+pub(crate) use product::Product;
+pub(crate) use rows::{best, norm, take};
+pub(crate) use turn::Turn;
+
+mod ptx {
+    include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
+}
+
+/// Threads of most blocks; the same as in `kernels.cu`.
+const THREADS: usize = 256;
+/// Rows that a block of them has, where a warp has one.
+const WARPS: usize = THREADS / 32;
+/// Integers that go with a launch itself.
+const INLINE: usize = 8;
+/// Bytes of shared memory that a block has without asking.
+const SHARED: usize = 48 << 10;
+/// Floats for parts of an attention.
+const SCRATCH: usize = 1 << 21;
+/// Counters of groups of heads.
+const COUNTERS: usize = 1 << 10;
+/// Lists of integers that are kept on the card for the next layer.
+const UPLOADS: usize = 8;
+
+/// An operation that was put together from several, for a card.
+#[derive(Debug)]
+pub(crate) enum Fused {
+    Product(Product),
+    Turn(Turn),
+    Chain(Chain),
+}
+
+impl Fused {
+    pub fn run(&self, operands: &Operands<'_>) -> OpResult<Value> {
+        match self {
+            Self::Product(product) => product.run(operands),
+            Self::Turn(turn) => turn.run(operands),
+            Self::Chain(chain) => chain.run(operands),
+        }
+    }
+}
+
+/// The kernels, by their names in `kernels.cu`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    ProductInt8,
+    ProductHalf,
+    GatedInt8,
+    GatedHalf,
+    Unfold,
+    NormRows,
+    Turn,
+    Attention1,
+    Attention2,
+    Attention4,
+    Softmax,
+    Chain,
+    Take,
+    Best,
+}
+
+const KERNELS: [(Kernel, &str); 14] = [
+    (Kernel::ProductInt8, "product_int8"),
+    (Kernel::ProductHalf, "product_half"),
+    (Kernel::GatedInt8, "gated_int8"),
+    (Kernel::GatedHalf, "gated_half"),
+    (Kernel::Unfold, "unfold"),
+    (Kernel::NormRows, "norm_rows"),
+    (Kernel::Turn, "turn"),
+    (Kernel::Attention1, "attention_1"),
+    (Kernel::Attention2, "attention_2"),
+    (Kernel::Attention4, "attention_4"),
+    (Kernel::Softmax, "softmax"),
+    (Kernel::Chain, "chain"),
+    (Kernel::Take, "take"),
+    (Kernel::Best, "best"),
+];
+
+impl From<DriverError> for Problem {
+    fn from(error: DriverError) -> Self {
+        Self(format!("the card says: {error}"))
+    }
+}
+
+/// A card with the kernels loaded. All work goes through the one stream of the
+/// device, so that what is launched may be read or freed by what comes after.
+pub(crate) struct Card {
+    device: CudaDevice,
+    stream: Arc<CudaStream>,
+    functions: Vec<CudaFunction>,
+    /// Whether a kernel may be launched while the one before it runs.
+    overlap: bool,
+    processors: usize,
+    parts: CudaSlice<f32>,
+    counters: CudaSlice<u32>,
+    uploads: Mutex<VecDeque<(Vec<i32>, Tensor)>>,
+}
+
+/// The cards that were used, the last few devices of the process.
+static CARDS: Mutex<VecDeque<Arc<Card>>> = Mutex::new(VecDeque::new());
+const CARDS_KEPT: usize = 8;
+
+impl Card {
+    /// The card that a device is; none for a processor.
+    pub fn of(device: &Device) -> OpResult<Option<Arc<Self>>> {
+        let Device::Cuda(device) = device else {
+            return Ok(None);
+        };
+        let mut cards = CARDS.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = cards.iter().find(|card| card.device.id() == device.id());
+        if let Some(card) = known {
+            return Ok(Some(card.clone()));
+        }
+        let card = Arc::new(Self::new(device)?);
+        cards.truncate(CARDS_KEPT - 1);
+        cards.push_front(card.clone());
+        Ok(Some(card))
+    }
+
+    fn new(device: &CudaDevice) -> OpResult<Self> {
+        let stream = device.cuda_stream();
+        let context = stream.context();
+        let module = context.load_module(Ptx::from_src(ptx::KERNELS))?;
+        let functions = KERNELS.iter().map(|(_, name)| module.load_function(name));
+        let functions = functions.collect::<Result<Vec<_>, _>>()?;
+        let processors = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        Ok(Self {
+            functions,
+            overlap: context.compute_capability()?.0 >= 9,
+            processors: context.attribute(processors)?.max(1) as usize,
+            parts: stream.alloc_zeros(SCRATCH)?,
+            counters: stream.alloc_zeros(COUNTERS)?,
+            uploads: Mutex::new(VecDeque::new()),
+            device: device.clone(),
+            stream,
+        })
+    }
+
+    /// Launches a kernel.
+    ///
+    /// # Safety
+    /// `parameters` is the kernel's struct, and all that it points to is
+    /// memory of this card that this stream may use.
+    unsafe fn launch<T: Copy>(
+        &self,
+        kernel: Kernel,
+        grid: [usize; 3],
+        threads: usize,
+        shared: usize,
+        parameters: &T,
+    ) -> OpResult<()> {
+        let mut blocks = [0_u32; 3];
+        for (blocks, extent) in blocks.iter_mut().zip(grid) {
+            *blocks = match u32::try_from(extent) {
+                Ok(extent @ 1..) => extent,
+                _ => return refuse(format!("{grid:?} blocks cannot be launched")),
+            };
+        }
+        let at = KERNELS.iter().position(|(known, _)| *known == kernel);
+        let Some(function) = at.and_then(|at| self.functions.get(at)) else {
+            return refuse("there is no such kernel");
+        };
+        self.stream.context().bind_to_thread()?;
+        let mut attribute = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue {
+                programmaticStreamSerializationAllowed: 1,
+            },
+        };
+        let config = sys::CUlaunchConfig {
+            gridDimX: blocks[0],
+            gridDimY: blocks[1],
+            gridDimZ: blocks[2],
+            blockDimX: threads as u32,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: shared as u32,
+            hStream: self.stream.cu_stream(),
+            attrs: &mut attribute,
+            numAttrs: u32::from(self.overlap),
+        };
+        let mut arguments = [std::ptr::from_ref(parameters).cast_mut().cast::<c_void>()];
+        // SAFETY: the struct outlives the launch, which copies it; the rest is
+        // the caller's promise.
+        let status = unsafe {
+            sys::cuLaunchKernelEx(
+                &config,
+                function.cu_function(),
+                arguments.as_mut_ptr(),
+                std::ptr::null_mut(),
+            )
+        };
+        Ok(status.result()?)
+    }
+
+    /// Memory that is not yet written.
+    fn room<T: DeviceRepr>(&self, count: usize) -> OpResult<CudaSlice<T>> {
+        // SAFETY: what is launched next writes all of it.
+        Ok(unsafe { self.device.alloc(count)? })
+    }
+
+    fn pointer<T>(&self, slice: &CudaSlice<T>) -> u64 {
+        slice.device_ptr(&self.stream).0
+    }
+
+    fn halves(&self, slice: CudaSlice<f16>, dims: impl Into<candle_core::Shape>) -> Tensor {
+        self.tensor(CudaStorageSlice::F16(slice), dims)
+    }
+
+    fn tensor(&self, slice: CudaStorageSlice, dims: impl Into<candle_core::Shape>) -> Tensor {
+        let storage = CudaStorage {
+            slice,
+            device: self.device.clone(),
+        };
+        Tensor::from_storage(Storage::Cuda(storage), dims, BackpropOp::none(), false)
+    }
+
+    /// Where a tensor of halves lies, if it is on this card.
+    fn place(&self, tensor: &Tensor) -> Option<Place> {
+        match tensor.dtype() {
+            DType::F16 => self.any_place(tensor),
+            _ => None,
+        }
+    }
+
+    /// Where a tensor of halves or singles lies.
+    fn any_place(&self, tensor: &Tensor) -> Option<Place> {
+        let (storage, layout) = tensor.storage_and_layout();
+        let Storage::Cuda(storage) = &*storage else {
+            return None;
+        };
+        if storage.device.id() != self.device.id() {
+            return None;
+        }
+        let (pointer, size) = match &storage.slice {
+            CudaStorageSlice::F16(slice) => (self.pointer(slice), 2),
+            CudaStorageSlice::F32(slice) => (self.pointer(slice), 4),
+            _ => return None,
+        };
+        Some(Place {
+            pointer: pointer + (layout.start_offset() * size) as u64,
+            dims: layout.dims().to_vec(),
+            strides: layout.stride().to_vec(),
+            dense: layout.is_contiguous(),
+            half: size == 2,
+        })
+    }
+
+    /// Integers for a kernel: with the launch, or in memory of the card.
+    fn integers(&self, values: &[i32]) -> OpResult<Integers> {
+        let mut few = [0; INLINE];
+        if let Some(few) = few.get_mut(..values.len()) {
+            few.copy_from_slice(values);
+        } else {
+            let many = self.upload(values)?;
+            let pointer = {
+                let (storage, _) = many.storage_and_layout();
+                match &*storage {
+                    Storage::Cuda(CudaStorage {
+                        slice: CudaStorageSlice::I32(slice),
+                        ..
+                    }) => self.pointer(slice),
+                    _ => return refuse("integers are not on the card"),
+                }
+            };
+            return Ok(Integers {
+                few,
+                pointer,
+                _many: Some(many),
+            });
+        }
+        Ok(Integers {
+            few,
+            pointer: 0,
+            _many: None,
+        })
+    }
+
+    /// Integers on the card; the last few lists stay there.
+    fn upload(&self, values: &[i32]) -> OpResult<Tensor> {
+        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, tensor)) = uploads.iter().find(|(known, _)| known == values) {
+            return Ok(tensor.clone());
+        }
+        let device = Device::Cuda(self.device.clone());
+        let tensor = Tensor::from_slice(values, values.len(), &device)?;
+        uploads.truncate(UPLOADS - 1);
+        uploads.push_front((values.to_vec(), tensor.clone()));
+        Ok(tensor)
+    }
+}
+
+/// Where floats lie on the card.
+struct Place {
+    pointer: u64,
+    dims: Vec<usize>,
+    strides: Vec<usize>,
+    dense: bool,
+    half: bool,
+}
+
+impl Place {
+    /// Whether 16 bytes of halves can be read at once at multiples of 8 of
+    /// the last axis.
+    fn aligned(&self) -> bool {
+        let outer = self.strides.split_last();
+        self.pointer % 16 == 0
+            && outer.is_some_and(|(last, outer)| {
+                let mut outer = outer.iter().zip(&self.dims);
+                *last == 1 && outer.all(|(stride, dim)| *dim == 1 || stride % 8 == 0)
+            })
+    }
+}
+
+/// Integers for a kernel.
+struct Integers {
+    few: [i32; INLINE],
+    /// 0 where the few are all.
+    pointer: u64,
+    /// Keeps the memory until the launch is in the stream.
+    _many: Option<Tensor>,
+}
