@@ -221,6 +221,10 @@ impl Program {
                 Source::Constant(index) => &self.constants[*index],
             });
             let operands: Vec<&Value> = operands.collect();
+            #[cfg(feature = "cuda")]
+            if step.op.is_apart(&operands) {
+                card::flush().map_err(|problem| graph.error(step, &operands, problem))?;
+            }
             let results = match step.op {
                 Op::Invoke(callee) => {
                     let arguments = operands.into_iter().cloned().collect();
@@ -237,7 +241,11 @@ impl Program {
                 slots[*slot] = Some(value);
             }
             for slot in &step.last_uses {
-                slots[*slot] = None;
+                let last = slots[*slot].take();
+                #[cfg(feature = "cuda")]
+                card::hold(last);
+                #[cfg(not(feature = "cuda"))]
+                drop(last);
             }
         }
         let outputs = graph.outputs.iter().map(|source| match source {
@@ -449,6 +457,9 @@ impl<'p> Function<'p> {
                 wrong(name, expected, found)
             })?);
         }
+        #[cfg(feature = "cuda")]
+        let _scope =
+            card::Scope::new(&self.program.device).map_err(|problem| Error::Engine(problem.0))?;
         let mut cells = Vec::new();
         for parameter in self.states() {
             match states.take(&parameter.name, &parameter.ty, &self.program.device) {
@@ -476,6 +487,8 @@ impl<'p> Function<'p> {
                 Value::Ints(ints) => ints.to_tensor(),
                 other => other.float(&self.program.device),
             };
+            #[cfg(feature = "cuda")]
+            let tensor = tensor.and_then(card::keep);
             let tensor = tensor.map_err(|problem| Error::Engine(problem.0))?;
             match shared {
                 true => Ok(tensor.force_contiguous()?),

@@ -9,16 +9,14 @@ use candle_core::{
 
 use half::f16;
 
-use super::{COUNTERS, Card, Kernel, Place, SCRATCH, THREADS};
+use super::{COUNTERS, Card, Kernel, Place, SCRATCH, THREADS, WARPS, dense, flush, parameters};
 use crate::{
     error::{OpResult, Problem, refuse},
     kernel::AttentionShape,
 };
 
-/// Threads of a block of attention to a cache.
-const BLOCK: usize = 128;
 /// The least keys of a block, and the most blocks that share the keys.
-const LEAST_SHARE: usize = 32;
+const LEAST_SHARE: usize = 64;
 const MOST_SPLITS: usize = 32;
 
 #[repr(C)]
@@ -37,7 +35,10 @@ struct AttentionArgs {
     dim: i32,
     share: i32,
     scale: f32,
+    gap: u32,
 }
+
+parameters!(AttentionArgs, SoftmaxArgs);
 
 /// Attention of `[1, heads, rows, dim]`; keys and values may be views of a
 /// cache.
@@ -53,7 +54,7 @@ pub(crate) fn attention(
     let query = match together {
         true => query.clone(),
         // The heads that share keys are one matrix.
-        false => query.contiguous()?,
+        false => dense(query)?,
     };
     let places = (card.place(&query), card.place(key), card.place(value));
     let (Some(q), Some(k), Some(v)) = places else {
@@ -105,7 +106,7 @@ fn one(
     if !fits {
         return Ok(None);
     }
-    let out = card.room(heads * dim)?;
+    let (out, pointer) = card.result(&[1, heads, 1, dim])?;
     let args = AttentionArgs {
         query: query.pointer,
         key: key.pointer,
@@ -114,18 +115,19 @@ fn one(
         value_strides: [value.strides[1] as i64, value.strides[2] as i64],
         parts: card.pointer(&card.parts),
         done: card.pointer(&card.counters),
-        out: card.pointer(&out),
+        out: pointer,
         group: group as i32,
         keys: keys as i32,
         dim: dim as i32,
         share: share as i32,
         scale: scale as f32,
+        gap: 0,
     };
     let grid = [splits, kv_heads, group / side];
-    let shared = 4 * side * (BLOCK / lanes) * (dim + 2);
+    let shared = 4 * side * (THREADS / lanes) * (dim + 2);
     // SAFETY: the views have the extents of `shape`, and the parts have room.
-    unsafe { card.launch(kernel, grid, BLOCK, shared, &args)? };
-    Ok(Some(card.halves(out, (1, heads, 1, dim))))
+    unsafe { card.launch(kernel, grid, THREADS, shared, &args)? };
+    Ok(Some(out))
 }
 
 #[repr(C)]
@@ -133,6 +135,7 @@ fn one(
 struct SoftmaxArgs {
     scores: u64,
     out: u64,
+    count: i32,
     keys: i32,
     rows: i32,
     causal: i32,
@@ -194,10 +197,13 @@ fn many(
         single: false,
         ..score
     };
-    let out = card.room::<f16>(heads * rows * dim)?;
     // Rows of all heads side by side, which is how they are needed next.
+    let (out, pointer) = match group {
+        1 => card.result(&[1, rows, heads, dim])?,
+        _ => card.result(&[1, heads, rows, dim])?,
+    };
     let mixed = Matrix {
-        pointer: card.pointer(&out),
+        pointer,
         row: if group == 1 { heads * dim } else { dim },
         next: if group == 1 { dim } else { queries * dim },
         single: false,
@@ -214,12 +220,13 @@ fn many(
     let args = SoftmaxArgs {
         scores: score.pointer,
         out: weight.pointer,
+        count: (kv_heads * queries) as i32,
         keys: keys as i32,
         rows: rows as i32,
         causal: i32::from(causal),
     };
-    let blocks = [kv_heads * queries, 1, 1];
-    // SAFETY: there is a block for each row of the scores.
+    let blocks = [(kv_heads * queries).div_ceil(WARPS), 1, 1];
+    // SAFETY: there is a warp for each row of the scores.
     unsafe { card.launch(Kernel::Softmax, blocks, THREADS, 0, &args)? };
     multiply(
         card,
@@ -231,8 +238,8 @@ fn many(
         mixed,
     )?;
     Ok(match group {
-        1 => card.halves(out, (1, rows, heads, dim)).transpose(1, 2)?,
-        _ => card.halves(out, (1, heads, rows, dim)),
+        1 => out.transpose(1, 2)?,
+        _ => out,
     })
 }
 
@@ -256,6 +263,7 @@ fn multiply(
         true => sys::cudaDataType::CUDA_R_32F,
         false => sys::cudaDataType::CUDA_R_16F,
     };
+    flush()?;
     let blas = card.device.cublas_handle();
     // By columns, as the library counts, everything is its own transpose.
     // SAFETY: the callers' matrices are memory of this card of these extents.

@@ -2,21 +2,18 @@
 //! intermediate results in memory.
 
 use aimodel::{Approximate, ElementType};
-use candle_core::{DType, Device, Tensor, cuda_backend::CudaStorageSlice};
+use candle_core::{Device, Tensor, cuda_backend::CudaStorageSlice};
 
-use super::{Card, Kernel, THREADS};
+use super::{BLOCKS, Card, Kernel, RANK, THREADS, axes, axis_args, by_eight, flush, parameters};
 use crate::{
     error::{OpResult, refuse},
     ops::{Binary, Op, Operands, Unary},
     value::{Value, broadcast},
 };
 
-/// The most inputs, operations and axes; the same as in `kernels.cu`.
+/// The most inputs and operations; the same as in `kernels.cu`.
 pub(super) const INPUTS: usize = 6;
 pub(super) const LINKS: usize = 12;
-const RANK: usize = 5;
-/// Blocks for each processor, where there is more to do.
-const BLOCKS: usize = 16;
 
 /// One operation of a chain, on what the one before it gives.
 #[derive(Clone, Debug)]
@@ -54,11 +51,13 @@ struct ChainArgs {
     strides: [[i32; RANK]; INPUTS],
     half_input: [u8; INPUTS],
     links: [LinkArgs; LINKS],
+    gap: u16,
     count: i32,
-    inputs_count: i32,
     links_count: i32,
     half_out: i32,
 }
+
+parameters!(ChainArgs);
 
 /// The number of an operation in `kernels.cu`, if a chain may have it.
 pub(super) fn code(op: &Op) -> Option<u8> {
@@ -83,6 +82,24 @@ pub(super) fn code(op: &Op) -> Option<u8> {
 }
 
 impl Chain {
+    /// Operations on halves, each with the next operand if it takes two.
+    pub fn of(ops: &[Op]) -> Self {
+        let mut inputs = 1;
+        let links = ops.iter().map(|op| {
+            let other = matches!(op, Op::Binary(_)).then_some(inputs);
+            inputs += usize::from(other.is_some());
+            Link {
+                op: op.clone(),
+                other,
+                turned: false,
+                element: ElementType::F16,
+            }
+        });
+        Self {
+            links: links.collect(),
+        }
+    }
+
     pub fn run(&self, operands: &Operands<'_>) -> OpResult<Value> {
         let inputs = (0..operands.operands.len()).map(|i| operands.float(i));
         let inputs = inputs.collect::<OpResult<Vec<_>>>()?;
@@ -93,6 +110,7 @@ impl Chain {
     }
 
     fn one_by_one(&self, operands: &Operands<'_>) -> OpResult<Value> {
+        flush()?;
         let mut value = operands.at(0)?.clone();
         for link in &self.links {
             let other = link.other.map(|at| operands.at(at)).transpose()?;
@@ -118,42 +136,38 @@ impl Chain {
             dims = broadcast(&dims, input.dims())?;
         }
         let count: usize = dims.iter().product();
-        let half_out = last.element == ElementType::F16;
-        let mut args = ChainArgs {
-            inputs: [0; INPUTS],
-            out: 0,
-            extents: [1; RANK],
-            strides: [[0; RANK]; INPUTS],
-            half_input: [0; INPUTS],
-            links: [LinkArgs::default(); LINKS],
-            count: i32::try_from(count).unwrap_or(0),
-            inputs_count: inputs.len() as i32,
-            links_count: self.links.len() as i32,
-            half_out: i32::from(half_out),
-        };
-        let mut strides = Vec::new();
+        let (mut pointers, mut half_input, mut strides) = ([0; INPUTS], [0; INPUTS], Vec::new());
         for (index, input) in inputs.iter().enumerate() {
             let view = input.broadcast_as(&*dims)?;
             let Some(place) = card.any_place(&view) else {
                 return Ok(None);
             };
-            args.inputs[index] = place.pointer;
-            args.half_input[index] = u8::from(place.half);
+            pointers[index] = place.pointer;
+            half_input[index] = u8::from(place.half);
             strides.push(place.strides);
         }
-        let axes = axes(&dims, &strides);
-        if args.count == 0 || axes.len() > RANK {
+        let mut axes = axes(&dims, &strides);
+        let wide = by_eight(&mut axes, &pointers);
+        let items: usize = axes.iter().map(|(extent, _)| extent).product();
+        let (Some((extents, strides)), Ok(int)) = (axis_args(&axes), i32::try_from(items)) else {
+            return Ok(None);
+        };
+        if count == 0 {
             return Ok(None);
         }
-        for (at, (extent, steps)) in (RANK - axes.len()..).zip(&axes) {
-            args.extents[at] = *extent as i32;
-            for (own, step) in args.strides.iter_mut().zip(steps) {
-                match i32::try_from(*step) {
-                    Ok(step) => own[at] = step,
-                    Err(_) => return Ok(None),
-                }
-            }
-        }
+        let half_out = last.element == ElementType::F16;
+        let mut args = ChainArgs {
+            inputs: pointers,
+            out: 0,
+            extents,
+            strides,
+            half_input,
+            links: [LinkArgs::default(); LINKS],
+            gap: 0,
+            count: int,
+            links_count: self.links.len() as i32,
+            half_out: i32::from(half_out),
+        };
         for (link, args) in self.links.iter().zip(&mut args.links) {
             let Some(code) = code(&link.op) else {
                 return refuse(format!("{:?} is no link of a chain", link.op));
@@ -167,42 +181,23 @@ impl Chain {
         }
         let out = match half_out {
             true => {
-                let out = card.room(count)?;
-                args.out = card.pointer(&out);
-                CudaStorageSlice::F16(out)
+                let (out, pointer) = card.result(&dims)?;
+                args.out = pointer;
+                out
             }
             false => {
                 let out = card.room(count)?;
                 args.out = card.pointer(&out);
-                CudaStorageSlice::F32(out)
+                card.tensor(CudaStorageSlice::F32(out), dims)
             }
         };
-        let blocks = count.div_ceil(THREADS).min(BLOCKS * card.processors);
+        let kernel = match wide {
+            true => Kernel::Chain8,
+            false => Kernel::Chain1,
+        };
+        let blocks = items.div_ceil(THREADS).min(BLOCKS * card.processors);
         // SAFETY: the views have been broadcast to the extents of the result.
-        unsafe { card.launch(Kernel::Chain, [blocks, 1, 1], THREADS, 0, &args)? };
-        let out = card.tensor(out, dims);
-        debug_assert!(matches!(out.dtype(), DType::F16 | DType::F32));
+        unsafe { card.launch(kernel, [blocks, 1, 1], THREADS, 0, &args)? };
         Ok(Some(out))
     }
-}
-
-/// Extents and the steps of each input along them, outermost first, with axes
-/// put together that are one in all inputs.
-fn axes(dims: &[usize], strides: &[Vec<usize>]) -> Vec<(usize, Vec<usize>)> {
-    let mut axes: Vec<(usize, Vec<usize>)> = Vec::new();
-    for (axis, &extent) in dims.iter().enumerate() {
-        if extent == 1 {
-            continue;
-        }
-        let steps: Vec<usize> = strides.iter().map(|own| own[axis]).collect();
-        if let Some((outer, outer_steps)) = axes.last_mut() {
-            let mut pairs = outer_steps.iter().zip(&steps);
-            if pairs.all(|(outer, inner)| *outer == inner * extent) {
-                (*outer, *outer_steps) = (*outer * extent, steps);
-                continue;
-            }
-        }
-        axes.push((extent, steps));
-    }
-    axes
 }

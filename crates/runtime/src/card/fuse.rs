@@ -225,7 +225,8 @@ fn turned(
             let rope = flow.before(graph, a, at)?;
             match (&graph.steps[rope].op, &graph.steps[rope].operands[..]) {
                 (Op::Composite(composite), &[x, positions])
-                    if matches!(**composite, Composite::Rope(_)) =>
+                    if matches!(**composite, Composite::Rope(_))
+                        && matches!(b, Source::Constant(_)) =>
                 {
                     terms.push((composite.clone(), positions, b));
                     steps.push(rope);
@@ -375,7 +376,9 @@ fn norms(graph: &mut Graph) {
         else {
             continue;
         };
-        if !matches!(**norm, Composite::RmsNorm { .. }) {
+        // A kernel reads constants before all else is there.
+        let constant = matches!(scale, Source::Constant(_));
+        if !constant || !matches!(**norm, Composite::RmsNorm { .. }) {
             continue;
         }
         let norm = Some(norm.clone());

@@ -61,18 +61,6 @@ __device__ __forceinline__ float block_sum(float x) {
   return total;
 }
 
-__device__ __forceinline__ float block_max(float x) {
-  __shared__ float parts[WARPS];
-  x = warp_max(x);
-  __syncthreads();
-  if (threadIdx.x % WARP == 0) parts[threadIdx.x / WARP] = x;
-  __syncthreads();
-  float most = parts[0];
-#pragma unroll
-  for (int i = 1; i < WARPS; i++) most = fmaxf(most, parts[i]);
-  return most;
-}
-
 __device__ __forceinline__ float silu(float x) { return x / (1.0f + expf(-x)); }
 
 __device__ __forceinline__ void unpack(uint4 v, float out[8]) {
@@ -378,45 +366,56 @@ struct Turn {
   int dim;
 };
 
-// A warp for a row of a head.
-extern "C" __global__ void __launch_bounds__(THREADS) turn(const __grid_constant__ Turn p) {
+// A block for a row of a head, a thread for a pair. Only x comes from before:
+// the angles are known by the time it is there.
+extern "C" __global__ void turn(const __grid_constant__ Turn p) {
+  __shared__ float parts[WARP];
+  const int head = blockIdx.x / p.rows, row = blockIdx.x % p.rows;
+  const int half_dim = p.dim / 2, i = threadIdx.x;
+  const bool inside = i < half_dim;
+  float cosine[TURNS], sine[TURNS], near[TURNS], far[TURNS], scale[2] = {1, 1};
+  if (inside && p.norm) {
+    scale[0] = __half2float(p.norm[head * p.dim + i]);
+    scale[1] = __half2float(p.norm[head * p.dim + half_dim + i]);
+  }
+#pragma unroll
+  for (int t = 0; t < TURNS; t++) {
+    if (t >= p.turns || !inside) continue;
+    const int index = t * p.rows + row;
+    const int position = p.positions ? p.positions[index] : p.few[index];
+    const float angle = static_cast<float>(position) * p.frequencies[t][i];
+    cosine[t] = rounded(cosf(angle));
+    sine[t] = rounded(sinf(angle));
+    near[t] = __half2float(p.masks[t][i]);
+    far[t] = __half2float(p.masks[t][half_dim + i]);
+  }
   release();
   wait();
-  const int at = blockIdx.x * WARPS + threadIdx.x / WARP, lane = threadIdx.x % WARP;
-  if (at >= p.heads * p.rows) return;
-  const int head = at / p.rows, row = at % p.rows, half_dim = p.dim / 2;
   const half *x = p.x + head * p.head_stride + row * p.row_stride;
-  half *out = p.out + static_cast<int64_t>(at) * p.dim;
-  float factor = 1;
+  float a = inside ? __half2float(x[i]) : 0, b = inside ? __half2float(x[half_dim + i]) : 0;
   if (p.norm) {
-    float squares = 0;
-    for (int i = lane; i < p.dim; i += WARP) {
-      const float value = __half2float(x[i]);
-      squares += value * value;
-    }
-    factor = 1.0f / sqrtf(warp_sum(squares) / p.dim + p.eps);
+    const float squares = warp_sum(a * a + b * b);
+    if (threadIdx.x % WARP == 0) parts[threadIdx.x / WARP] = squares;
+    __syncthreads();
+    float total = 0;
+    for (int w = 0; w < blockDim.x / WARP; w++) total += parts[w];
+    const float factor = 1.0f / sqrtf(total / p.dim + p.eps);
+    a = rounded(rounded(a * factor) * scale[0]);
+    b = rounded(rounded(b * factor) * scale[1]);
   }
-  for (int i = lane; i < half_dim; i += WARP) {
-    float a = __half2float(x[i]), b = __half2float(x[half_dim + i]);
-    if (p.norm) {
-      const half *norm = p.norm + head * p.dim;
-      a = rounded(rounded(a * factor) * __half2float(norm[i]));
-      b = rounded(rounded(b * factor) * __half2float(norm[half_dim + i]));
-    }
-    float real = 0, imaginary = 0;
-    for (int t = 0; t < p.turns; t++) {
-      const int index = t * p.rows + row;
-      const int position = p.positions ? p.positions[index] : p.few[index];
-      const float angle = static_cast<float>(position) * p.frequencies[t][i];
-      const float cosine = rounded(cosf(angle)), sine = rounded(sinf(angle));
-      const float r = rounded(rounded(a * cosine - b * sine) * __half2float(p.masks[t][i]));
-      const float m = rounded(rounded(a * sine + b * cosine) * __half2float(p.masks[t][half_dim + i]));
-      real = t == 0 ? r : rounded(real + r);
-      imaginary = t == 0 ? m : rounded(imaginary + m);
-    }
-    out[i] = __float2half_rn(real);
-    out[half_dim + i] = __float2half_rn(imaginary);
+  if (!inside) return;
+  float real = 0, imaginary = 0;
+#pragma unroll
+  for (int t = 0; t < TURNS; t++) {
+    if (t >= p.turns) continue;
+    const float r = rounded(rounded(a * cosine[t] - b * sine[t]) * near[t]);
+    const float m = rounded(rounded(a * sine[t] + b * cosine[t]) * far[t]);
+    real = t == 0 ? r : rounded(real + r);
+    imaginary = t == 0 ? m : rounded(imaginary + m);
   }
+  half *out = p.out + static_cast<int64_t>(blockIdx.x) * p.dim;
+  out[i] = __float2half_rn(real);
+  out[half_dim + i] = __float2half_rn(imaginary);
 }
 
 // ---------------------------------------------------------------------------
@@ -578,14 +577,16 @@ __device__ __forceinline__ void attend(const Attention &p) {
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(128) attention_1(const __grid_constant__ Attention p) { attend<1>(p); }
-extern "C" __global__ void __launch_bounds__(128) attention_2(const __grid_constant__ Attention p) { attend<2>(p); }
-extern "C" __global__ void __launch_bounds__(128) attention_4(const __grid_constant__ Attention p) { attend<4>(p); }
+extern "C" __global__ void __launch_bounds__(THREADS) attention_1(const __grid_constant__ Attention p) { attend<1>(p); }
+extern "C" __global__ void __launch_bounds__(THREADS) attention_2(const __grid_constant__ Attention p) { attend<2>(p); }
+extern "C" __global__ void __launch_bounds__(THREADS) attention_4(const __grid_constant__ Attention p) { attend<4>(p); }
 
 // Softmax of rows of scores, for attention of many queries.
 struct Softmax {
   const float *scores;
   half *out;
+  // Rows of all heads.
+  int count;
   int keys;
   // Where causal, a query sees this many keys fewer than the one after it: the
   // last of `rows` sees all.
@@ -593,21 +594,45 @@ struct Softmax {
   int causal;
 };
 
+// A warp for a row; a row that is not too long stays in registers.
 extern "C" __global__ void __launch_bounds__(THREADS) softmax(const __grid_constant__ Softmax p) {
+  constexpr int HELD = 32;
   release();
   wait();
-  const int64_t start = static_cast<int64_t>(blockIdx.x) * p.keys;
-  const float *scores = p.scores + start;
-  half *out = p.out + start;
-  const int visible = p.causal ? p.keys - p.rows + static_cast<int>(blockIdx.x % p.rows) + 1 : p.keys;
-  float most = -INFINITY;
-  for (int i = threadIdx.x; i < visible; i += THREADS) most = fmaxf(most, scores[i]);
-  most = block_max(most);
-  float total = 0;
-  for (int i = threadIdx.x; i < visible; i += THREADS) total += expf(scores[i] - most);
-  total = block_sum(total);
-  for (int i = threadIdx.x; i < p.keys; i += THREADS) {
-    out[i] = __float2half_rn(i < visible ? expf(scores[i] - most) / total : 0.0f);
+  const int row = blockIdx.x * WARPS + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  if (row >= p.count) return;
+  const float *scores = p.scores + static_cast<int64_t>(row) * p.keys;
+  half *out = p.out + static_cast<int64_t>(row) * p.keys;
+  const int visible = p.causal ? p.keys - p.rows + row % p.rows + 1 : p.keys;
+  float most = -INFINITY, total = 0;
+  if (p.keys <= HELD * WARP) {
+    float held[HELD];
+#pragma unroll
+    for (int i = 0; i < HELD; i++) {
+      const int key = i * WARP + lane;
+      held[i] = key < visible ? scores[key] : -INFINITY;
+      most = fmaxf(most, held[i]);
+    }
+    most = warp_max(most);
+#pragma unroll
+    for (int i = 0; i < HELD; i++) {
+      held[i] = expf(held[i] - most);
+      total += held[i];
+    }
+    total = warp_sum(total);
+#pragma unroll
+    for (int i = 0; i < HELD; i++) {
+      const int key = i * WARP + lane;
+      if (key < p.keys) out[key] = __float2half_rn(held[i] / total);
+    }
+    return;
+  }
+  for (int key = lane; key < visible; key += WARP) most = fmaxf(most, scores[key]);
+  most = warp_max(most);
+  for (int key = lane; key < visible; key += WARP) total += expf(scores[key] - most);
+  total = warp_sum(total);
+  for (int key = lane; key < p.keys; key += WARP) {
+    out[key] = __float2half_rn(key < visible ? expf(scores[key] - most) / total : 0.0f);
   }
 }
 
@@ -640,76 +665,154 @@ struct Chain {
   uint8_t half_input[INPUTS];
   Operation operations[OPERATIONS];
   int count;
-  int inputs_count;
   int operations_count;
   int half_out;
 };
 
 namespace {
 
-__device__ __forceinline__ float apply(uint8_t code, float x, float y) {
-  switch (code) {
-    case ADD: return x + y;
-    case SUB: return x - y;
-    case MUL: return x * y;
-    case DIVIDE: return x / y;
-    case MAXIMUM: return fmaxf(x, y);
-    case MINIMUM: return fminf(x, y);
-    case RSQRT: return 1.0f / sqrtf(x);
-    case EXP: return expf(x);
-    case SIN: return sinf(x);
-    case COS: return cosf(x);
-    case SILU: return silu(x);
-    case GELU_ERF: return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
-    case GELU_TANH: return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * x * (1.0f + 0.044715f * x * x)));
-    case GELU_SIGMOID: return x / (1.0f + expf(-1.702f * x));
-    default: return x;
+// The same of each of some elements.
+template <int WIDE, typename F>
+__device__ __forceinline__ void each(float (&x)[WIDE], F f) {
+#pragma unroll
+  for (int i = 0; i < WIDE; i++) x[i] = f(x[i], i);
+}
+
+template <int WIDE>
+__device__ __forceinline__ void apply(const Operation &op, float (&x)[WIDE], const float (&y)[WIDE]) {
+  const bool turned = op.turned;
+  switch (op.code) {
+    case ADD: each(x, [&](float a, int i) { return a + y[i]; }); break;
+    case SUB: each(x, [&](float a, int i) { return turned ? y[i] - a : a - y[i]; }); break;
+    case MUL: each(x, [&](float a, int i) { return a * y[i]; }); break;
+    case DIVIDE: each(x, [&](float a, int i) { return turned ? y[i] / a : a / y[i]; }); break;
+    case MAXIMUM: each(x, [&](float a, int i) { return fmaxf(a, y[i]); }); break;
+    case MINIMUM: each(x, [&](float a, int i) { return fminf(a, y[i]); }); break;
+    case RSQRT: each(x, [](float a, int) { return 1.0f / sqrtf(a); }); break;
+    case EXP: each(x, [](float a, int) { return expf(a); }); break;
+    case SIN: each(x, [](float a, int) { return sinf(a); }); break;
+    case COS: each(x, [](float a, int) { return cosf(a); }); break;
+    case SILU: each(x, [](float a, int) { return silu(a); }); break;
+    case GELU_ERF: each(x, [](float a, int) { return 0.5f * a * (1.0f + erff(a * 0.70710678118654752f)); }); break;
+    // (1 + tanh u) / 2 = 1 / (1 + exp(-2u)).
+    case GELU_TANH:
+      each(x, [](float a, int) {
+        return a / (1.0f + expf(-2.0f * 0.79788456080286536f * a * (1.0f + 0.044715f * a * a)));
+      });
+      break;
+    case GELU_SIGMOID: each(x, [](float a, int) { return a / (1.0f + expf(-1.702f * a)); }); break;
+    default: break;
+  }
+}
+
+// Some elements side by side, or the same one as often.
+template <int WIDE>
+__device__ __forceinline__ void read(const Chain &p, int input, const int (&index)[RANK], float (&x)[WIDE]) {
+  int offset = 0;
+#pragma unroll
+  for (int axis = 0; axis < RANK; axis++) offset += index[axis] * p.strides[input][axis];
+  const bool half_input = p.half_input[input];
+  const half *halves = static_cast<const half *>(p.inputs[input]) + offset;
+  const float *singles = static_cast<const float *>(p.inputs[input]) + offset;
+  if constexpr (WIDE == 8) {
+    if (p.strides[input][RANK - 1] != 0) {
+      if (half_input) {
+        unpack(*reinterpret_cast<const uint4 *>(halves), x);
+      } else {
+        each(x, [&](float, int i) { return singles[i]; });
+      }
+      return;
+    }
+  }
+  const float one = half_input ? __half2float(*halves) : *singles;
+  each(x, [&](float, int) { return one; });
+}
+
+template <int WIDE>
+__device__ __forceinline__ void run_chain(const Chain &p) {
+  release();
+  wait();
+  for (int at = blockIdx.x * THREADS + threadIdx.x; at < p.count; at += gridDim.x * THREADS) {
+    int index[RANK];
+    int rest = at;
+#pragma unroll
+    for (int axis = RANK - 1; axis >= 0; axis--) {
+      const int extent = p.extents[axis];
+      const int outer = extent == 1 ? rest : rest / extent;
+      index[axis] = rest - outer * extent;
+      rest = outer;
+    }
+    float x[WIDE], y[WIDE] = {};
+    read(p, 0, index, x);
+    for (int o = 0; o < p.operations_count; o++) {
+      const Operation op = p.operations[o];
+      if (op.code <= MINIMUM) read(p, op.input, index, y);
+      apply(op, x, y);
+      if (op.half_result) each(x, [](float a, int) { return rounded(a); });
+    }
+    if (p.half_out) {
+      half out[WIDE];
+#pragma unroll
+      for (int i = 0; i < WIDE; i++) out[i] = __float2half_rn(x[i]);
+      half *to = static_cast<half *>(p.out) + static_cast<int64_t>(at) * WIDE;
+      if constexpr (WIDE == 8) {
+        *reinterpret_cast<uint4 *>(to) = *reinterpret_cast<const uint4 *>(out);
+      } else {
+        *to = out[0];
+      }
+    } else {
+      float *to = static_cast<float *>(p.out) + static_cast<int64_t>(at) * WIDE;
+#pragma unroll
+      for (int i = 0; i < WIDE; i++) to[i] = x[i];
+    }
   }
 }
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(THREADS) chain(const __grid_constant__ Chain p) {
+extern "C" __global__ void __launch_bounds__(THREADS) chain_1(const __grid_constant__ Chain p) { run_chain<1>(p); }
+// Eight elements side by side; extents and steps of the last axis count them
+// as one.
+extern "C" __global__ void __launch_bounds__(THREADS) chain_8(const __grid_constant__ Chain p) { run_chain<8>(p); }
+
+// ---------------------------------------------------------------------------
+// Halves from one place to another.
+
+struct Copy {
+  const half *from;
+  half *to;
+  int extents[RANK];
+  int from_strides[RANK];
+  int to_strides[RANK];
+  int count;
+};
+
+namespace {
+
+template <typename T>
+__device__ __forceinline__ void copy(const Copy &p) {
   release();
   wait();
   for (int at = blockIdx.x * THREADS + threadIdx.x; at < p.count; at += gridDim.x * THREADS) {
-    int offsets[INPUTS] = {};
+    int64_t from = 0, to = 0;
     int rest = at;
 #pragma unroll
     for (int axis = RANK - 1; axis >= 0; axis--) {
       const int extent = p.extents[axis];
-      if (extent == 1) continue;
-      const int index = axis == 0 ? rest : rest % extent;
-      rest /= extent;
-#pragma unroll
-      for (int i = 0; i < INPUTS; i++) offsets[i] += index * p.strides[i][axis];
+      const int outer = extent == 1 ? rest : rest / extent;
+      const int index = rest - outer * extent;
+      from += static_cast<int64_t>(index) * p.from_strides[axis];
+      to += static_cast<int64_t>(index) * p.to_strides[axis];
+      rest = outer;
     }
-    float values[INPUTS];
-#pragma unroll
-    for (int i = 0; i < INPUTS; i++) {
-      values[i] = 0;
-      if (i >= p.inputs_count) continue;
-      values[i] = p.half_input[i] ? __half2float(static_cast<const half *>(p.inputs[i])[offsets[i]])
-                                  : static_cast<const float *>(p.inputs[i])[offsets[i]];
-    }
-    float value = values[0];
-    for (int o = 0; o < p.operations_count; o++) {
-      const Operation op = p.operations[o];
-      float other = value;
-#pragma unroll
-      for (int i = 0; i < INPUTS; i++) {
-        if (op.input == i) other = values[i];
-      }
-      value = op.turned ? apply(op.code, other, value) : apply(op.code, value, other);
-      if (op.half_result) value = rounded(value);
-    }
-    if (p.half_out) {
-      static_cast<half *>(p.out)[at] = __float2half_rn(value);
-    } else {
-      static_cast<float *>(p.out)[at] = value;
-    }
+    *reinterpret_cast<T *>(p.to + to) = *reinterpret_cast<const T *>(p.from + from);
   }
 }
+
+}  // namespace
+
+extern "C" __global__ void __launch_bounds__(THREADS) copy_1(const __grid_constant__ Copy p) { copy<half>(p); }
+extern "C" __global__ void __launch_bounds__(THREADS) copy_8(const __grid_constant__ Copy p) { copy<uint4>(p); }
 
 // ---------------------------------------------------------------------------
 // Rows of a table, and the best of many.

@@ -7,19 +7,22 @@
 
 mod attention;
 mod chain;
+mod copy;
 mod fuse;
 mod product;
+mod record;
 mod rows;
+mod slab;
 #[cfg(test)]
 mod tests;
 mod turn;
 
 use std::{
     collections::VecDeque,
-    ffi::c_void,
     sync::{Arc, Mutex, PoisonError},
 };
 
+use bytemuck::NoUninit;
 use candle_core::{
     CudaDevice, CudaStorage, DType, Device, Storage, Tensor,
     cuda_backend::{
@@ -35,6 +38,8 @@ use candle_core::{
 };
 use half::f16;
 
+use record::{Launch, Recorded};
+
 use crate::{
     error::{OpResult, Problem, refuse},
     ops::Operands,
@@ -43,10 +48,21 @@ use crate::{
 
 pub(crate) use attention::attention;
 pub(crate) use chain::Chain;
+pub(crate) use copy::{dense, write};
 pub(crate) use fuse::fuse;
 pub(crate) use product::Product;
 pub(crate) use rows::{best, norm, take};
+pub(crate) use slab::{Scope, flush, hold, keep};
 pub(crate) use turn::Turn;
+
+/// The structs of kernels: integers and floats without gaps.
+macro_rules! parameters {
+    ($($name:ty),*) => {
+        // SAFETY: all fields are numbers, and what would be a gap is a field.
+        $(unsafe impl bytemuck::NoUninit for $name {})*
+    };
+}
+use parameters;
 
 mod ptx {
     include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
@@ -64,6 +80,10 @@ const SHARED: usize = 48 << 10;
 const SCRATCH: usize = 1 << 21;
 /// Counters of groups of heads.
 const COUNTERS: usize = 1 << 10;
+/// The most axes of a chain or a copy; the same as in `kernels.cu`.
+const RANK: usize = 5;
+/// Blocks for each processor, where elements are many.
+const BLOCKS: usize = 16;
 /// Lists of integers that are kept on the card for the next layer.
 const UPLOADS: usize = 8;
 
@@ -99,12 +119,15 @@ enum Kernel {
     Attention2,
     Attention4,
     Softmax,
-    Chain,
+    Chain1,
+    Chain8,
+    Copy1,
+    Copy8,
     Take,
     Best,
 }
 
-const KERNELS: [(Kernel, &str); 14] = [
+const KERNELS: [(Kernel, &str); 17] = [
     (Kernel::ProductInt8, "product_int8"),
     (Kernel::ProductHalf, "product_half"),
     (Kernel::GatedInt8, "gated_int8"),
@@ -116,7 +139,10 @@ const KERNELS: [(Kernel, &str); 14] = [
     (Kernel::Attention2, "attention_2"),
     (Kernel::Attention4, "attention_4"),
     (Kernel::Softmax, "softmax"),
-    (Kernel::Chain, "chain"),
+    (Kernel::Chain1, "chain_1"),
+    (Kernel::Chain8, "chain_8"),
+    (Kernel::Copy1, "copy_1"),
+    (Kernel::Copy8, "copy_8"),
     (Kernel::Take, "take"),
     (Kernel::Best, "best"),
 ];
@@ -139,6 +165,9 @@ pub(crate) struct Card {
     parts: CudaSlice<f32>,
     counters: CudaSlice<u32>,
     uploads: Mutex<VecDeque<(Vec<i32>, Tensor)>>,
+    /// Memory for the results of a call, while no call has it.
+    slabs: Mutex<Vec<Tensor>>,
+    graphs: Mutex<Vec<Recorded>>,
 }
 
 /// The cards that were used, the last few devices of the process.
@@ -176,17 +205,19 @@ impl Card {
             parts: stream.alloc_zeros(SCRATCH)?,
             counters: stream.alloc_zeros(COUNTERS)?,
             uploads: Mutex::new(VecDeque::new()),
+            slabs: Mutex::new(Vec::new()),
+            graphs: Mutex::new(Vec::new()),
             device: device.clone(),
             stream,
         })
     }
 
-    /// Launches a kernel.
+    /// Launches a kernel: with the others of the call, if there is one.
     ///
     /// # Safety
     /// `parameters` is the kernel's struct, and all that it points to is
     /// memory of this card that this stream may use.
-    unsafe fn launch<T: Copy>(
+    unsafe fn launch<T: NoUninit>(
         &self,
         kernel: Kernel,
         grid: [usize; 3],
@@ -201,42 +232,20 @@ impl Card {
                 _ => return refuse(format!("{grid:?} blocks cannot be launched")),
             };
         }
-        let at = KERNELS.iter().position(|(known, _)| *known == kernel);
-        let Some(function) = at.and_then(|at| self.functions.get(at)) else {
-            return refuse("there is no such kernel");
+        let bytes = bytemuck::bytes_of(parameters);
+        let mut words = vec![0_u64; bytes.len().div_ceil(8)];
+        bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+        let launch = Launch {
+            kernel,
+            grid: blocks,
+            threads: threads as u32,
+            shared: shared as u32,
+            parameters: words,
         };
-        self.stream.context().bind_to_thread()?;
-        let mut attribute = sys::CUlaunchAttribute {
-            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-            pad: [0; 4],
-            value: sys::CUlaunchAttributeValue {
-                programmaticStreamSerializationAllowed: 1,
-            },
-        };
-        let config = sys::CUlaunchConfig {
-            gridDimX: blocks[0],
-            gridDimY: blocks[1],
-            gridDimZ: blocks[2],
-            blockDimX: threads as u32,
-            blockDimY: 1,
-            blockDimZ: 1,
-            sharedMemBytes: shared as u32,
-            hStream: self.stream.cu_stream(),
-            attrs: &mut attribute,
-            numAttrs: u32::from(self.overlap),
-        };
-        let mut arguments = [std::ptr::from_ref(parameters).cast_mut().cast::<c_void>()];
-        // SAFETY: the struct outlives the launch, which copies it; the rest is
-        // the caller's promise.
-        let status = unsafe {
-            sys::cuLaunchKernelEx(
-                &config,
-                function.cu_function(),
-                arguments.as_mut_ptr(),
-                std::ptr::null_mut(),
-            )
-        };
-        Ok(status.result()?)
+        match slab::collect(self, launch)? {
+            Some(launch) => self.send(&launch),
+            None => Ok(()),
+        }
     }
 
     /// Memory that is not yet written.
@@ -247,6 +256,16 @@ impl Card {
 
     fn pointer<T>(&self, slice: &CudaSlice<T>) -> u64 {
         slice.device_ptr(&self.stream).0
+    }
+
+    /// Room for a result of halves, and where it lies.
+    fn result(&self, dims: &[usize]) -> OpResult<(Tensor, u64)> {
+        if let Some(result) = slab::result(self, dims)? {
+            return Ok(result);
+        }
+        let slice = self.room(dims.iter().product())?;
+        let pointer = self.pointer(&slice);
+        Ok((self.halves(slice, dims), pointer))
     }
 
     fn halves(&self, slice: CudaSlice<f16>, dims: impl Into<candle_core::Shape>) -> Tensor {
@@ -328,6 +347,7 @@ impl Card {
         if let Some((_, tensor)) = uploads.iter().find(|(known, _)| known == values) {
             return Ok(tensor.clone());
         }
+        flush()?;
         let device = Device::Cuda(self.device.clone());
         let tensor = Tensor::from_slice(values, values.len(), &device)?;
         uploads.truncate(UPLOADS - 1);
@@ -356,6 +376,61 @@ impl Place {
                 *last == 1 && outer.all(|(stride, dim)| *dim == 1 || stride % 8 == 0)
             })
     }
+}
+
+/// Extents and the steps of each view along them, outermost first, with axes
+/// put together that are one in all views.
+fn axes(dims: &[usize], strides: &[Vec<usize>]) -> Vec<(usize, Vec<usize>)> {
+    let mut axes: Vec<(usize, Vec<usize>)> = Vec::new();
+    for (axis, &extent) in dims.iter().enumerate() {
+        if extent == 1 {
+            continue;
+        }
+        let steps: Vec<usize> = strides.iter().map(|own| own[axis]).collect();
+        if let Some((outer, outer_steps)) = axes.last_mut() {
+            let mut pairs = outer_steps.iter().zip(&steps);
+            if pairs.all(|(outer, inner)| *outer == inner * extent) {
+                (*outer, *outer_steps) = (*outer * extent, steps);
+                continue;
+            }
+        }
+        axes.push((extent, steps));
+    }
+    axes
+}
+
+/// Makes eight elements of the last axis one, where all views can be read so:
+/// the elements lie side by side, or are all the same.
+fn by_eight(axes: &mut [(usize, Vec<usize>)], pointers: &[u64]) -> bool {
+    let Some(((extent, steps), outer)) = axes.split_last_mut() else {
+        return false;
+    };
+    let fits = |view: usize| match steps[view] {
+        0 => true,
+        1 => pointers[view] % 16 == 0 && outer.iter().all(|(_, steps)| steps[view] % 8 == 0),
+        _ => false,
+    };
+    let wide = *extent % 8 == 0 && (0..steps.len()).all(fits);
+    if wide {
+        *extent /= 8;
+        steps.iter_mut().for_each(|step| *step *= 8);
+    }
+    wide
+}
+
+/// Axes as a kernel takes them: the extents, and the steps of each view.
+fn axis_args<const VIEWS: usize>(
+    axes: &[(usize, Vec<usize>)],
+) -> Option<([i32; RANK], [[i32; RANK]; VIEWS])> {
+    let first = RANK.checked_sub(axes.len())?;
+    let (mut extents, mut strides) = ([1; RANK], [[0; RANK]; VIEWS]);
+    for (at, (extent, steps)) in (first..).zip(axes) {
+        extents[at] = i32::try_from(*extent).ok()?;
+        for (own, step) in strides.iter_mut().zip(steps) {
+            own[at] = i32::try_from(*step).ok()?;
+        }
+    }
+    Some((extents, strides))
 }
 
 /// Integers for a kernel.

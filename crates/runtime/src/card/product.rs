@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{Tensor, cuda_backend::cudarc::driver::CudaSlice};
 use half::f16;
 
-use super::{Card, Kernel, SHARED, THREADS, WARPS};
+use super::{Card, Chain, Kernel, SHARED, THREADS, WARPS, dense, flush, parameters};
 use crate::{
     error::{OpResult, refuse},
     ops::{Binary, Composite, Op, Operands},
@@ -61,6 +61,7 @@ impl Int8 {
             out: u64,
             count: i64,
         }
+        parameters!(UnfoldArgs);
         let count = self.rows * self.cols;
         let out = card.room(count)?;
         let args = UnfoldArgs {
@@ -109,7 +110,10 @@ struct ProductArgs {
     rows: i32,
     cols: i32,
     eps: f32,
+    gap: u32,
 }
+
+parameters!(ProductArgs);
 
 /// A weight in its place.
 enum Matrix<'w> {
@@ -186,15 +190,24 @@ impl Product {
         }
         let product = match &values[..] {
             [product, gate] => {
-                let gate = Op::Silu.run(device, &[gate])?;
-                Op::Binary(Binary::Mul).run(device, &[product, &gate])?
+                let gating = Chain::of(&[Op::Silu, Op::Binary(Binary::Mul)]);
+                gating.run(&Operands {
+                    device,
+                    operands: &[gate, product],
+                })?
             }
             _ => values.swap_remove(0),
         };
-        match add {
-            Some(add) => Op::Binary(Binary::Add).run(device, &[&product, add]),
+        let out = match add {
+            Some(add) => Chain::of(&[Op::Binary(Binary::Add)]).run(&Operands {
+                device,
+                operands: &[&product, add],
+            }),
             None => Ok(product),
-        }
+        };
+        // What is only needed here goes away.
+        flush()?;
+        out
     }
 
     /// The product of one row of halves.
@@ -207,25 +220,26 @@ impl Product {
         add: Option<&Value>,
     ) -> OpResult<Option<Tensor>> {
         let [rows, cols] = matrices[0].dims()?;
-        let dense = |tensor: &Tensor, count: usize| {
+        let place = |tensor: &Tensor, count: usize| {
             let place = card.place(tensor).filter(|place| place.dense)?;
             let fits = tensor.elem_count() == count && place.pointer % 16 == 0;
             fits.then_some(place.pointer)
         };
         let vector = |value: &Value, count: usize| match value {
-            Value::Float(tensor) => dense(tensor, count),
+            Value::Float(tensor) => place(tensor, count),
             _ => None,
         };
         let mut args = ProductArgs {
             weights: [0; 2],
             scales: [0; 2],
-            x: dense(x, cols).unwrap_or(0),
+            x: place(x, cols).unwrap_or(0),
             norm: 0,
             add: 0,
             out: 0,
             rows: rows as i32,
             cols: cols as i32,
             eps: 0.0,
+            gap: 0,
         };
         let width = match matrices[0] {
             Matrix::Half(_) => 8,
@@ -264,7 +278,7 @@ impl Product {
                     args.weights[index] = card.pointer(&matrix.data);
                     args.scales[index] = card.pointer(&matrix.scales);
                 }
-                (Matrix::Half(tensor), Matrix::Half(_)) => match dense(tensor, rows * cols) {
+                (Matrix::Half(tensor), Matrix::Half(_)) => match place(tensor, rows * cols) {
                     Some(pointer) => args.weights[index] = pointer,
                     None => return Ok(None),
                 },
@@ -277,12 +291,12 @@ impl Product {
             (Matrix::Half(_), 1) => Kernel::ProductHalf,
             (Matrix::Half(_), _) => Kernel::GatedHalf,
         };
-        let out = card.room(rows)?;
-        args.out = card.pointer(&out);
+        let (out, pointer) = card.result(&dims)?;
+        args.out = pointer;
         let blocks = rows.div_ceil(WARPS).min(BLOCKS * card.processors);
         // SAFETY: the extents of all operands were looked at.
         unsafe { card.launch(kernel, [blocks, 1, 1], THREADS, shared, &args)? };
-        Ok(Some(card.halves(out, dims)))
+        Ok(Some(out))
     }
 }
 
@@ -294,12 +308,15 @@ fn many(card: &Card, x: &Tensor, matrix: &Matrix<'_>) -> OpResult<Tensor> {
         *last = rows;
     }
     if dims.contains(&0) || cols == 0 {
+        flush()?;
         return Ok(Tensor::zeros(dims, x.dtype(), x.device())?);
     }
     let weight = match matrix {
         Matrix::Half(tensor) => tensor.clone(),
         Matrix::Int8(matrix) => matrix.unfold(card)?,
     };
+    let x = dense(x)?;
+    flush()?;
     let weight = weight.to_dtype(x.dtype())?.t()?;
     Ok(x.reshape(((), cols))?.matmul(&weight)?.reshape(dims)?)
 }

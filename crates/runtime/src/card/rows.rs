@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{Card, INLINE, Kernel, THREADS};
+use super::{Card, INLINE, Kernel, THREADS, parameters};
 use crate::error::OpResult;
 
 #[repr(C)]
@@ -16,6 +16,8 @@ struct NormArgs {
     width: i32,
     eps: f32,
 }
+
+parameters!(NormArgs, TakeArgs, BestArgs);
 
 /// `x ÷ √(mean(x²) + ε) · gamma` over the last axis; with `beta`, the mean is
 /// taken away first, and `beta` added.
@@ -40,20 +42,20 @@ pub(crate) fn norm(
     if width == 0 || x.elem_count() == 0 || !place.dense {
         return Ok(None);
     }
-    let out = card.room(x.elem_count())?;
+    let (out, pointer) = card.result(x.dims())?;
     let args = NormArgs {
         x: place.pointer,
         stride: width as i64,
         gamma,
         beta: beta.flatten().unwrap_or(0),
-        out: card.pointer(&out),
+        out: pointer,
         width: width as i32,
         eps: eps as f32,
     };
     let rows = x.elem_count() / width;
     // SAFETY: all of them are dense and as large as the kernel expects.
     unsafe { card.launch(Kernel::NormRows, [rows, 1, 1], THREADS, 0, &args)? };
-    Ok(Some(card.halves(out, x.dims())))
+    Ok(Some(out))
 }
 
 #[repr(C)]
@@ -64,6 +66,7 @@ struct TakeArgs {
     few: [i32; INLINE],
     out: u64,
     width: i32,
+    gap: u32,
 }
 
 /// Rows of a table `[n, width]`, one for each of `places`, which are below n.
@@ -80,18 +83,19 @@ pub(crate) fn take(table: &Tensor, width: usize, places: &[usize]) -> OpResult<O
     }
     let rows: Vec<i32> = places.iter().map(|at| *at as i32).collect();
     let rows = card.integers(&rows)?;
-    let out = card.room(places.len() * width)?;
+    let (out, pointer) = card.result(&[places.len(), width])?;
     let args = TakeArgs {
         table: place.pointer,
         places: rows.pointer,
         few: rows.few,
-        out: card.pointer(&out),
+        out: pointer,
         width: width as i32,
+        gap: 0,
     };
     let grid = [width.div_ceil(THREADS), places.len(), 1];
     // SAFETY: each place was found to be in the table.
     unsafe { card.launch(Kernel::Take, grid, THREADS, 0, &args)? };
-    Ok(Some(card.halves(out, (places.len(), width))))
+    Ok(Some(out))
 }
 
 #[repr(C)]
@@ -100,6 +104,7 @@ struct BestArgs {
     x: u64,
     out: u64,
     count: i32,
+    gap: u32,
 }
 
 /// The place of the greatest element, the first of them if there are several.
@@ -120,9 +125,11 @@ pub(crate) fn best(x: &Tensor) -> OpResult<Option<u32>> {
         x: place.pointer,
         out: card.pointer(&out),
         count: count as i32,
+        gap: 0,
     };
     // SAFETY: the row is dense, and the result has room.
     unsafe { card.launch(Kernel::Best, [1, 1, 1], 1024, 0, &args)? };
+    super::flush()?;
     let found = card.stream.clone_dtoh(&out)?;
     debug_assert_eq!(x.dtype(), DType::F16);
     Ok(found.first().copied())

@@ -84,7 +84,7 @@ fn close(found: &Tensor, expected: &Tensor, tolerance: f64, what: &str) {
     for (at, (a, b)) in found.iter().zip(&expected).enumerate() {
         let off = (a - b).abs();
         assert!(
-            off <= tolerance * most,
+            a == b || off <= tolerance * most,
             "{what}: {at} is {a}, not {b}, of at most {most}"
         );
     }
@@ -305,8 +305,8 @@ fn chains_are_those_of_the_processor() {
             alone(Op::Gelu(Approximate::None)),
         ],
         vec![
-            binary(Binary::Divide, 1, false),
-            alone(Op::Gelu(Approximate::Sigmoid)),
+            alone(Op::Unary(Unary::Exp)),
+            binary(Binary::Divide, 1, true),
         ],
         vec![
             binary(Binary::Maximum, 1, false),

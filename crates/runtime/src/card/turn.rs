@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Device, Tensor};
 
-use super::{Card, INLINE, Kernel, THREADS, WARPS};
+use super::{Card, INLINE, Kernel, flush, parameters};
 use crate::{
     error::{OpResult, refuse},
     ops::{Binary, Composite, Op, Operands},
@@ -13,6 +13,8 @@ use crate::{
 
 /// Ways to count positions; the same as in `kernels.cu`.
 pub(super) const TURNS: usize = 4;
+/// Elements of a head, of which a block has a thread for each pair.
+const MOST_DIM: usize = 2048;
 
 /// `Σ rope(norm(x), positions) · mask`. Operands are x, the norm's scale if
 /// there is one, and positions and mask of each turn.
@@ -31,6 +33,7 @@ struct TurnArgs {
     row_stride: i64,
     norm: u64,
     eps: f32,
+    gap: u32,
     frequencies: [u64; TURNS],
     masks: [u64; TURNS],
     positions: u64,
@@ -41,6 +44,8 @@ struct TurnArgs {
     rows: i32,
     dim: i32,
 }
+
+parameters!(TurnArgs);
 
 impl Turn {
     pub fn new(turns: Vec<Arc<Composite>>) -> Self {
@@ -76,7 +81,7 @@ impl Turn {
         else {
             return Ok(None);
         };
-        if dim % 2 != 0 || x.elem_count() == 0 {
+        if dim % 2 != 0 || dim > MOST_DIM || x.elem_count() == 0 {
             return Ok(None);
         }
         let dense = |index: usize, count: usize| -> OpResult<Option<u64>> {
@@ -111,27 +116,28 @@ impl Turn {
             }
         }
         let positions = card.integers(&positions)?;
-        let out = card.room(x.elem_count())?;
+        let (out, pointer) = card.result(&[1, heads, rows, dim])?;
         let args = TurnArgs {
             x: place.pointer,
             head_stride: head_stride as i64,
             row_stride: row_stride as i64,
             norm,
             eps: eps as f32,
+            gap: 0,
             frequencies,
             masks,
             positions: positions.pointer,
             few: positions.few,
-            out: card.pointer(&out),
+            out: pointer,
             turns: tables.len() as i32,
             heads: heads as i32,
             rows: rows as i32,
             dim: dim as i32,
         };
-        let blocks = (heads * rows).div_ceil(WARPS);
+        let threads = (dim / 2).next_multiple_of(32);
         // SAFETY: the extents of all operands were looked at.
-        unsafe { card.launch(Kernel::Turn, [blocks, 1, 1], THREADS, 0, &args)? };
-        Ok(Some(card.halves(out, (1, heads, rows, dim))))
+        unsafe { card.launch(Kernel::Turn, [heads * rows, 1, 1], threads, 0, &args)? };
+        Ok(Some(out))
     }
 
     /// How fast the pairs turn, `[half]` for each turn.
@@ -142,6 +148,7 @@ impl Turn {
         {
             return Ok(tables.clone());
         }
+        flush()?;
         let made = self.turns.iter().map(|turn| match &**turn {
             Composite::Rope(angles) => {
                 Ok(Tensor::from_vec(angles.frequencies(half), half, device)?)
@@ -154,6 +161,7 @@ impl Turn {
     }
 
     fn one_by_one(&self, operands: &Operands<'_>) -> OpResult<Value> {
+        flush()?;
         let device = operands.device;
         let run = |composite: &Composite, operands: &[&Value]| {
             composite.run(&Operands { device, operands })
@@ -172,6 +180,7 @@ impl Turn {
                 None => mixed,
             });
         }
+        flush()?;
         match sum {
             Some(sum) => Ok(sum),
             None => refuse("there is nothing to turn"),

@@ -119,6 +119,8 @@ fn rms_norm(eps: f64, operands: &Operands<'_>) -> OpResult<Tensor> {
     if let Some(out) = crate::card::norm(&x, &scale, None, eps)? {
         return Ok(out);
     }
+    #[cfg(feature = "cuda")]
+    crate::card::flush()?;
     let w = wide(&x)?;
     let normed = w.broadcast_mul(&inverse_root(&w.sqr()?, eps)?)?;
     Ok(normed.to_dtype(x.dtype())?.broadcast_mul(&scale)?)
@@ -132,6 +134,7 @@ fn layer_norm(eps: f64, operands: &Operands<'_>) -> OpResult<Tensor> {
         if let Some(out) = crate::card::norm(&x, &gamma, Some(&beta), eps)? {
             return Ok(out);
         }
+        crate::card::flush()?;
     }
     let w = wide(&x)?;
     let centred = w.broadcast_sub(&reduce::last_mean(&w)?)?;
@@ -163,6 +166,8 @@ fn rope(angles: &Angles, operands: &Operands<'_>) -> OpResult<Tensor> {
         let dims = (1, 1, rows, half);
         Tensor::from_slice(values, dims, operands.device)
     };
+    #[cfg(feature = "cuda")]
+    crate::card::flush()?;
     let (sin, cos) = (table(&angles.sin)?, table(&angles.cos)?);
     let w = wide(&x)?;
     let (a, b) = (w.narrow(3, 0, half)?, w.narrow(3, half, half)?);
@@ -188,6 +193,8 @@ fn attention(causal: bool, operands: &Operands<'_>) -> OpResult<Tensor> {
     if let Some(out) = crate::card::attention(shape, scale, [&query, &key, &value])? {
         return Ok(out);
     }
+    #[cfg(feature = "cuda")]
+    crate::card::flush()?;
     let query = wide(&wide(&query)?.affine(scale, 0.0)?.to_dtype(dtype)?)?;
     let (kv, group) = (shape.kv_heads, shape.heads / shape.kv_heads);
     let grouped = |x: &Tensor, rows: usize| -> OpResult<Tensor> {

@@ -63,6 +63,8 @@ pub fn gather_nd(operands: &Operands<'_>) -> OpResult<Value> {
             if let Some(rows) = crate::card::take(&x, width, &places)? {
                 return Ok(Value::Float(rows.reshape(dims)?));
             }
+            #[cfg(feature = "cuda")]
+            crate::card::flush()?;
             let count: usize = x.dims()[..depth].iter().product();
             let at = places.iter().map(|at| *at as i64).collect();
             let at = Ints::vector(ElementType::Si32, at).to_index(operands.device)?;
@@ -122,12 +124,16 @@ pub fn gather_along_axis(operands: &Operands<'_>) -> OpResult<Value> {
                 return Ok(Value::Float(rows.reshape(indices.dims)?));
             }
         }
+        #[cfg(feature = "cuda")]
+        crate::card::flush()?;
         let at = Ints::vector(ElementType::Si32, at.collect());
         return Ok(Value::Float(
             x.contiguous()?
                 .index_select(&at.to_index(operands.device)?, axis)?,
         ));
     }
+    #[cfg(feature = "cuda")]
+    crate::card::flush()?;
     let at = indices.to_index(operands.device)?.contiguous()?;
     Ok(Value::Float(x.contiguous()?.gather(&at, axis)?))
 }

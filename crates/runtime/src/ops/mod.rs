@@ -158,6 +158,33 @@ impl Op {
         }
     }
 
+    /// Whether it does something on a card that launches which were collected
+    /// before must precede, and does not see to that itself.
+    #[cfg(feature = "cuda")]
+    pub fn is_apart(&self, operands: &[&Value]) -> bool {
+        match self {
+            Self::Card(_)
+            | Self::Composite(_)
+            | Self::Where
+            | Self::GetShape
+            | Self::Reshape
+            | Self::Transpose
+            | Self::Slice
+            | Self::ExpandDims
+            | Self::ShrinkDims
+            | Self::BroadcastTo
+            | Self::BroadcastInDims
+            | Self::GatherNd
+            | Self::GatherAlongAxis
+            | Self::ReadHandle
+            | Self::WriteHandle
+            | Self::UpdateHandle(_)
+            | Self::Invoke(_) => false,
+            Self::Cast(_) => true,
+            _ => operands.iter().any(|value| value.is_float()),
+        }
+    }
+
     /// Computes it, where it has one result and no state.
     pub fn run(&self, device: &Device, operands: &[&Value]) -> OpResult<Value> {
         let context = Operands { device, operands };
