@@ -12,7 +12,7 @@ mod fuse;
 mod product;
 mod record;
 mod rows;
-mod slab;
+mod call;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -52,7 +52,7 @@ pub(crate) use copy::{dense, write};
 pub(crate) use fuse::fuse;
 pub(crate) use product::Product;
 pub(crate) use rows::{best, norm, take};
-pub(crate) use slab::{Scope, flush, hold, keep};
+pub(crate) use call::{Scope, flush, hold, keep};
 pub(crate) use turn::Turn;
 
 /// The structs of kernels: integers and floats without gaps.
@@ -242,7 +242,7 @@ impl Card {
             shared: shared as u32,
             parameters: words,
         };
-        match slab::collect(self, launch)? {
+        match call::collect(self, launch)? {
             Some(launch) => self.send(&launch),
             None => Ok(()),
         }
@@ -260,7 +260,7 @@ impl Card {
 
     /// Room for a result of halves, and where it lies.
     fn result(&self, dims: &[usize]) -> OpResult<(Tensor, u64)> {
-        if let Some(result) = slab::result(self, dims)? {
+        if let Some(result) = call::result(self, dims)? {
             return Ok(result);
         }
         let slice = self.room(dims.iter().product())?;
