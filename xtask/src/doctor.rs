@@ -114,7 +114,10 @@ pub fn run(args: Args) -> Result<()> {
         )?),
         lacking => {
             let lacking = lacking.join(" and ");
-            Err(Refused(format!("for exporting and gating, this machine lacks {lacking}")).into())
+            Err(Refused(format!(
+                "for exporting and gating, this machine lacks {lacking}"
+            ))
+            .into())
         }
     }
 }

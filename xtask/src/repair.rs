@@ -26,13 +26,13 @@ const PRODUCER: &str = concat!("aimodel ", env!("CARGO_PKG_VERSION"));
 #[derive(clap::Args)]
 pub struct Args {
     /// An .aimodel folder, or a folder with some in it, such as a bundle
-    path: PathBuf,
+    pub path: PathBuf,
     /// The folder to write the repaired copy to, under the name that it has
     #[arg(long, default_value = "repaired")]
-    out: PathBuf,
+    pub out: PathBuf,
     /// Name this tool as the producer in the metadata.json of an asset that names none
     #[arg(long)]
-    name_producer: bool,
+    pub name_producer: bool,
 }
 
 /// Repairs.
@@ -49,12 +49,20 @@ pub fn run(args: Args) -> Result<()> {
     }
     let mut faulty = 0;
     for (name, asset, locations) in &found.assets {
-        asset.check_hash().map_err(|error| Refused(error.to_string()))?;
+        asset
+            .check_hash()
+            .map_err(|error| Refused(error.to_string()))?;
         faulty += usize::from(locations.faulty() > 0);
-        progress::print(&format!("{}: {}\n", shown(&path.join(name)), said(locations)))?;
+        progress::print(&format!(
+            "{}: {}\n",
+            shown(&path.join(name)),
+            said(locations)
+        ))?;
     }
     if faulty == 0 {
-        return Ok(progress::print("nothing to repair, so nothing was written\n")?);
+        return Ok(progress::print(
+            "nothing to repair, so nothing was written\n",
+        )?);
     }
     // `.` and the like have no name of their own.
     let whole = path
@@ -153,7 +161,10 @@ impl Found {
                      so that it holds the files themselves",
                     shown(&entry)
                 );
-            } else if !(faulty && [PROGRAM, HASH, METADATA].iter().any(|own| entry.ends_with(own)))
+            } else if !(faulty
+                && [PROGRAM, HASH, METADATA]
+                    .iter()
+                    .any(|own| entry.ends_with(own)))
             {
                 self.files.push((entry, name, kind.len()));
             }
@@ -165,7 +176,11 @@ impl Found {
     fn write(&self, target: &Path, name_producer: bool) -> Result<u64> {
         let producer = name_producer.then_some(PRODUCER);
         let staged = StagedDir::create(target)?;
-        let faulty = || self.assets.iter().filter(|(_, _, found)| found.faulty() > 0);
+        let faulty = || {
+            self.assets
+                .iter()
+                .filter(|(_, _, found)| found.faulty() > 0)
+        };
         let copied = self.files.iter().map(|(_, _, bytes)| bytes);
         let constants = faulty().flat_map(|(_, asset, _)| blobs(asset));
         let total = copied.sum::<u64>() + constants.sum::<u64>();

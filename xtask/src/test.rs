@@ -7,6 +7,7 @@ mod loads;
 mod logits;
 mod nano;
 mod recipe;
+mod repair;
 mod round_trip;
 mod scenes;
 mod shapes;
@@ -48,6 +49,7 @@ const STEPS: &[Step] = &[
     ("round trip of foreign assets", round_trip::run),
     ("loads under Core AI's betas", loads::run),
     ("the recipe's graphs", recipe::run),
+    ("repair", repair::run),
     ("nano against transformers", logits::run),
     ("unseen scenes", scenes::run),
     ("other shapes against transformers", shapes::run),

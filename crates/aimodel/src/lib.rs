@@ -42,6 +42,11 @@
 //! ```
 #![deny(missing_docs)]
 
+/// The example of the README, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod asset;
 mod attr;
 mod build;

@@ -119,13 +119,19 @@ fn a_producer_is_named_only_where_none_is() {
     assert_eq!(text, expected);
     let named = open_asset(&target).unwrap();
     let (_parent, target) = repaired(&named, Some("another"));
-    assert_eq!(fs::read_to_string(target.join("metadata.json")).unwrap(), expected);
+    assert_eq!(
+        fs::read_to_string(target.join("metadata.json")).unwrap(),
+        expected
+    );
 }
 
 #[test]
 fn every_kind_of_fault_is_found_and_repaired() {
     let faults: [(fn(&mut Module), fn(&Locations) -> usize); 3] = [
-        (|module| module.root.location = unknown(module), |f| f.builtin),
+        (
+            |module| module.root.location = unknown(module),
+            |f| f.builtin,
+        ),
         (
             |module| {
                 let graph = &mut module.root.regions[0].blocks[0].operations[0];
@@ -210,7 +216,9 @@ fn large_constants_are_streamed_and_can_be_broken_off() {
     let mut main = asset.graph("main");
     let ty = TensorType::fixed([BYTES / 2], ElementType::F16);
     let x = main.input("x", ty.clone()).unwrap();
-    let weight = main.resource(ty, "weight", || Blob::new(Zeros(BYTES))).unwrap();
+    let weight = main
+        .resource(ty, "weight", || Blob::new(Zeros(BYTES)))
+        .unwrap();
     let y = main.add(x, weight).unwrap();
     main.finish(&[("y", y)]).unwrap();
     let mut module = asset.finish().unwrap();

@@ -204,7 +204,10 @@ pub fn enough_disk(free: u64, folder: &str) -> Capability {
         false => Capability::missing(
             "disk",
             found,
-            format!("free {} or more, or choose another folder with --out", size(least)),
+            format!(
+                "free {} or more, or choose another folder with --out",
+                size(least)
+            ),
         ),
     }
     .needed()

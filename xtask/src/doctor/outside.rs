@@ -2,6 +2,7 @@
 
 use super::{Capability, within};
 use crate::venv::{self, CORE_AI_NEWEST};
+use qwen3_vl::{Checkpoint, Config, Source};
 use std::{
     env, fs,
     io::Read,
@@ -23,7 +24,10 @@ const HUB: &str = "https://huggingface.co";
 pub fn core_ai() -> Capability {
     const NAME: &str = "core ai";
     let without = "without it the gates' engine stage is skipped, and `test` cannot run";
-    if !cfg!(any(target_os = "macos", all(target_os = "linux", target_arch = "x86_64"))) {
+    if !cfg!(any(
+        target_os = "macos",
+        all(target_os = "linux", target_arch = "x86_64")
+    )) {
         let found = format!("its library has no wheels for this system; {without}");
         return Capability::missing(NAME, found, "use Linux on x86-64, or a Mac");
     }
@@ -45,7 +49,10 @@ pub fn core_ai() -> Capability {
         ),
         None => Capability::missing(
             NAME,
-            format!("no Python answered in {} s; {without}", PYTHON_ANSWERS.as_secs()),
+            format!(
+                "no Python answered in {} s; {without}",
+                PYTHON_ANSWERS.as_secs()
+            ),
             "mend python3.11, python3.12 or python3.13",
         ),
     }
@@ -54,7 +61,10 @@ pub fn core_ai() -> Capability {
 /// A Python that can record what transformers computes.
 pub fn oracles() -> Capability {
     let named = env::var_os("AIMODEL_PYTHON");
-    recorder(&named.map_or_else(|| "python3".into(), PathBuf::from), PYTHON_ANSWERS)
+    recorder(
+        &named.map_or_else(|| "python3".into(), PathBuf::from),
+        PYTHON_ANSWERS,
+    )
 }
 
 /// Asks a Python for the packages that recording takes, without loading them:
@@ -82,9 +92,10 @@ for p in ('torch', 'transformers', 'numpy', 'pillow'):
         .iter()
         .filter_map(|package| package.strip_suffix(" -"))
         .collect();
-    match packages.len() == 4 && lacking.is_empty() {
-        true => Capability::here(NAME, format!("{shown} has {}", packages.join(", "))),
-        false => missing(format!("{shown} lacks {}", lacking.join(", "))),
+    match (packages.len(), lacking.len()) {
+        (4, 0) => Capability::here(NAME, format!("{shown} has {}", packages.join(", "))),
+        (4, _) => missing(format!("{shown} lacks {}", lacking.join(", "))),
+        _ => missing(format!("{shown} gave no answer")),
     }
 }
 
@@ -163,9 +174,7 @@ pub fn reach(endpoint: &str, offline: bool, token: bool) -> Capability {
             };
             Capability::here(NAME, format!("{host}:{port} answers; {token}"))
         }
-        Some(Err(error)) => {
-            Capability::missing(NAME, format!("{host}:{port}: {error}"), elsewhere)
-        }
+        Some(Err(error)) => Capability::missing(NAME, format!("{host}:{port}: {error}"), elsewhere),
         None => Capability::missing(
             NAME,
             format!("{host}:{port}: no answer in {} s", HUB_ANSWERS.as_secs()),
@@ -195,10 +204,13 @@ pub fn host_of(endpoint: &str) -> Option<(String, u16)> {
 
 /// Checkpoints that are there without the hub.
 pub fn checkpoints() -> Capability {
-    let place = |name| env::var_os(name).filter(|text| !text.is_empty()).map(PathBuf::from);
+    let place = |name| {
+        env::var_os(name)
+            .filter(|text| !text.is_empty())
+            .map(PathBuf::from)
+    };
     let home = || env::home_dir().map(|home| home.join(".cache/huggingface"));
-    let cache = place("HF_HUB_CACHE")
-        .or_else(|| Some(place("HF_HOME").or_else(home)?.join("hub")));
+    let cache = place("HF_HUB_CACHE").or_else(|| Some(place("HF_HOME").or_else(home)?.join("hub")));
     let mut found = cache.map(|cache| cached(&cache)).unwrap_or_default();
     found.insert(0, "nano, in this program".to_owned());
     Capability::here("checkpoints", found.join("; "))
@@ -217,8 +229,9 @@ pub fn cached(cache: &Path) -> Vec<String> {
             continue;
         };
         let whole = names(&repo.join("snapshots")).iter().any(|snapshot| {
-            let source = qwen3_vl::Source::folder(snapshot);
-            source.is_ok_and(|source| qwen3_vl::Checkpoint::open(&source).is_ok())
+            Source::folder(snapshot).is_ok_and(|source| {
+                Config::load(&source).is_ok() && Checkpoint::open(&source).is_ok()
+            })
         });
         if whole {
             found.push(format!("{}, cached", name.replacen("--", "/", 1)));

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::{Capability, machine, outside, within};
-use qwen3_vl::{Source, synth};
+use qwen3_vl::Source;
 use std::{
     fs,
     net::TcpListener,
@@ -13,7 +13,9 @@ use std::{
 #[test]
 fn what_takes_too_long_is_left_behind() {
     let started = Instant::now();
-    let slow = within(Duration::from_millis(50), || thread::sleep(Duration::from_secs(60)));
+    let slow = within(Duration::from_millis(50), || {
+        thread::sleep(Duration::from_secs(60))
+    });
     assert_eq!(slow, None);
     assert_eq!(within(Duration::from_secs(60), || 7), Some(7));
     assert!(started.elapsed() < Duration::from_secs(30));
@@ -23,19 +25,44 @@ fn what_takes_too_long_is_left_behind() {
 fn memory_and_disk_are_held_against_what_models_take() {
     const GB: u64 = 1_000_000_000;
     for (found, here, text) in [
-        (machine::enough_memory(64 * GB, 64 * GB), true, "2b, 4b, 8b can be exported, 2b, 4b, 8b gated"),
-        (machine::enough_memory(4 * GB, 8 * GB), true, "2b, 4b, 8b can be exported, 2b gated"),
-        (machine::enough_memory(GB, 8 * GB), false, "2b can be exported, none gated"),
-        (machine::enough_disk(9 * GB, "x"), true, "bundles of 2b, 4b, with the checkpoint for 2b"),
+        (
+            machine::enough_memory(64 * GB, 64 * GB),
+            true,
+            "2b, 4b, 8b can be exported, 2b, 4b, 8b gated",
+        ),
+        (
+            machine::enough_memory(4 * GB, 8 * GB),
+            true,
+            "2b, 4b, 8b can be exported, 2b gated",
+        ),
+        (
+            machine::enough_memory(GB, 8 * GB),
+            false,
+            "2b can be exported, none gated",
+        ),
+        (
+            machine::enough_disk(9 * GB, "x"),
+            true,
+            "bundles of 2b, 4b, with the checkpoint for 2b",
+        ),
         (machine::enough_disk(GB, "x"), false, "bundles of none"),
     ] {
         assert!(found.needed);
-        assert_eq!((found.here, found.remedy.is_none()), (here, here), "{}", found.found);
+        assert_eq!(
+            (found.here, found.remedy.is_none()),
+            (here, here),
+            "{}",
+            found.found
+        );
         assert!(found.found.contains(text), "{}", found.found);
     }
     // A folder that is not there yet is on the disk of the one above it.
     let found = machine::disk(Path::new("not/there/yet"));
-    assert!(found.found.contains("free at not/there/yet"), "{}", found.found);
+    assert!(
+        found.found.contains("free at not/there/yet"),
+        "{}",
+        found.found
+    );
 }
 
 #[test]
@@ -62,10 +89,20 @@ fn addresses_are_read() {
     let some = |host: &str, port| Some((host.to_owned(), port));
     assert_eq!(host("https://huggingface.co"), some("huggingface.co", 443));
     assert_eq!(host("http://127.0.0.1:8080/a/b"), some("127.0.0.1", 8080));
-    assert_eq!(host("https://a:b@hub.example:1?x=@y"), some("hub.example", 1));
+    assert_eq!(
+        host("https://a:b@hub.example:1?x=@y"),
+        some("hub.example", 1)
+    );
     assert_eq!(host("http://[::1]:9"), some("::1", 9));
     assert_eq!(host("http://[::1]"), some("::1", 80));
-    for wrong in ["", "huggingface.co", "ftp://a", "http://", "http://a:b", "http://:1"] {
+    for wrong in [
+        "",
+        "huggingface.co",
+        "ftp://a",
+        "http://",
+        "http://a:b",
+        "http://:1",
+    ] {
         assert_eq!(host(wrong), None, "{wrong}");
     }
 }
@@ -86,15 +123,22 @@ fn a_python_is_asked_what_it_has() {
     assert!(ask(&python("whole", whole)).here);
     let part = "printf 'torch -\\ntransformers 4\\nnumpy 2\\npillow -\\n'";
     let found = ask(&python("part", part));
-    assert!(found.found.contains("lacks torch, pillow"), "{}", found.found);
+    assert!(
+        found.found.contains("lacks torch, pillow"),
+        "{}",
+        found.found
+    );
     assert!(!ask(&python("fails", "exit 3")).here);
     assert!(!ask(&folder.path().join("absent")).here);
 
     let started = Instant::now();
-    let stuck = outside::recorder(&python("stuck", "sleep 600"), Duration::from_millis(100));
+    let stuck = outside::recorder(
+        &python("stuck", "exec sleep 600"),
+        Duration::from_millis(100),
+    );
     assert!(stuck.found.contains("no answer"), "{}", stuck.found);
     // One whose child holds on to the pipe.
-    let held = outside::recorder(&python("held", "sleep 600 &"), Duration::from_secs(10));
+    let held = outside::recorder(&python("held", "sleep 5 &"), Duration::from_secs(10));
     assert!(!held.here);
     assert!(started.elapsed() < Duration::from_secs(60));
 }
@@ -109,7 +153,7 @@ fn whole_checkpoints_of_the_cache_are_found() {
     let nano = Source::nano();
     fs::create_dir_all(snapshot("models--Qwen--Qwen3-VL")).unwrap();
     for name in ["config.json", "model.safetensors"] {
-        let bytes = nano.read(name).unwrap();
+        let bytes = nano.map(name).unwrap().unwrap();
         fs::write(snapshot("models--Qwen--Qwen3-VL").join(name), &*bytes).unwrap();
     }
     assert_eq!(outside::cached(cache.path()), ["Qwen/Qwen3-VL, cached"]);

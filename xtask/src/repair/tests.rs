@@ -84,7 +84,10 @@ fn a_bundle_is_copied_and_its_faulty_assets_are_repaired() {
             before.0.as_str()
         })
         .collect();
-    assert_eq!(differing, ["early.aimodel/main.hash", "early.aimodel/main.mlirb"]);
+    assert_eq!(
+        differing,
+        ["early.aimodel/main.hash", "early.aimodel/main.mlirb"]
+    );
     assert_eq!(before.len(), after.len());
     let [was, is] = [&bundle, &copy].map(|at| open_asset(at.join("early.aimodel")).unwrap());
     is.check_hash().unwrap();
@@ -120,7 +123,10 @@ fn nothing_is_written_of_what_is_damaged_or_elsewhere() {
         let link = bundle.join("tokenizer/merges.txt");
         std::os::unix::fs::symlink("/etc/hostname", &link).unwrap();
         let error = repair(&bundle, &out, false).unwrap_err();
-        assert!(error.to_string().contains("merges.txt is a link"), "{error}");
+        assert!(
+            error.to_string().contains("merges.txt is a link"),
+            "{error}"
+        );
         fs::remove_file(link).unwrap();
     }
     let empty = parent.path().join("empty");
