@@ -46,11 +46,16 @@ impl Capability {
 
     fn missing(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
-            name,
-            here: false,
-            needed: false,
-            found: found.into(),
             remedy: Some(remedy.into()),
+            ..Self::absent(name, found)
+        }
+    }
+
+    /// One that nothing can be done about.
+    fn absent(name: &'static str, found: impl Into<String>) -> Self {
+        Self {
+            here: false,
+            ..Self::here(name, found)
         }
     }
 

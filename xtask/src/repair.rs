@@ -48,16 +48,16 @@ pub fn run(args: Args) -> Result<()> {
         );
     }
     let mut faulty = 0;
-    for (name, asset, locations) in &found.assets {
-        asset
-            .check_hash()
-            .map_err(|error| Refused(error.to_string()))?;
+    for (_, asset, locations) in &found.assets {
+        match asset.check_hash() {
+            // It was read, and is not what the asset states.
+            Err(error @ aimodel::Error::Asset { .. }) => {
+                return Err(Refused(error.to_string()).into());
+            }
+            other => other?,
+        }
         faulty += usize::from(locations.faulty() > 0);
-        progress::print(&format!(
-            "{}: {}\n",
-            shown(&path.join(name)),
-            said(locations)
-        ))?;
+        progress::print(&format!("{}: {}\n", shown(&asset.dir), said(locations)))?;
     }
     if faulty == 0 {
         return Ok(progress::print(

@@ -28,17 +28,17 @@ fn memory_and_disk_are_held_against_what_models_take() {
         (
             machine::enough_memory(64 * GB, 64 * GB),
             true,
-            "2b, 4b, 8b can be exported, 2b, 4b, 8b gated",
+            "to export 2b, 4b, 8b, to gate 2b, 4b, 8b, with the ladder 2b, 4b, 8b",
         ),
         (
             machine::enough_memory(4 * GB, 8 * GB),
             true,
-            "2b, 4b, 8b can be exported, 2b gated",
+            "to export 2b, 4b, 8b, to gate 2b, with the ladder none",
         ),
         (
             machine::enough_memory(GB, 8 * GB),
             false,
-            "2b can be exported, none gated",
+            "to export 2b, to gate none",
         ),
         (
             machine::enough_disk(9 * GB, "x"),
