@@ -127,7 +127,8 @@ fn a_producer_is_named_only_where_none_is() {
 
 #[test]
 fn every_kind_of_fault_is_found_and_repaired() {
-    let faults: [(fn(&mut Module), fn(&Locations) -> usize); 3] = [
+    type Fault = (fn(&mut Module), fn(&Locations) -> usize);
+    let faults: [Fault; 3] = [
         (
             |module| module.root.location = unknown(module),
             |f| f.builtin,
