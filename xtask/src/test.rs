@@ -1,5 +1,6 @@
 //! `test`: everything that CI runs, step by step.
 
+mod browser;
 mod compare;
 mod device;
 mod linter;
@@ -7,6 +8,7 @@ mod loads;
 mod logits;
 mod nano;
 mod recipe;
+mod report;
 mod round_trip;
 mod scenes;
 mod shapes;
@@ -53,6 +55,7 @@ const STEPS: &[Step] = &[
     ("other shapes against transformers", shapes::run),
     ("device stage", device::run),
     ("linter", linter::run),
+    ("report in a browser", report::run),
     ("benches", bench::check),
     ("quickstart", quickstart::check),
 ];
