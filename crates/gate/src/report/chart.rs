@@ -148,10 +148,12 @@ impl Scale {
                 if most == f64::MIN_POSITIVE {
                     return Scale::Decades(-9, -6);
                 }
-                // Room above the highest, so that it is not on the frame.
-                let high = (most * 1.5).log10().ceil() as i32;
+                // Room above and below, so that neither is on the frame.
+                let high = (most * 1.5).min(f64::MAX).log10().ceil() as i32;
                 let exact = heights.clone().any(|height| height <= 0.0);
-                let low = (least.log10().floor() as i32).min(high - 2) - i32::from(exact);
+                let low = ((least / 1.5).max(f64::MIN_POSITIVE).log10().floor() as i32)
+                    .min(high - 2)
+                    - i32::from(exact);
                 Scale::Decades(low.max(high - DECADES), high)
             }
             Measure::Error | Measure::Amount => {

@@ -409,7 +409,7 @@ fn numbers_that_are_none() {
             note.contains(&format!("{expected} of 5 not a number")),
             "{note}"
         );
-        for values in [
+        let numbers = [
             &[NAN][..],
             &[NAN, INFINITY],
             &[0.0],
@@ -420,19 +420,28 @@ fn numbers_that_are_none() {
             &[MAX, -MAX],
             &[MAX, MIN_POSITIVE / 4.0],
             &[2.0, -3.0],
-        ] {
-            for bar in [
-                None,
-                Some(NAN),
-                Some(INFINITY),
-                Some(0.0),
-                Some(1.0),
-                Some(-5.0),
-                Some(MAX),
-            ] {
-                charts(vec![series(measure, values, bar)]);
-            }
-        }
+        ];
+        let bars = [
+            None,
+            Some(NAN),
+            Some(INFINITY),
+            Some(0.0),
+            Some(1.0),
+            Some(-5.0),
+            Some(MAX),
+        ];
+        let pairs = numbers
+            .iter()
+            .flat_map(|values| bars.map(|bar| (*values, bar)));
+        // Each has an axis of its own.
+        let all = pairs.enumerate().map(|(index, (values, bar))| Series {
+            what: index.to_string(),
+            ..series(measure, values, bar)
+        });
+        assert_eq!(
+            charts(all.collect()).count("note"),
+            numbers.len() * bars.len()
+        );
         let all = [NAN; 300];
         let page = charts(vec![series(measure, &all, None)]);
         assert!(page.one("note").contains("300 of 300 not a number"));
