@@ -26,7 +26,7 @@ const APPLICATIONS: [&str; 3] = [
 ];
 /// What names one that is elsewhere.
 const VARIABLE: &str = "AIMODEL_BROWSER";
-/// A page takes two seconds.
+/// How long a page may take; two seconds are usual.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Chromium, and a folder for its profiles and our pages.
@@ -55,9 +55,9 @@ pub struct Measured {
     pub outside: Vec<String>,
     /// What the page asked for besides itself.
     pub requests: Vec<String>,
-    /// The heading, and where it ends.
+    /// The text of the heading.
     pub heading: String,
-    /// Where the heading ends, in pixels from the top.
+    /// Where it ends, in pixels from the top.
     pub heading_end: f64,
     /// The stages that the page lists: class and words of each.
     pub stages: Vec<[String; 2]>,
@@ -146,6 +146,8 @@ impl Browser {
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
+            // Containers have little of it.
+            "--disable-dev-shm-usage",
             "--hide-scrollbars",
         ]);
         command.arg(format!("--user-data-dir={}", profile.display()));

@@ -392,8 +392,11 @@ fn series_of_any_length() {
 
 #[test]
 fn numbers_that_are_none() {
-    use std::f64::{INFINITY, MAX, MIN_POSITIVE, NAN, NEG_INFINITY};
-    let odd = [NAN, INFINITY, NEG_INFINITY, 1e300, 0.5];
+    const NAN: f64 = f64::NAN;
+    const MAX: f64 = f64::MAX;
+    const INFINITY: f64 = f64::INFINITY;
+    const TINY: f64 = f64::MIN_POSITIVE;
+    let odd = [NAN, INFINITY, -INFINITY, 1e300, 0.5];
     let measures = [
         Measure::Cosine,
         Measure::Margin,
@@ -416,9 +419,9 @@ fn numbers_that_are_none() {
             &[0.0, 0.0],
             &[1.0, 1.0],
             &[-1.0],
-            &[-0.0, MIN_POSITIVE],
+            &[-0.0, TINY],
             &[MAX, -MAX],
-            &[MAX, MIN_POSITIVE / 4.0],
+            &[MAX, TINY / 4.0],
             &[2.0, -3.0],
         ];
         let bars = [

@@ -137,8 +137,9 @@ fn has(node: &Node<'_, '_>, class: &str) -> bool {
 fn text(node: Node<'_, '_>) -> String {
     let texts = node
         .descendants()
-        .filter_map(|node| node.is_text().then(|| node.text()));
-    let texts: Vec<&str> = texts.flatten().collect();
+        .filter(Node::is_text)
+        .filter_map(|node| node.text());
+    let texts: Vec<&str> = texts.collect();
     texts
         .concat()
         .split_whitespace()
