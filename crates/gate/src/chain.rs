@@ -218,6 +218,7 @@ pub fn run(
             device: device_name(&settings.device).to_owned(),
             threads,
         },
+        required: Vec::new(),
         stages: reports,
     })
 }
