@@ -157,7 +157,7 @@ pub fn interrupt() -> Result<Arc<AtomicBool>> {
 
 /// The time that bundles state: not the clock's, so that the same checkpoint
 /// always gives the same bytes. A release sets `SOURCE_DATE_EPOCH`.
-fn created() -> Result<u64> {
+pub fn created() -> Result<u64> {
     let variable = "SOURCE_DATE_EPOCH";
     match std::env::var(variable) {
         Err(VarError::NotPresent) => Ok(0),

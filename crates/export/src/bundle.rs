@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::{Error, Mode, Query, Result, decoder, vision, weights};
 
 /// What is written as the producer of an asset.
-const PRODUCER: &str = concat!("aimodel ", env!("CARGO_PKG_VERSION"));
+pub const PRODUCER: &str = concat!("aimodel ", env!("CARGO_PKG_VERSION"));
 
 /// The largest grid: 64 × 64 image tokens are pictures of 2048 × 2048 pixels.
 const LARGEST_GRID: u64 = 64;

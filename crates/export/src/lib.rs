@@ -43,7 +43,9 @@ mod tables;
 mod vision;
 mod weights;
 
-pub use bundle::{Bundle, Options, Progress, export, iso_date, known_license, short_name};
+pub use bundle::{
+    Bundle, Options, PRODUCER, Progress, export, iso_date, known_license, short_name,
+};
 pub use decoder::build as lower_decoder;
 pub use error::{Error, Result};
 pub use mode::{Mode, Query};

@@ -124,11 +124,8 @@ impl Release {
             });
         }
         if let Some(facts) = &facts {
-            let commit = |text: &&String| {
-                text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-            };
-            let pinned = recipe.revision.as_ref().filter(commit);
-            let kept = pinned.is_none() || pinned == facts.revision.as_ref();
+            let pinned = recipe.commit();
+            let kept = pinned.is_none() || pinned == facts.revision.as_deref();
             problems.unless(kept, recipe::FILE, || {
                 format!("pins revision {pinned:?}, and the bundles state {:?}", facts.revision)
             });

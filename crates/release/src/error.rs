@@ -64,11 +64,13 @@ pub struct Refusal(pub Vec<Problem>);
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
-            let line = if index == 0 { "" } else { "\n" };
-            write!(f, "{line}{problem}")?;
+        if let [problem] = &self.0[..] {
+            return problem.fmt(f);
         }
-        Ok(())
+        write!(f, "{} things are wrong:", self.0.len())?;
+        self.0
+            .iter()
+            .try_for_each(|problem| write!(f, "\n  {problem}"))
     }
 }
 

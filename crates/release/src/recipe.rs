@@ -131,6 +131,12 @@ impl Recipe {
         self.license_name.as_deref().unwrap_or(&self.license)
     }
 
+    /// The revision, where it is a commit.
+    pub fn commit(&self) -> Option<&str> {
+        let revision = self.revision.as_deref();
+        revision.filter(|text| text.len() == 40 && text.bytes().all(|c| c.is_ascii_hexdigit()))
+    }
+
     /// Whether the model is one on the hub.
     pub fn is_on_hub(&self) -> bool {
         self.model.contains('/')
@@ -165,6 +171,13 @@ impl Recipe {
         names.dedup();
         if names.len() != self.modes.len() * self.queries.len() {
             return Err("modes and queries: one is there twice".to_owned());
+        }
+        let plain_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if self.gates.is_empty() || !self.gates.chars().all(plain_name) {
+            return Err(format!(
+                "gates: expected the name of a set in gates/, found {:?}",
+                self.gates
+            ));
         }
         if self.license == "other" && self.license_name.is_none() {
             return Err("license_name: `license = \"other\"` needs a name".to_owned());
@@ -201,7 +214,11 @@ impl Given {
     /// # Errors
     /// A file that cannot be read, or as [`Recipe::parse`].
     pub fn load(path: &Path) -> Result<Given> {
-        let read = |path: &Path| std::fs::read_to_string(path).map_err(Error::file(path));
+        // As git stores it, whatever a checkout made of its ends of lines.
+        let read = |path: &Path| {
+            let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
+            Ok::<_, Error>(text.replace("\r\n", "\n"))
+        };
         let text = read(path)?;
         let recipe = Recipe::parse(&text).map_err(|error| match error {
             Error::Input { problem, .. } => Error::input(path.display(), problem),
