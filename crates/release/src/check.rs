@@ -119,15 +119,20 @@ impl Release {
         let license = problems.take(license)?;
         let known = licence::text(&recipe.license);
         if let (Some(found), Some(known)) = (&license, known) {
-            problems.unless(recipe.license_file.is_some() || found == known, licence::FILE, || {
-                format!("is not the text of {}", recipe.license)
-            });
+            problems.unless(
+                recipe.license_file.is_some() || found == known,
+                licence::FILE,
+                || format!("is not the text of {}", recipe.license),
+            );
         }
         if let Some(facts) = &facts {
             let pinned = recipe.commit();
             let kept = pinned.is_none() || pinned == facts.revision.as_deref();
             problems.unless(kept, recipe::FILE, || {
-                format!("pins revision {pinned:?}, and the bundles state {:?}", facts.revision)
+                format!(
+                    "pins revision {pinned:?}, and the bundles state {:?}",
+                    facts.revision
+                )
             });
             let expected = licence::notice(&recipe, facts.revision.as_deref(), &facts.producer);
             if let Some(found) = problems.take(read_text(folder, licence::NOTICE, 1 << 16))? {

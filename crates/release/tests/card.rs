@@ -68,11 +68,17 @@ fn it_is_a_page() {
                     said.push_str(&text);
                 }
                 // A table that was none, or markup that was not understood.
-                assert!(!text.contains("|-") && !text.contains("**") && !text.contains("{{"), "{text}");
+                assert!(
+                    !text.contains("|-") && !text.contains("**") && !text.contains("{{"),
+                    "{text}"
+                );
             }
             Event::Html(text) | Event::InlineHtml(text) => {
                 let known = ["<details>", "</details>", "<summary>"];
-                assert!(known.iter().any(|tag| text.trim().starts_with(tag)), "{text}");
+                assert!(
+                    known.iter().any(|tag| text.trim().starts_with(tag)),
+                    "{text}"
+                );
             }
             _ => {}
         }
@@ -90,7 +96,10 @@ fn it_is_a_page() {
         (two, "Check it yourself"),
         (two, "Licence"),
     ];
-    assert_eq!(headings, expected.map(|(level, text)| (level, text.to_owned())));
+    assert_eq!(
+        headings,
+        expected.map(|(level, text)| (level, text.to_owned()))
+    );
     assert!(!card.contains("\n\n\n"), "{card}");
     // Every blank line in a table would end it.
     assert!(!card.contains("|\n\n|"), "{card}");
@@ -163,8 +172,12 @@ fn with_device(platform_is_apple: bool) -> Vec<Transcript> {
     let report = stages.find(|report| report.stage == Stage::Device).unwrap();
     report.verdict = Verdict::Pass;
     let apple = if platform_is_apple { "yes" } else { "no" };
-    report.facts.insert("Apple device".to_owned(), apple.to_owned());
-    report.facts.insert("host".to_owned(), "iPhone18,1 | iOS <27>".to_owned());
+    report
+        .facts
+        .insert("Apple device".to_owned(), apple.to_owned());
+    report
+        .facts
+        .insert("host".to_owned(), "iPhone18,1 | iOS <27>".to_owned());
     report.checks.push(gate::transcript::Check {
         what: "runs".to_owned(),
         prompt: None,
@@ -187,12 +200,18 @@ fn with_device(platform_is_apple: bool) -> Vec<Transcript> {
 #[test]
 fn speed_is_that_of_an_apple_device() {
     let card = card_of(&with_device(true));
-    assert!(card.contains("- int8hu: iPhone18,1 \\| iOS &lt;27&gt;"), "{card}");
+    assert!(
+        card.contains("- int8hu: iPhone18,1 \\| iOS &lt;27&gt;"),
+        "{card}"
+    );
     let row = "| int8hu | tokens per second after it | count | 3 | 31.500 | 33.750 |";
     assert!(card.contains(row), "{card}");
     assert!(!card.contains("Not measured"));
     let card = card_of(&with_device(false));
-    assert!(card.contains("not on an Apple device") && card.contains("Not measured"), "{card}");
+    assert!(
+        card.contains("not on an Apple device") && card.contains("Not measured"),
+        "{card}"
+    );
     assert!(!card.contains("33.750"), "{card}");
 }
 

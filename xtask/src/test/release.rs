@@ -16,17 +16,32 @@ pub fn run() -> Outcome {
     let (exports, a, b) = (path("exports"), path("a"), path("b"));
     let recipe = ["--recipe", "nano", "--exports", &exports];
     let made = ok(&[&["release", "--out", &a], &recipe[..]].concat())?;
-    ensure!(made.contains("export  nano_vision"), "nothing was exported:\n{made}");
+    ensure!(
+        made.contains("export  nano_vision"),
+        "nothing was exported:\n{made}"
+    );
     // Now all is there, and nothing is made again.
     let again = ok(&[&["release", "--out", &b], &recipe[..]].concat())?;
-    ensure!(!again.contains("export  "), "it was exported again:\n{again}");
+    ensure!(
+        !again.contains("export  "),
+        "it was exported again:\n{again}"
+    );
     let listing = Listing::read(Path::new(&a))?;
-    ensure!(listing == Listing::read(Path::new(&b))?, "two releases differ");
+    ensure!(
+        listing == Listing::read(Path::new(&b))?,
+        "two releases differ"
+    );
 
     let said = ok(&["verify", &a, "--model", "nano"])?;
-    ensure!(said.contains("loads all 3 assets"), "Core AI loads nothing:\n{said}");
+    ensure!(
+        said.contains("loads all 3 assets"),
+        "Core AI loads nothing:\n{said}"
+    );
     ok(&["rebuild", &a, "--model", "nano"])?;
-    let folder = repo::root().join("oracles/nano/checkpoint").display().to_string();
+    let folder = repo::root()
+        .join("oracles/nano/checkpoint")
+        .display()
+        .to_string();
     ok(&["rebuild", &a, "--model", &folder])?;
     let listed = ok(&["release", "--out", &a, "--dry-run"])?;
     ensure!(
@@ -53,13 +68,24 @@ pub fn run() -> Outcome {
     // The published folder, spoilt.
     let card = Path::new(&a).join("README.md");
     let text = fs::read_to_string(&card)?;
-    fs::write(&card, text.replacen("least cosine 0.9", "least cosine 1.0", 1))?;
+    fs::write(
+        &card,
+        text.replacen("least cosine 0.9", "least cosine 1.0", 1),
+    )?;
     no(&["verify", &a], 1, "README.md: line")?;
     no(&["release", "--out", &a, "--dry-run"], 1, "README.md: line")?;
     no(&["rebuild", &a, "--model", "nano"], 1, "README.md: line")?;
     no(&["verify", &path("nowhere")], 2, "there is no such folder")?;
-    no(&["release", "--out", &b, "--recipe", "nano"], 2, "exists already")?;
-    no(&["release", "--out", &out, "--recipe", "no-such"], 2, "the recipes are nano")?;
+    no(
+        &["release", "--out", &b, "--recipe", "nano"],
+        2,
+        "exists already",
+    )?;
+    no(
+        &["release", "--out", &out, "--recipe", "no-such"],
+        2,
+        "the recipes are nano",
+    )?;
     let other = "--model Qwen/X: expected nano";
     no(&["rebuild", &b, "--model", "Qwen/X"], 2, other)?;
 
@@ -75,7 +101,12 @@ pub fn run() -> Outcome {
 fn ok(args: &[&str]) -> Result<String> {
     let output = command(args)?;
     if !output.status.success() {
-        bail!("{} ended with {}:\n{}", args.join(" "), output.status, said(&output));
+        bail!(
+            "{} ended with {}:\n{}",
+            args.join(" "),
+            output.status,
+            said(&output)
+        );
     }
     Ok(said(&output))
 }
@@ -95,8 +126,13 @@ fn no(args: &[&str], code: i32, part: &str) -> Result<()> {
 fn command(args: &[&str]) -> Result<Output> {
     let program = std::env::current_exe()?;
     let mut command = Command::new(program);
-    command.args(args).current_dir(repo::root()).stdin(Stdio::null());
-    command.output().context("this program does not start again")
+    command
+        .args(args)
+        .current_dir(repo::root())
+        .stdin(Stdio::null());
+    command
+        .output()
+        .context("this program does not start again")
 }
 
 fn said(output: &Output) -> String {
