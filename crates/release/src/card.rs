@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use export::{Mode, Query};
 use gate::{Stage, StageReport, Verdict};
-use minijinja::Environment;
+use minijinja::{Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 use serde::Serialize;
 
 use crate::{
@@ -147,13 +147,16 @@ struct Transcribed<'a> {
 /// Front matter that YAML cannot hold.
 pub fn render(release: &Release) -> Result<String> {
     let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
-    environment.set_keep_trailing_newline(true);
-    environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+    let mut syntax = SyntaxConfig::builder();
+    syntax
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .keep_trailing_newline(true);
     let wrong = |error: minijinja::Error| Error::Card(format!("{error:#}"));
+    environment.set_syntax(syntax.build().map_err(wrong)?);
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
     let template = environment.template_from_str(TEMPLATE).map_err(wrong)?;
-    template.render(card(release)?).map_err(wrong)
+    template.render(Serde(card(release)?)).map_err(wrong)
 }
 
 fn card(release: &Release) -> Result<Card<'_>> {
