@@ -173,12 +173,13 @@ impl Release {
                      {expected:.300?}; the card is generated, not written"
                 ),
                 None => format!(
-                    "has {} lines, and the evidence gives {}; the card is generated, not written",
-                    found.lines().count(),
-                    expected.lines().count()
+                    "has {} bytes, and the evidence gives {}; the card is generated, not written",
+                    found.len(),
+                    expected.len()
                 ),
             };
             problems.add(card::FILE, message);
+            return Ok(());
         }
         let front = FrontMatter::of_card(found).map_err(|why| vec![why]);
         if let Err(wrong) = front.and_then(|front| front.check()) {

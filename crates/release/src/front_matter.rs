@@ -181,7 +181,7 @@ impl FrontMatter {
     /// # Errors
     /// Text that YAML cannot hold.
     pub fn to_yaml(&self) -> Result<String> {
-        serde_saphyr::to_string(self).map_err(|error| Error::Card(error.to_string()))
+        serde_yaml_ng::to_string(self).map_err(|error| Error::Card(error.to_string()))
     }
 
     /// Takes it from the top of a card.
@@ -194,7 +194,7 @@ impl FrontMatter {
         let end = rest.find("\n---\n");
         let end = end.ok_or("expected the line `---` behind the front matter")?;
         let yaml = rest.get(..end).unwrap_or_default();
-        serde_saphyr::from_str(yaml).map_err(|error| format!("front matter: {error}"))
+        serde_yaml_ng::from_str(yaml).map_err(|error| format!("front matter: {error}"))
     }
 
     /// Says what the hub would not accept.

@@ -69,7 +69,7 @@ fn an_edited_figure_in_the_card() {
     let case = Case::new();
     let more = format!("{}more\n", case.read("README.md"));
     fs::write(case.path("README.md"), more).unwrap();
-    case.refuses(&["README.md: has ", "lines"]);
+    case.refuses(&["README.md: has ", "bytes"]);
 }
 
 #[test]
