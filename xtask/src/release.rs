@@ -201,12 +201,25 @@ impl Job {
 fn read(path: &Path) -> Result<Transcript> {
     let bytes =
         std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| {
+    let transcript: Transcript = serde_json::from_slice(&bytes).with_context(|| {
         format!(
             "{} is no transcript of this version's gates; remove it, and they run again",
             path.display()
         )
-    })
+    })?;
+    let expected = ::release::transcript_name(&transcript);
+    if path
+        .file_name()
+        .is_none_or(|name| name != expected.as_str())
+    {
+        return Err(Refused(format!(
+            "{}: is about another bundle or device, and would be called {expected}; remove it, \
+             and the gates run again",
+            path.display()
+        ))
+        .into());
+    }
+    Ok(transcript)
 }
 
 /// A recipe by its name or file; without, the one for a model.

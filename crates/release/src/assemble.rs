@@ -1,6 +1,7 @@
 //! Makes the folder.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io,
     path::Path,
@@ -40,8 +41,8 @@ pub fn assemble(parts: &Parts<'_>, out: &Path) -> Result<Release> {
         license,
     } = parts.given;
     let staged = StagedDir::create(out)?;
-    let names = recipe.decoders().map(|decoder| decoder.name);
-    for name in names.chain([recipe.vision()]) {
+    let bundles = recipe.decoders().map(|decoder| decoder.name);
+    for name in bundles.chain([recipe.vision()]) {
         copy(
             &parts.exports.join(&name),
             &staged,
@@ -51,14 +52,18 @@ pub fn assemble(parts: &Parts<'_>, out: &Path) -> Result<Release> {
     staged.write_file(recipe::FILE, text.as_bytes())?;
     staged.write_file(check::GATES, parts.gates.as_bytes())?;
     staged.write_file(licence::FILE, license.as_bytes())?;
+    let mut names = BTreeSet::new();
     for transcript in parts.transcripts {
         let name = format!("{}/{}", evidence::FOLDER, evidence::file_name(transcript));
         // Somebody else may have written what it is called after.
+        let mut problems = Problems::default();
         if let Err(why) = names::check(&name) {
-            let mut problems = Problems::default();
             problems.add(format!("{name:?}"), why);
-            problems.none()?;
         }
+        problems.unless(names.insert(name.clone()), &name, || {
+            "two of the transcripts are about this decoder on this device".to_owned()
+        });
+        problems.none()?;
         staged.write_file(&name, evidence::publish(transcript)?.as_bytes())?;
     }
     let vision = recipe.vision();

@@ -456,14 +456,28 @@ fn answers(release: &Release) -> Vec<Answered> {
         let mut prompts = release.gates.prompts.iter();
         let prompt = prompts.find(|prompt| prompt.name == row.prompt)?;
         let picture = prompt.image.as_ref();
+        // The gates go on past the end of an answer; `<|…|>` ends it here.
+        let special = |token: &&String| token.starts_with("<|") && token.ends_with("|>");
+        let said: Vec<&str> = row
+            .found_text
+            .iter()
+            .take_while(|token| !special(token))
+            .map(String::as_str)
+            .collect();
+        let more = if said.len() == row.found_text.len() {
+            " …"
+        } else {
+            ""
+        };
         Some(Answered {
             prompt: text(&prompt.text),
             picture: picture.map(|path| text(path.rsplit('/').next().unwrap_or(path))),
-            answer: text(row.found_text.concat().trim()),
+            answer: format!("{}{more}", text(said.concat().trim())),
             equal: format!(
-                "{} of {}",
+                "{} of {} tokens as {}",
                 row.divergence.unwrap_or(row.expected.len()),
-                row.expected.len()
+                row.expected.len(),
+                text(&row.sides[0])
             ),
         })
     })

@@ -36,7 +36,7 @@ pub use bundle::{FOLDER as BUNDLES, Facts};
 pub use card::{FILE as CARD, render as render_card, size};
 pub use check::{GATES, Release, check_for_push};
 pub use error::{Error, Problem, Refusal, Result};
-pub use evidence::{Evidence, FOLDER as TRANSCRIPTS, publish};
+pub use evidence::{Evidence, FOLDER as TRANSCRIPTS, file_name as transcript_name, publish};
 pub use folder::{Entry, Listing};
 pub use front_matter::FrontMatter;
 pub use rebuild::{differences, options};

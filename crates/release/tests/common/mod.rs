@@ -69,7 +69,8 @@ pub fn bench() -> &'static Bench {
         let folder = tempfile::tempdir().unwrap();
         let exports = folder.path().join("exports");
         export(&exports);
-        let transcripts = given().recipe.decoders().map(|decoder| {
+        let recipe = given().recipe;
+        let transcripts = recipe.decoders().map(|decoder| {
             let (mode, query) = (decoder.mode, decoder.query);
             let subject = Subject::open(Source::nano(), &exports, "nano", mode, query).unwrap();
             judge(&subject)
