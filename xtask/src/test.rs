@@ -8,6 +8,7 @@ mod loads;
 mod logits;
 mod nano;
 mod recipe;
+mod release;
 mod repair;
 mod report;
 mod round_trip;
@@ -58,6 +59,7 @@ const STEPS: &[Step] = &[
     ("device stage", device::run),
     ("linter", linter::run),
     ("report in a browser", report::run),
+    ("release", release::run),
     ("benches", bench::check),
     ("quickstart", quickstart::check),
 ];
