@@ -112,6 +112,7 @@ pub fn run(args: Args) -> Result<()> {
     if !args.stages.is_empty() {
         job.stages = args.stages;
     }
+    job.required = args.require;
     job.quiet = args.json;
 
     let started = Instant::now();
@@ -120,7 +121,7 @@ pub fn run(args: Args) -> Result<()> {
     if args.json {
         progress::print(&as_json(&transcript)?)?;
     }
-    match transcript.holds(&args.require) {
+    match transcript.holds(&[]) {
         Ok(()) if args.json => Ok(()),
         Ok(()) => say("proven", &format!("in {}", seconds(started.elapsed()))),
         Err(why) => Err(Refused(why).into()),
@@ -136,6 +137,8 @@ pub struct Job {
     pub settings: Settings,
     /// Which.
     pub stages: Vec<Stage>,
+    /// Those that may not be skipped.
+    pub required: Vec<Stage>,
     exports: PathBuf,
     /// Print nothing.
     pub quiet: bool,
@@ -170,6 +173,7 @@ impl Job {
                 iphone: None,
             },
             stages: Stage::ALL.to_vec(),
+            required: Vec::new(),
             exports: exports.to_owned(),
             quiet: false,
         })
@@ -193,14 +197,16 @@ impl Job {
                 let _ = progress::print(&line(report));
             }
         };
-        Ok(::gate::run(
+        let mut transcript = ::gate::run(
             &self.subject,
             &self.gates,
             &self.settings,
             &self.stages,
             &Python,
             tell,
-        )?)
+        )?;
+        transcript.required.clone_from(&self.required);
+        Ok(transcript)
     }
 
     /// Writes the evidence, to `out` or where it belongs, and a report of it.
@@ -282,7 +288,14 @@ fn replace(path: &Path, text: &str) -> Result<()> {
             .filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut builder = tempfile::Builder::new();
+        // It becomes a file like any other, so others may read it.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(std::fs::Permissions::from_mode(0o666));
+        }
+        let mut file = builder.tempfile_in(folder)?;
         file.write_all(text.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist(path)?;

@@ -1,5 +1,6 @@
 //! `test`: everything that CI runs, step by step.
 
+mod browser;
 mod compare;
 mod device;
 mod linter;
@@ -8,6 +9,7 @@ mod logits;
 mod nano;
 mod recipe;
 mod release;
+mod report;
 mod round_trip;
 mod scenes;
 mod shapes;
@@ -55,6 +57,7 @@ const STEPS: &[Step] = &[
     ("device stage", device::run),
     ("linter", linter::run),
     ("release", release::run),
+    ("report in a browser", report::run),
     ("benches", bench::check),
     ("quickstart", quickstart::check),
 ];

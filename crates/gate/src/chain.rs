@@ -219,6 +219,7 @@ pub fn run(
             device: device_name(&settings.device).to_owned(),
             threads,
         },
+        required: Vec::new(),
         stages: reports,
     })
 }
