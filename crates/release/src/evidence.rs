@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use gate::{
     Gates, Stage, StageReport, Transcript, Verdict,
-    transcript::{TokenRows, VERSION},
+    transcript::{Measure, TokenRows, VERSION},
 };
 
 use crate::{
@@ -308,7 +308,7 @@ fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<
     }
     for series in &report.series {
         let below = |bar: f64| series.values.iter().any(|value| *value < bar);
-        if cosine.is_some() && series.bar.is_some_and(below) {
+        if series.measure == Measure::Cosine && series.bar.is_some_and(below) {
             wrong.push(format!(
                 "passes, and a value of {} is below its bar",
                 series.what

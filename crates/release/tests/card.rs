@@ -8,7 +8,7 @@ mod common;
 use std::{collections::BTreeSet, fs, path::Path};
 
 use common::{Case, assemble, bench};
-use gate::{Stage, Transcript, Verdict, transcript::Series};
+use gate::{Stage, Transcript, Verdict, transcript::{Measure, Series};
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
 use release::FrontMatter;
 
@@ -187,6 +187,7 @@ fn with_device(platform_is_apple: bool) -> Vec<Transcript> {
     });
     report.series.push(Series {
         what: "tokens per second after it".to_owned(),
+        measure: Measure::Amount,
         prompt: Some("count".to_owned()),
         axis: "run".to_owned(),
         first: 1,

@@ -46,6 +46,7 @@ fn transcript() -> Transcript {
             ]),
         }],
         gates: "nano".to_owned(),
+        gates_sha256: "dddd".to_owned(),
         environment: Environment {
             tool: "aimodel 0.1.0".to_owned(),
             platform: "linux x86_64".to_owned(),
