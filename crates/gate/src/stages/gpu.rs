@@ -21,7 +21,6 @@ use crate::{
     Chain, Result,
     chain::device_name,
     evidence::{Evidence, tokens},
-    transcript::Series,
 };
 
 /// Runs the stage.
@@ -128,15 +127,8 @@ fn judge(
         0 => evidence.fact(&format!("{}: {what}", entry.name), said),
         _ => evidence.check(what, name, said, "all equal", all == equal),
     }
-    evidence.series.push(Series {
-        what: "A: logits, asset against transformers: cosine".to_owned(),
-        prompt: Some(entry.name.clone()),
-        axis: "position".to_owned(),
-        first: 0,
-        step: 1,
-        values: found,
-        bar: Some(bar.cosine),
-    });
+    let what = "A: logits, asset against transformers: cosine";
+    evidence.cosines(what, &entry.name, ("position", 0), found, bar.cosine);
 
     // B
     let last = asked.narrow(0, head.len() - 1, 1)?;
@@ -233,6 +225,8 @@ fn forced(
         least(&found),
         bar.cosine,
     );
+    let what = "B: logits along the asset's own tokens, against the fp32 model: cosine";
+    evidence.cosines(what, &entry.name, ("position", first), found, bar.cosine);
     let tokens = format!("{} of {}", made.len(), bar.greedy);
     let all = made.len() == bar.greedy;
     evidence.check(
