@@ -94,7 +94,7 @@ pub fn run(args: Args) -> Result<()> {
     let query = args.query.parse()?;
     let mut job = Job::new(source, &args.exports, mode, query, args.name.as_deref())?;
     if let Some(gates) = &args.gates {
-        job.gates = gates_file(gates)?;
+        job.gates = Gates::load(&gates_file(gates)?)?;
     }
     job.settings.device = args.device.open()?;
     job.settings.options.fuse = !args.unfused;
@@ -130,7 +130,8 @@ pub fn run(args: Args) -> Result<()> {
 /// A run of the gates.
 pub struct Job {
     subject: Subject,
-    gates: Gates,
+    /// What must hold.
+    pub gates: Gates,
     /// How they are run.
     pub settings: Settings,
     /// Which.
@@ -157,7 +158,7 @@ impl Job {
         };
         Ok(Job {
             subject: Subject::open(source, exports, &name, mode, query)?,
-            gates: gates_file(if nano { "nano" } else { "qwen3-vl" })?,
+            gates: Gates::load(&gates_file(if nano { "nano" } else { "qwen3-vl" })?)?,
             settings: Settings {
                 device: runtime::candle_core::Device::Cpu,
                 options: runtime::Options::default(),
@@ -224,7 +225,7 @@ impl Job {
     }
 
     /// Where the evidence goes unless said otherwise.
-    fn transcript_path(&self) -> PathBuf {
+    pub fn transcript_path(&self) -> PathBuf {
         let (name, device) = (
             self.subject.decoder.name(),
             device_name(&self.settings.device),
@@ -260,28 +261,17 @@ fn line(report: &StageReport) -> String {
 }
 
 /// A set of `gates/` by its name, or a file.
-fn gates_file(given: &str) -> Result<Gates> {
-    let named = repo::root().join("gates").join(format!("{given}.toml"));
-    if named.is_file() {
-        return Ok(Gates::load(&named)?);
+pub fn gates_file(given: &str) -> Result<PathBuf> {
+    let folder = repo::root().join("gates");
+    let named = folder.join(format!("{given}.toml"));
+    match (named.is_file(), Path::new(given).is_file()) {
+        (true, _) => Ok(named),
+        (false, true) => Ok(given.into()),
+        _ => bail!(
+            "--gates {given}: there is no such file and no such set; the sets are {}",
+            repo::toml_names(&folder)?.join(", ")
+        ),
     }
-    if Path::new(given).is_file() {
-        return Ok(Gates::load(Path::new(given))?);
-    }
-    let entries = std::fs::read_dir(repo::root().join("gates"))?.flatten();
-    let names = entries.map(|entry| entry.path());
-    let mut names: Vec<String> = names
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "toml")
-        })
-        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
-        .collect();
-    names.sort();
-    bail!(
-        "--gates {given}: there is no such file and no such set; the sets are {}",
-        names.join(", ")
-    )
 }
 
 /// Writes a file whole, in the place of one that may be there.

@@ -16,10 +16,13 @@ mod inspect;
 mod progress;
 mod python;
 mod quickstart;
+mod rebuild;
+mod release;
 mod repo;
 mod synth;
 mod test;
 mod venv;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -44,6 +47,13 @@ enum Command {
     Inspect(inspect::Args),
     /// Say what differs between two assets, by meaning.
     Diff(diff::Args),
+    /// Make the folder that becomes a repository on the hub, from bundles and
+    /// evidence.
+    Release(release::Args),
+    /// Say whether a published folder is what it says.
+    Verify(verify::Args),
+    /// Export a published folder's checkpoint again, and compare.
+    Rebuild(rebuild::Args),
     /// Write a checkpoint with seeded weights, for benches and tests.
     Synth(synth::Args),
     /// Measure work beside its floor in the same run.
@@ -74,6 +84,9 @@ fn main() -> ExitCode {
         Command::Ask(args) => ask::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Diff(args) => diff::run(args),
+        Command::Release(args) => release::run(args),
+        Command::Verify(args) => verify::run(args),
+        Command::Rebuild(args) => rebuild::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Test(args) => test::run(args),

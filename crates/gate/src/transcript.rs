@@ -18,8 +18,10 @@ pub struct Transcript {
     pub model: Model,
     /// The bundles, decoder first: what was judged.
     pub bundles: Vec<Bundle>,
-    /// Which thresholds applied, as the file in `gates/` has them.
+    /// Which thresholds applied: the name of a set in `gates/`.
     pub gates: String,
+    /// SHA-256 of the set: [`crate::Gates::sha256`].
+    pub gates_sha256: String,
     /// Where it ran.
     pub environment: Environment,
     /// The stages in the chain's order; those that were not asked for are
@@ -61,7 +63,8 @@ pub struct Environment {
     pub platform: String,
     /// `cpu`, `cuda` or `metal`: what executed the stage `gpu`.
     pub device: String,
-    /// Threads that it could use.
+    /// Threads that it could use. A published transcript leaves it out.
+    #[serde(default)]
     pub threads: usize,
 }
 
@@ -152,7 +155,8 @@ pub struct StageReport {
     /// One line: what was found, the first thing that failed, or why it was
     /// skipped.
     pub summary: String,
-    /// Wall time.
+    /// Wall time. A published transcript leaves it out.
+    #[serde(default)]
     pub seconds: f64,
     /// What must hold, and whether it does.
     pub checks: Vec<Check>,

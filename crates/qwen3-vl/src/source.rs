@@ -140,6 +140,16 @@ impl Source {
         })
     }
 
+    /// The same files under another name: those of a folder that holds a
+    /// model of the hub, at a commit where that is known.
+    pub fn called(self, model: impl Into<String>, revision: Option<String>) -> Source {
+        Source {
+            model: model.into(),
+            revision,
+            ..self
+        }
+    }
+
     /// Files that are part of the program, by name; `model` stands for the id.
     pub fn embedded(
         model: impl Into<String>,

@@ -1,0 +1,208 @@
+//! Whether a folder is a release: what it holds, and that all of it is true.
+
+use std::path::Path;
+
+use gate::Gates;
+
+use crate::{
+    Error, Evidence, Given, Listing, Recipe, Refusal, Result,
+    bundle::{self, Facts},
+    card,
+    error::{Problem, Problems},
+    evidence,
+    folder::read_text,
+    front_matter::FrontMatter,
+    licence, recipe, sums,
+};
+
+/// The thresholds that applied, as `gates/` had them.
+pub const GATES: &str = "gates.toml";
+
+/// No card is larger.
+const LARGEST_CARD: u64 = 1 << 20;
+
+/// A folder that was checked.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// Its files.
+    pub listing: Listing,
+    /// What it was made from, with the texts that travel with it.
+    pub given: Given,
+    /// The thresholds that applied.
+    pub gates: Gates,
+    /// What its bundles say of themselves.
+    pub facts: Facts,
+    /// Its transcripts, those of the decoder to use first.
+    pub evidence: Vec<Evidence>,
+}
+
+/// What `--push` would upload: every file of a release that holds.
+///
+/// # Errors
+/// [`Error::Refused`] where a required gate is missing, failed, was skipped or
+/// judged other bytes than the folder holds, and where anything else in the
+/// folder is not as `release` wrote it.
+pub fn check_for_push(folder: &Path) -> Result<Listing> {
+    Ok(Release::open(folder)?.listing)
+}
+
+impl Release {
+    /// Opens a published folder and checks all that the folder itself can show:
+    /// hashes, metadata, transcripts against bundles, and that the card is what
+    /// the evidence gives.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with everything that is wrong.
+    pub fn open(folder: &Path) -> Result<Release> {
+        let listing = Listing::read(folder)?;
+        let mut problems = Problems::default();
+        let stated = problems.take(read_text(folder, sums::FILE, sums::LARGEST))?;
+        if let Some(stated) = stated {
+            sums::check(&stated, &listing, &mut problems)?;
+        }
+        let release = problems.take(Release::judge(folder, listing))?;
+        let card = problems.take(read_text(folder, card::FILE, LARGEST_CARD))?;
+        if let (Some(release), Some(card)) = (&release, &card) {
+            release.check_card(card, &mut problems)?;
+        }
+        problems.none()?;
+        // Without a release there was a problem.
+        release.ok_or_else(|| Error::Refused(Refusal(Vec::new())))
+    }
+
+    /// Everything but `SHA256SUMS` and the card, which are made from it.
+    pub(crate) fn judge(folder: &Path, listing: Listing) -> Result<Release> {
+        let mut problems = Problems::default();
+        for entry in &listing.files {
+            let single = [
+                card::FILE,
+                sums::FILE,
+                licence::FILE,
+                licence::NOTICE,
+                recipe::FILE,
+                GATES,
+            ];
+            let top = entry.path.split_once('/').map_or("", |(top, _)| top);
+            let known = single.contains(&entry.path.as_str())
+                || [bundle::FOLDER, evidence::FOLDER].contains(&top);
+            problems.unless(known, &entry.path, || {
+                "is no file of a release, which holds nothing else".to_owned()
+            });
+        }
+        let text = read_text(folder, recipe::FILE, recipe::LARGEST);
+        let text = problems.take(text)?.unwrap_or_default();
+        let gates = read_text(folder, GATES, recipe::LARGEST);
+        let gates = problems.take(gates)?.unwrap_or_default();
+        // Nothing else can be said without these two.
+        if text.is_empty() || gates.is_empty() {
+            problems.none()?;
+        }
+        let parsed = as_problem(recipe::FILE, Recipe::parse(&text));
+        let recipe = problems.take(parsed)?;
+        let Some(recipe) = recipe else {
+            return Err(refused(problems));
+        };
+        let parsed = Gates::parse(&recipe.gates, &gates).map_err(Error::from);
+        let Some(gates) = problems.take(as_problem(GATES, parsed))? else {
+            return Err(refused(problems));
+        };
+        let facts = bundle::check(folder, &listing, &recipe, &mut problems)?;
+        let evidence = evidence::check(
+            folder,
+            &listing,
+            &recipe,
+            &gates,
+            facts.as_ref(),
+            &mut problems,
+        )?;
+        let license = read_text(folder, licence::FILE, licence::LARGEST);
+        let license = problems.take(license)?;
+        let known = licence::text(&recipe.license);
+        if let (Some(found), Some(known)) = (&license, known) {
+            problems.unless(recipe.license_file.is_some() || found == known, licence::FILE, || {
+                format!("is not the text of {}", recipe.license)
+            });
+        }
+        if let Some(facts) = &facts {
+            let pinned = recipe.commit();
+            let kept = pinned.is_none() || pinned == facts.revision.as_deref();
+            problems.unless(kept, recipe::FILE, || {
+                format!("pins revision {pinned:?}, and the bundles state {:?}", facts.revision)
+            });
+            let expected = licence::notice(&recipe, facts.revision.as_deref(), &facts.producer);
+            if let Some(found) = problems.take(read_text(folder, licence::NOTICE, 1 << 16))? {
+                problems.unless(found == expected, licence::NOTICE, || {
+                    "is not what the recipe and the bundles give".to_owned()
+                });
+            }
+        }
+        problems.none()?;
+        match (facts, license) {
+            (Some(facts), Some(license)) => Ok(Release {
+                listing,
+                given: Given {
+                    recipe,
+                    text,
+                    license,
+                },
+                gates,
+                facts,
+                evidence,
+            }),
+            // Without one of them there was a problem.
+            _ => Err(Error::Refused(Refusal(Vec::new()))),
+        }
+    }
+
+    /// Whether a card is the one that the evidence gives, and has what the hub
+    /// wants.
+    fn check_card(&self, found: &str, problems: &mut Problems) -> Result<()> {
+        let expected = card::render(self)?;
+        if found != expected {
+            let mut lines = (1..).zip(found.lines().zip(expected.lines()));
+            let differs = lines.find(|(_, (found, expected))| found != expected);
+            let message = match differs {
+                Some((number, (found, expected))) => format!(
+                    "line {number} is not what the evidence gives: found {found:.300?}, expected \
+                     {expected:.300?}; the card is generated, not written"
+                ),
+                None => format!(
+                    "has {} lines, and the evidence gives {}; the card is generated, not written",
+                    found.lines().count(),
+                    expected.lines().count()
+                ),
+            };
+            problems.add(card::FILE, message);
+        }
+        let front = FrontMatter::of_card(found).map_err(|why| vec![why]);
+        if let Err(wrong) = front.and_then(|front| front.check()) {
+            for why in wrong {
+                problems.add(card::FILE, why);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a file of the folder is a problem of it.
+fn as_problem<T>(file: &str, result: Result<T>) -> Result<T> {
+    result.map_err(|error| match error {
+        Error::Refused(_) => error,
+        Error::Input { problem, .. } => refusal(file, problem),
+        other => refusal(file, other.to_string()),
+    })
+}
+
+fn refusal(place: &str, message: String) -> Error {
+    Error::Refused(Refusal(vec![Problem {
+        place: place.to_owned(),
+        message,
+    }]))
+}
+
+fn refused(problems: Problems) -> Error {
+    match problems.none() {
+        Err(error) => error,
+        Ok(()) => Error::Refused(Refusal(Vec::new())),
+    }
+}
