@@ -12,6 +12,7 @@ mod device;
 mod diff;
 mod export;
 mod gate;
+mod hub;
 mod inspect;
 mod progress;
 mod python;

@@ -77,7 +77,11 @@ impl Cache {
         let mut found: Vec<PathBuf> = folder
             .flatten()
             .filter(|entry| entry.file_name().to_str().is_some_and(is_blob))
-            .filter(|entry| entry.metadata().is_ok_and(|data| data.is_file() && data.len() == size))
+            .filter(|entry| {
+                entry
+                    .metadata()
+                    .is_ok_and(|data| data.is_file() && data.len() == size)
+            })
             .map(|entry| entry.path())
             .collect();
         found.sort();

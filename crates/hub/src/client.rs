@@ -96,16 +96,36 @@ impl Hub {
             let message = format!("it answers {status}{said}");
             match (status, &self.settings.token) {
                 (404, _) => Error::Missing { what, said },
-                (401 | 403, None) => Error::Anonymous { what, status, said, page },
-                (401 | 403, Some(_)) => Error::Denied { what, status, said, page },
-                _ if passes(status) => Error::Busy { endpoint, what, tries, message },
+                (401 | 403, None) => Error::Anonymous {
+                    what,
+                    status,
+                    said,
+                    page,
+                },
+                (401 | 403, Some(_)) => Error::Denied {
+                    what,
+                    status,
+                    said,
+                    page,
+                },
+                _ if passes(status) => Error::Busy {
+                    endpoint,
+                    what,
+                    tries,
+                    message,
+                },
                 _ => Error::Refused { what, message },
             }
         };
         let error = match trouble {
             Trouble::Short => {
                 let message = "the connection broke off".into();
-                return Error::Busy { endpoint, what, tries, message };
+                return Error::Busy {
+                    endpoint,
+                    what,
+                    tries,
+                    message,
+                };
             }
             Trouble::Status(code, _) => return status(code, String::new()),
             Trouble::Hub(error) => error,
@@ -152,9 +172,18 @@ impl Hub {
             | HFError::Forbidden { context }
             | HFError::Conflict { context }
             | HFError::RateLimited { context, .. } => context,
-            HFError::RepoNotFound { context: Some(context), .. }
-            | HFError::RevisionNotFound { context: Some(context), .. }
-            | HFError::EntryNotFound { context: Some(context), .. } => context,
+            HFError::RepoNotFound {
+                context: Some(context),
+                ..
+            }
+            | HFError::RevisionNotFound {
+                context: Some(context),
+                ..
+            }
+            | HFError::EntryNotFound {
+                context: Some(context),
+                ..
+            } => context,
             _ => return String::new(),
         };
         let message = context.server_message.as_deref().unwrap_or_default();

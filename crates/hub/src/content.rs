@@ -28,7 +28,12 @@ pub struct Entry {
 impl Entry {
     /// Whether these are the bytes of the file. `git` is asked for the git id
     /// of the bytes where that is what the hub states.
-    pub(crate) fn is(&self, size: u64, sha256: &str, git: impl FnOnce() -> io::Result<String>) -> io::Result<bool> {
+    pub(crate) fn is(
+        &self,
+        size: u64,
+        sha256: &str,
+        git: impl FnOnce() -> io::Result<String>,
+    ) -> io::Result<bool> {
         Ok(self.size == size
             && self.oid
                 == match self.lfs {
@@ -47,7 +52,11 @@ impl Entry {
 
     /// Whether a file on disk is this one, and its name in the cache.
     /// `tell` hears how many bytes have been read.
-    pub(crate) fn check(&self, path: &Path, tell: &mut dyn FnMut(u64)) -> io::Result<Option<String>> {
+    pub(crate) fn check(
+        &self,
+        path: &Path,
+        tell: &mut dyn FnMut(u64),
+    ) -> io::Result<Option<String>> {
         let file = File::open(path)?;
         if file.metadata()?.len() != self.size {
             return Ok(None);
@@ -119,7 +128,11 @@ pub(crate) fn git_id(path: &Path) -> io::Result<String> {
     })
 }
 
-pub(crate) fn read_into(mut file: impl Read, sum: &mut Sum, tell: &mut dyn FnMut(u64)) -> io::Result<()> {
+pub(crate) fn read_into(
+    mut file: impl Read,
+    sum: &mut Sum,
+    tell: &mut dyn FnMut(u64),
+) -> io::Result<()> {
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
@@ -138,7 +151,8 @@ fn git_header(size: u64) -> Sha1 {
 
 /// The git id of the pointer that stands for an LFS file.
 pub(crate) fn pointer(sha256: &str, size: u64) -> String {
-    let text = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n");
+    let text =
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n");
     hex(&git_header(text.len() as u64).chain_update(text).finalize())
 }
 
@@ -152,7 +166,10 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// The files of a listing, by path. A listing with a path that leads
 /// elsewhere is refused whole: whoever made it means harm.
-pub(crate) fn entries(repository: &str, listed: Vec<RepoTreeEntry>) -> Result<BTreeMap<String, Entry>, Error> {
+pub(crate) fn entries(
+    repository: &str,
+    listed: Vec<RepoTreeEntry>,
+) -> Result<BTreeMap<String, Entry>, Error> {
     let wrong = |message: String| Error::Listing {
         repository: repository.into(),
         message,
@@ -163,7 +180,11 @@ pub(crate) fn entries(repository: &str, listed: Vec<RepoTreeEntry>) -> Result<BT
     let mut entries = BTreeMap::new();
     for entry in listed {
         let RepoTreeEntry::File {
-            oid, size, path, lfs, ..
+            oid,
+            size,
+            path,
+            lfs,
+            ..
         } = entry
         else {
             continue;
@@ -181,12 +202,17 @@ pub(crate) fn entries(repository: &str, listed: Vec<RepoTreeEntry>) -> Result<BT
                 let size = lfs.size.unwrap_or(size);
                 let stated = lfs.sha256.map(|sha256| pointer(&sha256, size));
                 if stated.is_some_and(|stated| stated != oid) {
-                    return Err(wrong(format!("the hashes that it states for {path} disagree")));
+                    return Err(wrong(format!(
+                        "the hashes that it states for {path} disagree"
+                    )));
                 }
                 true
             }
         };
-        if entries.insert(path.clone(), Entry { size, oid, lfs }).is_some() {
+        if entries
+            .insert(path.clone(), Entry { size, oid, lfs })
+            .is_some()
+        {
             return Err(wrong(format!("it has {path} twice")));
         }
     }
@@ -237,7 +263,10 @@ mod tests {
             lfs: true,
         };
         for (entry, name) in [(&plain, git), (&large, sha256)] {
-            assert_eq!(entry.check(&path, &mut |_| ()).unwrap().as_deref(), Some(name));
+            assert_eq!(
+                entry.check(&path, &mut |_| ()).unwrap().as_deref(),
+                Some(name)
+            );
             assert!(check_named(&path, name, &mut |_| ()).unwrap());
             assert!(entry.is(6, sha256, || git_id(&path)).unwrap());
         }

@@ -104,12 +104,7 @@ impl Hub {
     }
 
     /// The commit that a revision is, and its files.
-    pub(crate) fn list(
-        &self,
-        id: &str,
-        revision: &str,
-        tell: Tell<'_>,
-    ) -> Result<Listed, Error> {
+    pub(crate) fn list(&self, id: &str, revision: &str, tell: Tell<'_>) -> Result<Listed, Error> {
         let model = self.model(id)?;
         let what = format!("{id} at revision {revision}");
         self.runtime.block_on(async {
@@ -157,7 +152,10 @@ impl Meter<'_> {
     }
 
     /// Runs `work`; if it was in vain, so were the bytes.
-    fn unless_vain<T, E>(&self, work: impl FnOnce() -> Result<Option<T>, E>) -> Result<Option<T>, E> {
+    fn unless_vain<T, E>(
+        &self,
+        work: impl FnOnce() -> Result<Option<T>, E>,
+    ) -> Result<Option<T>, E> {
         let before = self.done.get();
         let result = work();
         if !matches!(result, Ok(Some(_))) {
@@ -508,7 +506,11 @@ impl Partial {
 fn walk(folder: &Path, prefix: &str, names: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let Some(name) = entry.file_name().to_str().map(|name| format!("{prefix}{name}")) else {
+        let Some(name) = entry
+            .file_name()
+            .to_str()
+            .map(|name| format!("{prefix}{name}"))
+        else {
             continue;
         };
         if entry.file_type()?.is_dir() {

@@ -73,7 +73,9 @@ pub enum Error {
         message: String,
     },
     /// The hub answers, but not with what was asked for, again and again.
-    #[error("{endpoint} does not deliver {what}, after {tries} tries ({message}); try again later, what is done is kept")]
+    #[error(
+        "{endpoint} does not deliver {what}, after {tries} tries ({message}); try again later, what is done is kept"
+    )]
     Busy {
         /// The hub.
         endpoint: String,

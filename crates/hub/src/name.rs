@@ -33,7 +33,8 @@ fn is_safe_part(part: &str) -> bool {
     let stem = part.split('.').next().unwrap_or_default();
     let stem = stem.trim_end_matches(|c: char| c.is_ascii_digit());
     let device = DEVICES.iter().any(|name| stem.eq_ignore_ascii_case(name));
-    let odd = |c: char| c.is_control() || matches!(c, '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|');
+    let odd =
+        |c: char| c.is_control() || matches!(c, '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|');
     !part.is_empty()
         && part.len() <= LONGEST_PART
         && !part.ends_with(['.', ' '])
@@ -71,16 +72,52 @@ mod tests {
     #[test]
     fn paths_that_lead_elsewhere_are_not_safe() {
         for path in [
-            "", ".", "..", "/etc/passwd", "../x", "a/../x", "a/./b", "a//b", "a/", "/", "a\\b",
-            "..\\x", "C:\\x", "C:x", "c:/x", "\\\\host\\x", "a\0b", "a\nb", "a\u{7f}", "x.", "x ",
-            " x", "con", "NUL.txt", "com1", "a/LPT9.json", "a*", "a?", "x:y", "file:///x",
-            &"x".repeat(256), &"x/".repeat(600),
+            "",
+            ".",
+            "..",
+            "/etc/passwd",
+            "../x",
+            "a/../x",
+            "a/./b",
+            "a//b",
+            "a/",
+            "/",
+            "a\\b",
+            "..\\x",
+            "C:\\x",
+            "C:x",
+            "c:/x",
+            "\\\\host\\x",
+            "a\0b",
+            "a\nb",
+            "a\u{7f}",
+            "x.",
+            "x ",
+            " x",
+            "con",
+            "NUL.txt",
+            "com1",
+            "a/LPT9.json",
+            "a*",
+            "a?",
+            "x:y",
+            "file:///x",
+            &"x".repeat(256),
+            &"x/".repeat(600),
         ] {
             assert!(!is_safe(path), "{path:?}");
         }
         for path in [
-            "config.json", "a/b/c.bin", ".gitattributes", "..a", "a..b", "a b", "ä/微调.json",
-            "model-00001-of-00002.safetensors", "console.log", "x.con",
+            "config.json",
+            "a/b/c.bin",
+            ".gitattributes",
+            "..a",
+            "a..b",
+            "a b",
+            "ä/微调.json",
+            "model-00001-of-00002.safetensors",
+            "console.log",
+            "x.con",
         ] {
             assert!(is_safe(path), "{path:?}");
         }
@@ -89,7 +126,9 @@ mod tests {
     #[test]
     fn ids_are_an_organization_and_a_name() {
         assert!(is_repository_id("Qwen/Qwen3-VL-2B-Instruct"));
-        for id in ["", "a", "a/b/c", "../x", "a/..", "-a/b", "a/b ", "a\\b", "a/", "/b", "a--b/c"] {
+        for id in [
+            "", "a", "a/b/c", "../x", "a/..", "-a/b", "a/b ", "a\\b", "a/", "/b", "a--b/c",
+        ] {
             assert!(!is_repository_id(id), "{id:?}");
         }
     }

@@ -248,11 +248,7 @@ impl Hub {
         }
     }
 
-    async fn ask(
-        &self,
-        url: &str,
-        body: &serde_json::Value,
-    ) -> Result<serde_json::Value, Trouble> {
+    async fn ask(&self, url: &str, body: &serde_json::Value) -> Result<serde_json::Value, Trouble> {
         const LFS: &str = "application/vnd.git-lfs+json";
         let network = |error: reqwest::Error| Trouble::Hub(error.into());
         let mut request = self.http.post(url).json(body).header("Accept", LFS);
@@ -287,10 +283,14 @@ impl Hub {
         let Ok(model) = self.model(push.repository) else {
             return Ok(());
         };
-        let commit = model.create_commit().operations(add.chain(delete).collect());
+        let commit = model
+            .create_commit()
+            .operations(add.chain(delete).collect());
         let commit = commit.commit_message(push.message).revision(BRANCH);
         let commit = commit.parent_commit(parent);
-        let commit = commit.progress(Progress::new(Handler(Arc::clone(&sent)))).send();
+        let commit = commit
+            .progress(Progress::new(Handler(Arc::clone(&sent))))
+            .send();
         self.runtime.block_on(async {
             tokio::pin!(commit);
             let mut tick = tokio::time::interval(TICK);
@@ -407,7 +407,12 @@ fn plan(push: &Push<'_>, before: &Before) -> Result<Plan, Error> {
 /// The first few of a list, in words.
 fn some(names: &[String]) -> String {
     const MOST: usize = 5;
-    let mut text = names.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
+    let mut text = names
+        .iter()
+        .take(MOST)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
     if names.len() > MOST {
         text.push_str(&format!(" and {} more", names.len() - MOST));
     }

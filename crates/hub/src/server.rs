@@ -178,7 +178,11 @@ impl Server {
     /// Rules that have not happened as often as they should have.
     pub fn pending(&self) -> Vec<Rule> {
         let rules = lock(&self.state.rules);
-        rules.iter().filter(|rule| rule.times > 0).cloned().collect()
+        rules
+            .iter()
+            .filter(|rule| rule.times > 0)
+            .cloned()
+            .collect()
     }
 
     /// Forgets all faults and requests.

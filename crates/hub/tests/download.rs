@@ -16,7 +16,10 @@ fn what_is_there_is_not_fetched_again() {
     bench.server.calm();
     bench.fetch(&hub).unwrap();
     let requests = bench.server.requests();
-    assert!(requests.iter().all(|r| r.contains("/api/models/")), "{requests:?}");
+    assert!(
+        requests.iter().all(|r| r.contains("/api/models/")),
+        "{requests:?}"
+    );
     assert!(bench.notes().is_empty(), "{}", bench.notes());
 
     // Another commit: only what changed.
@@ -30,11 +33,22 @@ fn what_is_there_is_not_fetched_again() {
     let names = repository.names().unwrap();
     repository.fetch(&names).unwrap();
     let requests = bench.server.requests();
-    let fetched: Vec<_> = requests.iter().filter(|r| !r.contains("/api/models/")).collect();
-    assert!(fetched.iter().all(|r| r.ends_with("README.md [bytes=0-7]") || r.starts_with("HEAD")), "{fetched:?}");
+    let fetched: Vec<_> = requests
+        .iter()
+        .filter(|r| !r.contains("/api/models/"))
+        .collect();
+    assert!(
+        fetched
+            .iter()
+            .all(|r| r.ends_with("README.md [bytes=0-7]") || r.starts_with("HEAD")),
+        "{fetched:?}"
+    );
     // The old one is still to be had by its commit.
     let old = hub.repository(ID, &bench.commit, &|_| ()).unwrap();
-    assert_eq!(std::fs::read(old.folder().join("README.md")).unwrap(), b"# tiny\n");
+    assert_eq!(
+        std::fs::read(old.folder().join("README.md")).unwrap(),
+        b"# tiny\n"
+    );
 }
 
 #[test]
@@ -44,7 +58,13 @@ fn only_what_is_asked_for_is_fetched() {
     let repository = hub.repository(ID, "main", &|_| ()).unwrap();
     assert!(repository.has("model.safetensors") && !repository.has("no-such"));
     repository.fetch(&["config.json"]).unwrap();
-    assert!(!bench.server.requests().iter().any(|r| r.contains("safetensors")));
+    assert!(
+        !bench
+            .server
+            .requests()
+            .iter()
+            .any(|r| r.contains("safetensors"))
+    );
     let error = repository.fetch(&["no-such"]).unwrap_err();
     assert_says(&error, &["no-such of org/tiny", "not on the hub"]);
 }
@@ -52,11 +72,19 @@ fn only_what_is_asked_for_is_fetched() {
 #[test]
 fn a_file_in_the_cache_with_other_bytes_is_fetched_again() {
     for large in [false, true] {
-        let name = if large { "model.safetensors" } else { "tokenizer.json" };
+        let name = if large {
+            "model.safetensors"
+        } else {
+            "tokenizer.json"
+        };
         let bench = Bench::new();
         let hub = bench.hub();
         bench.fetch(&hub).unwrap();
-        let path = bench.cache().join("models--org--tiny/snapshots").join(&bench.commit).join(name);
+        let path = bench
+            .cache()
+            .join("models--org--tiny/snapshots")
+            .join(&bench.commit)
+            .join(name);
         let blob = std::fs::canonicalize(&path).unwrap();
         let mut bytes = std::fs::read(&blob).unwrap();
         bytes[17] ^= 1;
@@ -81,7 +109,11 @@ fn without_the_network_the_cache_will_do() {
     // Nobody listens there: port 9 is for discarding.
     settings.endpoint = "http://127.0.0.1:9".into();
     bench.fetch(&Hub::new(settings.clone()).unwrap()).unwrap();
-    assert!(bench.notes().contains("cannot be reached"), "{}", bench.notes());
+    assert!(
+        bench.notes().contains("cannot be reached"),
+        "{}",
+        bench.notes()
+    );
     settings.offline = true;
     bench.fetch(&Hub::new(settings.clone()).unwrap()).unwrap();
 
@@ -89,7 +121,10 @@ fn without_the_network_the_cache_will_do() {
     let repository = hub.repository(ID, "main", &|_| ()).unwrap();
     let error = repository.fetch(&["../../../secrets"]).unwrap_err();
     assert_says(&error, &["not in the cache", "HF_HUB_OFFLINE"]);
-    let error = hub.repository("org/other", "main", &|_| ()).map(|_| ()).unwrap_err();
+    let error = hub
+        .repository("org/other", "main", &|_| ())
+        .map(|_| ())
+        .unwrap_err();
     assert_says(&error, &["org/other", "not in the cache", "HF_HUB_OFFLINE"]);
 
     let blob = repository.folder().join("model.safetensors");
@@ -108,12 +143,23 @@ fn without_the_network_the_cache_will_do() {
 fn what_may_not_be_had_is_said() {
     let bench = Bench::new();
     let open = |hub: &Hub, id: &str, revision: &str| {
-        hub.repository(id, revision, &|_| ()).map(|_| ()).unwrap_err()
+        hub.repository(id, revision, &|_| ())
+            .map(|_| ())
+            .unwrap_err()
     };
     let (anyone, known) = (bench.hub(), bench.hub_with_token());
-    assert_says(&open(&known, "org/none", "main"), &["org/none", "not on the hub"]);
-    assert_says(&open(&anyone, "org/none", "main"), &["org/none", "401", "HF_TOKEN"]);
-    assert_says(&open(&anyone, ID, "v9"), &["org/tiny at revision v9", "not on the hub"]);
+    assert_says(
+        &open(&known, "org/none", "main"),
+        &["org/none", "not on the hub"],
+    );
+    assert_says(
+        &open(&anyone, "org/none", "main"),
+        &["org/none", "401", "HF_TOKEN"],
+    );
+    assert_says(
+        &open(&anyone, ID, "v9"),
+        &["org/tiny at revision v9", "not on the hub"],
+    );
     for revision in ["../main", "", "a/../b", "/x"] {
         assert_says(&open(&anyone, ID, revision), &["no branch, tag or commit"]);
     }
@@ -128,7 +174,14 @@ fn what_may_not_be_had_is_said() {
     let bench = Bench::new();
     bench.server.access(ID, Access::Gated);
     let error = bench.fetch(&bench.hub()).unwrap_err();
-    assert_says(&error, &["401", "HF_TOKEN", &format!("{}/{ID}", bench.server.endpoint())]);
+    assert_says(
+        &error,
+        &[
+            "401",
+            "HF_TOKEN",
+            &format!("{}/{ID}", bench.server.endpoint()),
+        ],
+    );
     let error = bench.fetch(&bench.hub_with_token()).unwrap_err();
     assert_says(&error, &["403", "accept the terms", "may not do this"]);
     assert!(bench.server.leaks().is_empty());
@@ -143,7 +196,9 @@ fn the_token_stays_with_the_hub() {
     // A hub that repeats what it was sent.
     for status in [400, 401, 403, 404, 418] {
         let header = "X-Error-Message: you sent hf_local0secret0token0\r\n";
-        bench.server.fault("GET", "/api/models/", 0, 1, Fault::Status(status, header));
+        bench
+            .server
+            .fault("GET", "/api/models/", 0, 1, Fault::Status(status, header));
         let hub = bench.hub_with_token();
         let error = hub.repository(ID, "main", &|_| ()).map(|_| ()).unwrap_err();
         assert_says(&error, &["you sent [token]"]);
@@ -177,7 +232,11 @@ fn a_listing_that_leads_elsewhere_is_refused_whole() {
     let hub = bench.hub();
     let repository = hub.repository(ID, "main", &|_| ()).unwrap();
     assert!(repository.fetch(&["../config.json"]).is_err());
-    assert!(repository.place(&["../config.json"], bench.folder.path()).is_err());
+    assert!(
+        repository
+            .place(&["../config.json"], bench.folder.path())
+            .is_err()
+    );
 }
 
 #[test]
@@ -227,7 +286,10 @@ fn two_at_once_fetch_each_file_once() {
         }
     });
     let requests = bench.server.requests();
-    let reads = requests.iter().filter(|r| r.starts_with("GET /cdn/")).count();
+    let reads = requests
+        .iter()
+        .filter(|r| r.starts_with("GET /cdn/"))
+        .count();
     assert_eq!(reads, 2, "{requests:?}");
     bench.fetch(&bench.hub()).unwrap();
 }

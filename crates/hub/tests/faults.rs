@@ -52,13 +52,21 @@ fn each_fault_is_overcome() {
 #[test]
 fn a_download_goes_on_where_it_broke_off() {
     let bench = Bench::new();
-    bench.server.fault("GET", "/cdn/", 0, 3, Fault::Cut(150_000));
+    bench
+        .server
+        .fault("GET", "/cdn/", 0, 3, Fault::Cut(150_000));
     bench.fetch(&bench.hub()).unwrap();
     let requests = bench.server.requests();
-    let from = |at: u64| requests.iter().any(|r| r.contains("/cdn/") && r.contains(&format!("[bytes={at}-")));
+    let from = |at: u64| {
+        requests
+            .iter()
+            .any(|r| r.contains("/cdn/") && r.contains(&format!("[bytes={at}-")))
+    };
     assert!(!from(LARGE as u64), "{requests:?}");
     assert!(requests.iter().filter(|r| r.contains("[bytes=0-")).count() >= 2);
-    let resumed = requests.iter().filter(|r| r.contains("GET /cdn/") && !r.contains("[bytes=0-"));
+    let resumed = requests
+        .iter()
+        .filter(|r| r.contains("GET /cdn/") && !r.contains("[bytes=0-"));
     assert_eq!(resumed.count(), 3, "{requests:?}");
 }
 
@@ -66,16 +74,23 @@ fn a_download_goes_on_where_it_broke_off() {
 fn another_run_goes_on_where_the_last_one_ended() {
     let bench = Bench::new();
     // More often than anyone tries.
-    bench.server.fault("GET", "/cdn/", 0, 1, Fault::Cut(150_000));
+    bench
+        .server
+        .fault("GET", "/cdn/", 0, 1, Fault::Cut(150_000));
     bench.server.fault("GET", "/cdn/", 0, 99, Fault::Drop);
     let error = bench.fetch(&bench.hub()).unwrap_err();
-    assert_says(&error, &["weights.bin of org/tiny", "4 tries", "what is done is kept"]);
+    assert_says(
+        &error,
+        &["weights.bin of org/tiny", "4 tries", "what is done is kept"],
+    );
     assert!(error.is_outage());
     bench.assert_no_blob_is_wrong();
     bench.server.calm();
     bench.fetch(&bench.hub()).unwrap();
     let requests = bench.server.requests();
-    let whole = requests.iter().filter(|r| r.contains("GET /cdn/") && r.contains("[bytes=0-"));
+    let whole = requests
+        .iter()
+        .filter(|r| r.contains("GET /cdn/") && r.contains("[bytes=0-"));
     assert_eq!(whole.count(), 1, "{requests:?}");
 }
 
@@ -90,7 +105,11 @@ fn what_an_earlier_run_left_is_not_trusted() {
         let blobs = bench.cache().join("models--org--tiny/blobs");
         let mut count = 0;
         for entry in std::fs::read_dir(&blobs).unwrap().flatten() {
-            if entry.path().extension().is_some_and(|one| one == "incomplete") {
+            if entry
+                .path()
+                .extension()
+                .is_some_and(|one| one == "incomplete")
+            {
                 std::fs::write(entry.path(), &left).unwrap();
                 count += 1;
             }
@@ -119,8 +138,12 @@ fn bytes_that_stay_wrong_are_never_taken() {
 #[test]
 fn a_server_without_ranges_will_do() {
     let bench = Bench::new();
-    bench.server.fault("GET", "/cdn/", 0, 1, Fault::Cut(150_000));
-    bench.server.fault("GET", "/cdn/", 0, 99, Fault::IgnoreRange);
+    bench
+        .server
+        .fault("GET", "/cdn/", 0, 1, Fault::Cut(150_000));
+    bench
+        .server
+        .fault("GET", "/cdn/", 0, 99, Fault::IgnoreRange);
     bench.fetch(&bench.hub()).unwrap();
     bench.assert_no_blob_is_wrong();
 }
@@ -136,23 +159,44 @@ fn what_stays_wrong_is_said() {
     ];
     for (status, words) in statuses {
         let bench = Bench::new();
-        bench.server.fault("GET", "/cdn/", 0, 99, Fault::Status(status, ""));
+        bench
+            .server
+            .fault("GET", "/cdn/", 0, 99, Fault::Status(status, ""));
         let error = bench.fetch(&bench.hub()).unwrap_err();
-        assert_says(&error, &[&["weights.bin of org/tiny"], words.as_slice()].concat());
+        assert_says(
+            &error,
+            &[&["weights.bin of org/tiny"], words.as_slice()].concat(),
+        );
     }
 }
 
 #[test]
 fn a_hub_that_asks_to_wait_is_given_the_time() {
     let bench = Bench::new();
-    bench.server.fault("GET", "/cdn/", 0, 1, Fault::Status(429, "Retry-After: 1\r\n"));
+    bench.server.fault(
+        "GET",
+        "/cdn/",
+        0,
+        1,
+        Fault::Status(429, "Retry-After: 1\r\n"),
+    );
     let began = Instant::now();
     bench.fetch(&bench.hub()).unwrap();
     assert!(began.elapsed() >= Duration::from_secs(1));
-    assert!(bench.notes().contains("asks to slow down; again in 1.0 s"), "{}", bench.notes());
+    assert!(
+        bench.notes().contains("asks to slow down; again in 1.0 s"),
+        "{}",
+        bench.notes()
+    );
     // But not a day.
     let bench = Bench::new();
-    bench.server.fault("GET", "/cdn/", 0, 9, Fault::Status(429, "Retry-After: 86400\r\n"));
+    bench.server.fault(
+        "GET",
+        "/cdn/",
+        0,
+        9,
+        Fault::Status(429, "Retry-After: 86400\r\n"),
+    );
     let error = bench.fetch(&bench.hub()).unwrap_err();
     assert_says(&error, &["429"]);
 }

@@ -24,7 +24,11 @@ fn release() -> Release {
     // More than the hub takes in a commit.
     contents.insert("main.mlirb".into(), noise(7, 11_000_000));
     write(&folder, &contents);
-    Release { bench, folder, contents }
+    Release {
+        bench,
+        folder,
+        contents,
+    }
 }
 
 fn files(folder: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Vec<File> {
@@ -75,15 +79,27 @@ fn a_folder_is_published_in_one_commit_and_read_back() {
     let release = release();
     let pushed = release.push().unwrap();
     assert_eq!((pushed.sent, pushed.kept), (7, 0));
-    assert_eq!(pushed.page, format!("{}/{NEW}", release.server().endpoint()));
+    assert_eq!(
+        pushed.page,
+        format!("{}/{NEW}", release.server().endpoint())
+    );
     release.assert_published();
-    assert_eq!(release.server().commits(NEW), ["initial commit", "a release"]);
+    assert_eq!(
+        release.server().commits(NEW),
+        ["initial commit", "a release"]
+    );
     // Again: nothing is sent.
     release.server().calm();
     let again = release.push().unwrap();
-    assert_eq!((again.sent, again.kept, &again.commit), (0, 7, &pushed.commit));
+    assert_eq!(
+        (again.sent, again.kept, &again.commit),
+        (0, 7, &pushed.commit)
+    );
     let requests = release.server().requests();
-    assert!(requests.iter().all(|r| r.starts_with("GET /api/models/")), "{requests:?}");
+    assert!(
+        requests.iter().all(|r| r.starts_with("GET /api/models/")),
+        "{requests:?}"
+    );
 
     // Read by others, from where large files are, and chunk by chunk.
     for by_xet in [false, true] {
@@ -96,7 +112,10 @@ fn a_folder_is_published_in_one_commit_and_read_back() {
         let names = repository.names().unwrap();
         repository.fetch(&names).unwrap();
         for (name, bytes) in &release.contents {
-            assert!(std::fs::read(repository.folder().join(name)).unwrap() == *bytes, "{name}");
+            assert!(
+                std::fs::read(repository.folder().join(name)).unwrap() == *bytes,
+                "{name}"
+            );
         }
         let requests = release.server().requests();
         let chunks = requests.iter().any(|r| r.starts_with("GET /xorbs/"));
@@ -112,7 +131,10 @@ fn a_dry_run_only_reads() {
     assert!(first.create);
     assert_eq!((first.send.len(), first.keep.len()), (7, 0));
     let requests = release.server().requests();
-    assert!(requests.iter().all(|r| r.starts_with("GET ")), "{requests:?}");
+    assert!(
+        requests.iter().all(|r| r.starts_with("GET ")),
+        "{requests:?}"
+    );
     release.push().unwrap();
     let second = plan(&release.bench.hub());
     assert!(!second.create && second.send.is_empty() && second.foreign.is_empty());
@@ -123,7 +145,10 @@ fn a_dry_run_only_reads() {
 fn what_the_hub_has_is_not_sent_again() {
     let mut release = release();
     release.push().unwrap();
-    for (name, bytes) in [("README.md", b"# new\n".to_vec()), ("model.safetensors", noise(8, 50_000))] {
+    for (name, bytes) in [
+        ("README.md", b"# new\n".to_vec()),
+        ("model.safetensors", noise(8, 50_000)),
+    ] {
         release.contents.insert(name.into(), bytes);
     }
     write(&release.folder, &release.contents);
@@ -160,7 +185,11 @@ fn each_fault_is_overcome() {
         ("GET", "/tree/", Fault::Cut(20)),
         ("POST", "/repos/create", Fault::Status(500, "")),
         ("POST", "/repos/create", Fault::LoseAnswer),
-        ("POST", "/objects/batch", Fault::Status(429, "Retry-After: 0\r\n")),
+        (
+            "POST",
+            "/objects/batch",
+            Fault::Status(429, "Retry-After: 0\r\n"),
+        ),
         ("POST", "/objects/batch", Fault::Drop),
         ("POST", "/preupload/", Fault::Status(502, "")),
         ("POST", "/preupload/", Fault::Drop),
@@ -173,20 +202,30 @@ fn each_fault_is_overcome() {
     for (method, path, fault) in faults {
         let release = release();
         release.server().fault(method, path, 0, 1, fault.clone());
-        release.push().unwrap_or_else(|error| panic!("{path} {fault:?}: {error}"));
+        release
+            .push()
+            .unwrap_or_else(|error| panic!("{path} {fault:?}: {error}"));
         assert!(release.server().pending().is_empty(), "{path} {fault:?}");
         release.assert_published();
         // A lost answer is no second commit.
-        assert_eq!(release.server().commits(NEW), ["initial commit", "a release"]);
+        assert_eq!(
+            release.server().commits(NEW),
+            ["initial commit", "a release"]
+        );
     }
 }
 
 #[test]
 fn a_push_that_failed_is_repeated_and_ends_well() {
     let release = release();
-    release.server().fault("POST", "/commit/", 0, 99, Fault::Status(503, ""));
+    release
+        .server()
+        .fault("POST", "/commit/", 0, 99, Fault::Status(503, ""));
     let error = release.push().unwrap_err();
-    assert_says(&error, &["the commit to me/release", "503", "try again later"]);
+    assert_says(
+        &error,
+        &["the commit to me/release", "503", "try again later"],
+    );
     assert_eq!(release.server().commits(NEW), ["initial commit"]);
     release.server().calm();
     release.push().unwrap();
@@ -200,9 +239,15 @@ fn what_may_not_be_written_is_said() {
     assert_says(&error, &["no token", "HF_TOKEN"]);
     assert!(release.server().requests().is_empty());
 
-    for (path, status) in [("/repos/create", 403), ("/commit/", 403), ("/preupload/", 401)] {
+    for (path, status) in [
+        ("/repos/create", 403),
+        ("/commit/", 403),
+        ("/preupload/", 401),
+    ] {
         let release = self::release();
-        release.server().fault("POST", path, 0, 99, Fault::Status(status, ""));
+        release
+            .server()
+            .fault("POST", path, 0, 99, Fault::Status(status, ""));
         let error = release.push().unwrap_err();
         assert_says(&error, &[&status.to_string(), "may not do this"]);
         assert!(release.server().commits(NEW).len() < 2);
@@ -212,7 +257,13 @@ fn what_may_not_be_written_is_said() {
     release.server().offer_xet(false);
     let error = release.push().unwrap_err();
     assert_says(&error, &["does not take large files by xet", "git-lfs"]);
-    assert!(!release.server().requests().iter().any(|r| r.contains("/commit/")));
+    assert!(
+        !release
+            .server()
+            .requests()
+            .iter()
+            .any(|r| r.contains("/commit/"))
+    );
 
     let mut settings = release.bench.settings();
     settings.offline = true;
@@ -264,19 +315,31 @@ fn only_what_is_as_it_was_said_to_be_is_sent() {
     refuse(&|files| files[0].sha256 = "x".into(), &["no SHA-256"]);
     refuse(&|files| files.push(files[0].clone()), &["twice"]);
     for path in ["../x", "/etc/passwd", "a\\b", ".gitattributes", "C:x"] {
-        refuse(&|files| files[0].path = path.into(), &["cannot be a file of it"]);
+        refuse(
+            &|files| files[0].path = path.into(),
+            &["cannot be a file of it"],
+        );
     }
-    refuse(&|files| files[0].path = "deep".into(), &["is not a file of"]);
+    refuse(
+        &|files| files[0].path = "deep".into(),
+        &["is not a file of"],
+    );
     #[cfg(unix)]
     {
         let link = release.folder.join("link");
         std::os::unix::fs::symlink(release.folder.join("README.md"), link).unwrap();
-        refuse(&|files| files[0].path = "link".into(), &["is not a file of"]);
+        refuse(
+            &|files| files[0].path = "link".into(),
+            &["is not a file of"],
+        );
     }
     // Other bytes of the same size: the hub then lists another hash.
     std::fs::write(release.folder.join("config.json"), br#"{"a": 2}"#).unwrap();
     let mut files = files(&release.folder, &release.contents);
-    let config = files.iter_mut().find(|file| file.path == "model.safetensors").unwrap();
+    let config = files
+        .iter_mut()
+        .find(|file| file.path == "model.safetensors")
+        .unwrap();
     config.sha256 = "0".repeat(64);
     let push = Push {
         repository: NEW,

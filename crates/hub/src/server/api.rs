@@ -61,7 +61,9 @@ pub(super) fn answer_files(state: &State, request: &Request) -> Reply {
 }
 
 fn has_token(request: &Request) -> bool {
-    let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    let token = request
+        .header("authorization")
+        .and_then(|value| value.strip_prefix("Bearer "));
     token == Some(TOKEN)
 }
 
@@ -120,8 +122,11 @@ fn repository(store: &mut Store, request: &Request, id: &str, rest: &[&str]) -> 
     };
     match (request.method.as_str(), rest) {
         ("GET", [] | ["revision", _]) => {
-            let siblings: Vec<Value> =
-                commit.files.keys().map(|name| json!({"rfilename": name})).collect();
+            let siblings: Vec<Value> = commit
+                .files
+                .keys()
+                .map(|name| json!({"rfilename": name}))
+                .collect();
             Ok(Reply::json(
                 200,
                 &json!({
@@ -131,7 +136,11 @@ fn repository(store: &mut Store, request: &Request, id: &str, rest: &[&str]) -> 
                 }),
             ))
         }
-        ("GET", ["tree", _]) => Ok(tree(request, commit, &format!("{endpoint}{}", request.path))),
+        ("GET", ["tree", _]) => Ok(tree(
+            request,
+            commit,
+            &format!("{endpoint}{}", request.path),
+        )),
         ("GET", ["xet-write-token" | "xet-read-token", _]) => Ok(Reply::json(
             200,
             &json!({"accessToken": xet::TOKEN, "exp": 4_000_000_000u64, "casUrl": endpoint}),
@@ -169,7 +178,9 @@ fn tree(request: &Request, commit: &Commit, url: &str) -> Reply {
     let mut reply = Reply::json(200, &Value::Array(page));
     if from + PAGE < entries.len() {
         let next = format!("{url}?recursive=true&cursor={}", from + PAGE);
-        reply.headers.push_str(&format!("Link: <{next}>; rel=\"next\"\r\n"));
+        reply
+            .headers
+            .push_str(&format!("Link: <{next}>; rel=\"next\"\r\n"));
     }
     reply
 }
@@ -231,7 +242,10 @@ fn batch(store: &mut Store, id: &str) -> Outcome {
         return Ok(Reply::error(404, "RepoNotFound", "Repository not found"));
     }
     let transfer = if store.no_xet { "basic" } else { "xet" };
-    Ok(Reply::json(200, &json!({"transfer": transfer, "objects": []})))
+    Ok(Reply::json(
+        200,
+        &json!({"transfer": transfer, "objects": []}),
+    ))
 }
 
 fn take_commit(store: &mut Store, request: &Request, id: &str) -> Outcome {
@@ -240,7 +254,10 @@ fn take_commit(store: &mut Store, request: &Request, id: &str) -> Outcome {
         Some(commit) => commit.files.clone(),
         None => Files::new(),
     };
-    let parent = store.repository(id).at("main").map(|commit| commit.id.clone());
+    let parent = store
+        .repository(id)
+        .at("main")
+        .map(|commit| commit.id.clone());
     let mut message = None;
     for line in text.lines().filter(|line| !line.is_empty()) {
         let line: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
@@ -248,14 +265,19 @@ fn take_commit(store: &mut Store, request: &Request, id: &str) -> Outcome {
         let text = |name: &str| value[name].as_str().ok_or(format!("no {name}"));
         match line["key"].as_str() {
             Some("header") => {
-                if value["parentCommit"].as_str().is_some_and(|id| Some(id) != parent.as_deref()) {
+                if value["parentCommit"]
+                    .as_str()
+                    .is_some_and(|id| Some(id) != parent.as_deref())
+                {
                     let message = "A commit has happened since. Please refresh and try again.";
                     return Ok(Reply::error(412, "", message));
                 }
                 message = Some(text("summary")?.to_owned());
             }
             Some("file") => {
-                let bytes = STANDARD.decode(text("content")?).map_err(|error| error.to_string())?;
+                let bytes = STANDARD
+                    .decode(text("content")?)
+                    .map_err(|error| error.to_string())?;
                 if bytes.len() as u64 > MOST_INLINE {
                     return Err(format!("{} is too large for a commit", text("path")?));
                 }
@@ -285,5 +307,8 @@ fn take_commit(store: &mut Store, request: &Request, id: &str) -> Outcome {
     let message = message.ok_or("no header")?;
     let commit = store.repository(id).commit(&message, files);
     let url = format!("{}/{id}/commit/{commit}", store.endpoint);
-    Ok(Reply::json(200, &json!({"success": true, "commitOid": commit, "commitUrl": url})))
+    Ok(Reply::json(
+        200,
+        &json!({"success": true, "commitOid": commit, "commitUrl": url}),
+    ))
 }

@@ -37,7 +37,10 @@ impl Request {
         let mut body = Vec::new();
         if let Some(length) = headers.get("content-length") {
             let length: u64 = length.parse().map_err(io::Error::other)?;
-            reader.by_ref().take(length.min(MOST)).read_to_end(&mut body)?;
+            reader
+                .by_ref()
+                .take(length.min(MOST))
+                .read_to_end(&mut body)?;
             if body.len() as u64 != length {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -46,7 +49,10 @@ impl Request {
                 let mut line = String::new();
                 reader.read_line(&mut line)?;
                 let size = u64::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
-                reader.by_ref().take(size.min(MOST)).read_to_end(&mut body)?;
+                reader
+                    .by_ref()
+                    .take(size.min(MOST))
+                    .read_to_end(&mut body)?;
                 reader.read_line(&mut line)?;
                 if size == 0 {
                     break;
@@ -74,14 +80,25 @@ impl Request {
 
     /// A value of the query.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
-        let pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next()
+        let pairs = self
+            .query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='));
+        pairs
+            .filter(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+            .next()
     }
 
     /// The bytes that are asked for of so many: from, to, without the last.
     pub(super) fn range(&self, size: usize) -> Option<(usize, usize)> {
-        let (from, to) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
-        let to = to.parse::<usize>().map_or(size, |to| size.min(to.saturating_add(1)));
+        let (from, to) = self
+            .header("range")?
+            .strip_prefix("bytes=")?
+            .split_once('-')?;
+        let to = to
+            .parse::<usize>()
+            .map_or(size, |to| size.min(to.saturating_add(1)));
         Some((from.parse().ok()?, to))
     }
 }
@@ -149,7 +166,12 @@ impl Reply {
     }
 
     /// Announces the whole body, and sends a part of it.
-    pub(super) fn cut(self, bytes: usize, stream: &mut TcpStream, request: &Request) -> io::Result<()> {
+    pub(super) fn cut(
+        self,
+        bytes: usize,
+        stream: &mut TcpStream,
+        request: &Request,
+    ) -> io::Result<()> {
         let head = format!(
             "HTTP/1.1 {} -\r\n{}Content-Length: {}\r\nConnection: close\r\n\r\n",
             self.status,

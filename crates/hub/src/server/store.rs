@@ -129,7 +129,10 @@ impl Store {
 
     pub(super) fn files(&self, id: &str) -> BTreeMap<String, Vec<u8>> {
         let commit = self.repositories.get(id).and_then(|one| one.at("main"));
-        let files = commit.map(|commit| commit.files.iter()).into_iter().flatten();
+        let files = commit
+            .map(|commit| commit.files.iter())
+            .into_iter()
+            .flatten();
         files
             .map(|(name, file)| (name.clone(), file.bytes.to_vec()))
             .collect()

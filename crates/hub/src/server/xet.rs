@@ -55,7 +55,9 @@ impl Cas {
         let mut bytes = Vec::new();
         for term in terms {
             let chunks = self.xorbs.get(&term.xorb)?.chunks.get(term.from..term.to)?;
-            chunks.iter().for_each(|chunk| bytes.extend_from_slice(&chunk.data));
+            chunks
+                .iter()
+                .for_each(|chunk| bytes.extend_from_slice(&chunk.data));
         }
         Some(bytes)
     }
@@ -76,7 +78,10 @@ impl Cas {
         if found != name {
             return Err(format!("the hash of this xorb is {found}, not {name}"));
         }
-        Ok(self.xorbs.insert(name.to_owned(), Xorb { bytes, chunks }).is_none())
+        Ok(self
+            .xorbs
+            .insert(name.to_owned(), Xorb { bytes, chunks })
+            .is_none())
     }
 
     fn take_shard(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -92,8 +97,11 @@ impl Cas {
                 })
                 .collect();
             let name = file.file_hash().hex();
-            let bytes = self.bytes(&terms).ok_or(format!("chunks of {name} are missing"))?;
-            self.sha256.insert(hex(&Sha256::digest(&bytes)), name.clone());
+            let bytes = self
+                .bytes(&terms)
+                .ok_or(format!("chunks of {name} are missing"))?;
+            self.sha256
+                .insert(hex(&Sha256::digest(&bytes)), name.clone());
             self.files.insert(name, terms);
         }
         Ok(())
@@ -120,7 +128,8 @@ impl Cas {
             let Some(begin) = begin else { continue };
             let range = json!({"start": begin, "end": end});
             terms.push(json!({"hash": term.xorb, "unpacked_length": length, "range": range}));
-            let bytes = json!({"start": chunks.get(begin)?.from, "end": chunks.get(end - 1)?.to - 1});
+            let bytes =
+                json!({"start": chunks.get(begin)?.from, "end": chunks.get(end - 1)?.to - 1});
             fetch.entry(&term.xorb).or_default().push(json!({
                 "range": range,
                 "url": format!("{endpoint}/xorbs/{}", term.xorb),
@@ -148,7 +157,9 @@ pub(super) fn answer(store: &mut Store, request: &Request, parts: &[&str]) -> Op
     if !matches!(parts, ["v1" | "v2", ..]) {
         return None;
     }
-    let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    let token = request
+        .header("authorization")
+        .and_then(|value| value.strip_prefix("Bearer "));
     if token != Some(TOKEN) {
         return Some(Reply::error(401, "", "no xet token"));
     }
@@ -161,12 +172,19 @@ pub(super) fn answer(store: &mut Store, request: &Request, parts: &[&str]) -> Op
             let taken = store.cas.take_xorb(name, request.body.clone());
             done(taken.map(|new| json!({"was_inserted": new})))
         }
-        ("POST", ["v1", "shards"]) => {
-            done(store.cas.take_shard(&request.body).map(|()| json!({"result": 1})))
-        }
+        ("POST", ["v1", "shards"]) => done(
+            store
+                .cas
+                .take_shard(&request.body)
+                .map(|()| json!({"result": 1})),
+        ),
         ("POST", ["v1", "telemetry"]) => Reply::json(200, &json!({})),
         ("GET", ["v1", "reconstructions", name]) => {
-            let size = store.cas.files.get(*name).and_then(|terms| store.cas.bytes(terms));
+            let size = store
+                .cas
+                .files
+                .get(*name)
+                .and_then(|terms| store.cas.bytes(terms));
             let size = size.map_or(0, |bytes| bytes.len());
             let (from, to) = request.range(size).unwrap_or((0, size));
             match store.cas.plan(name, from, to, &endpoint) {

@@ -61,7 +61,11 @@ fn fetch_from(hub: &Hub, model: &str, revision: &str, tell: Tell<'_>) -> Result<
         Some(why) => {
             let whole = Checkpoint::open(&source).and_then(|_| TokenizerFiles::load(&source));
             whole.map_err(|error| {
-                failed(model, revision, format!("{why}, and the cache has not all of it: {error}"))
+                failed(
+                    model,
+                    revision,
+                    format!("{why}, and the cache has not all of it: {error}"),
+                )
             })?;
         }
     }
