@@ -2,6 +2,7 @@
 
 mod compare;
 mod device;
+mod hub;
 mod linter;
 mod loads;
 mod logits;
@@ -53,6 +54,7 @@ const STEPS: &[Step] = &[
     ("other shapes against transformers", shapes::run),
     ("device stage", device::run),
     ("linter", linter::run),
+    ("hub", hub::run),
     ("benches", bench::check),
     ("quickstart", quickstart::check),
 ];
