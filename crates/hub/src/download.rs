@@ -216,7 +216,7 @@ impl Repository<'_> {
     /// # Errors
     /// Whatever keeps a file from being there with the right bytes.
     pub fn fetch<S: AsRef<str>>(&self, names: &[S]) -> Result<(), Error> {
-        let names = || names.iter().map(AsRef::as_ref);
+        let names = || names.iter().map(|name| -> &str { name.as_ref() });
         match &self.files {
             Files::Listed(entries) => {
                 let mut wanted = Vec::new();
@@ -275,7 +275,7 @@ impl Repository<'_> {
     /// # Errors
     /// [`Error::Disk`] if one is there already, or cannot be made.
     pub fn place<S: AsRef<str>>(&self, names: &[S], folder: &Path) -> Result<(), Error> {
-        for name in names.iter().map(AsRef::as_ref) {
+        for name in names.iter().map(|name| -> &str { name.as_ref() }) {
             if !is_safe(name) {
                 return Err(Error::Listing {
                     repository: self.id.clone(),

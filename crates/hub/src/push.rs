@@ -231,7 +231,7 @@ impl Hub {
         let answer = self.runtime.block_on(async {
             loop {
                 match self.ask(&url, &body).await {
-                    Ok(answer) => return Ok(answer),
+                    Ok(answer) => return Ok::<_, Trouble>(answer),
                     Err(trouble) => patience.bear(trouble).await?,
                 }
             }

@@ -111,7 +111,7 @@ impl<'a> Patience<'a> {
         if !trouble.passes() || self.tries >= self.most {
             return Err(trouble);
         }
-        let doubled = self.first * 2u32.saturating_pow(self.tries - 1);
+        let doubled = self.first.saturating_mul(2u32.saturating_pow(self.tries - 1));
         let pause = match trouble.asked() {
             Some(asked) if asked > LONGEST_ASKED => return Err(trouble),
             Some(asked) => asked.max(self.first),

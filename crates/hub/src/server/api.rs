@@ -187,6 +187,9 @@ fn tree(request: &Request, commit: &Commit, url: &str) -> Reply {
 
 fn resolve(store: &mut Store, request: &Request, id: &str, revision: &str, path: &str) -> Outcome {
     let known = has_token(request);
+    if !store.repositories.contains_key(id) {
+        return Ok(Reply::error(404, "RepoNotFound", "Repository not found"));
+    }
     let files_endpoint = store.files_endpoint.clone();
     let repository = store.repository(id);
     match repository.access {

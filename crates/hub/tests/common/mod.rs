@@ -92,7 +92,7 @@ impl Bench {
     }
 
     pub fn hear(&self) -> impl Fn(Event<'_>) + '_ {
-        |event| {
+        move |event: Event<'_>| {
             if let Event::Note(note) = event {
                 self.notes.borrow_mut().push(note.to_owned());
             }
