@@ -44,7 +44,15 @@ pub fn run(args: Args) -> Result<()> {
             out: scratch.path().to_owned(),
         };
         for bundle in job.run()? {
-            say("export", &bundle.path.file_name().unwrap_or_default().display().to_string())?;
+            say(
+                "export",
+                &bundle
+                    .path
+                    .file_name()
+                    .unwrap_or_default()
+                    .display()
+                    .to_string(),
+            )?;
         }
     }
     ::release::differences(&release, scratch.path()).map_err(refused)?;

@@ -64,7 +64,10 @@ pub fn run(args: Args) -> Result<()> {
         let release = job.run(&args.out)?;
         let bytes = size(release.listing.bytes());
         let files = release.listing.files.len();
-        say("release", &format!("{}, {files} files, {bytes}", args.out.display()))?;
+        say(
+            "release",
+            &format!("{}, {files} files, {bytes}", args.out.display()),
+        )?;
         say("took", &seconds(started.elapsed()))?;
     }
     if publish {
@@ -80,7 +83,10 @@ pub fn run(args: Args) -> Result<()> {
 /// Prints what an upload would hold.
 fn list(listing: &Listing) -> Result<()> {
     for file in &listing.files {
-        progress::print(&format!("{}  {:>12}  {}\n", file.sha256, file.bytes, file.path))?;
+        progress::print(&format!(
+            "{}  {:>12}  {}\n",
+            file.sha256, file.bytes, file.path
+        ))?;
     }
     let (files, bytes) = (listing.files.len(), size(listing.bytes()));
     progress::print(&format!("{files} files, {bytes}\n"))?;
@@ -199,7 +205,8 @@ impl Job {
 
 /// A transcript that `gate` wrote.
 fn read(path: &Path) -> Result<Transcript> {
-    let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let bytes =
+        std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
     serde_json::from_slice(&bytes).with_context(|| {
         format!(
             "{} is no transcript of this version's gates; remove it, and they run again",
@@ -229,7 +236,9 @@ pub fn recipe(named: Option<&str>, model: &str) -> Result<Given> {
             return Ok(given);
         }
     }
-    bail!("there is no recipe for {model}; write one as those in recipes/, and name it with --recipe")
+    bail!(
+        "there is no recipe for {model}; write one as those in recipes/, and name it with --recipe"
+    )
 }
 
 /// The checkpoint of a recipe: what `--model` names, if it is given. A folder

@@ -18,7 +18,9 @@ pub fn scenes() -> PathBuf {
 pub fn toml_names(folder: &Path) -> std::io::Result<Vec<String>> {
     let paths = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
     let paths = paths.collect::<std::io::Result<Vec<_>>>()?;
-    let files = paths.iter().filter(|path| path.extension().is_some_and(|end| end == "toml"));
+    let files = paths
+        .iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "toml"));
     let names = files.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
     let mut names: Vec<String> = names.collect();
     names.sort();

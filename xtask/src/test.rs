@@ -8,6 +8,7 @@ mod loads;
 mod logits;
 mod nano;
 mod recipe;
+mod release;
 mod round_trip;
 mod scenes;
 mod shapes;
@@ -54,6 +55,7 @@ const STEPS: &[Step] = &[
     ("other shapes against transformers", shapes::run),
     ("device stage", device::run),
     ("linter", linter::run),
+    ("release", release::run),
     ("hub", hub::run),
     ("benches", bench::check),
     ("quickstart", quickstart::check),

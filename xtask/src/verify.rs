@@ -1,7 +1,7 @@
 //! `verify`: is a published folder what it says?
 
-use crate::release::{refused, say, source};
 use crate::progress::size;
+use crate::release::{refused, say, source};
 use crate::venv::{CORE_AI_NEWEST, Venv};
 use crate::{Refused, gate, hub, python};
 use ::gate::Gates;
@@ -31,9 +31,15 @@ pub fn run(args: Args) -> Result<()> {
     let release = Release::open(folder).map_err(refused)?;
     let (listing, recipe) = (&release.listing, &release.given.recipe);
     let files = listing.files.len();
-    say("files", &format!("{files}, {}, each with its hash", size(listing.bytes())))?;
+    say(
+        "files",
+        &format!("{files}, {}, each with its hash", size(listing.bytes())),
+    )?;
     let bundles = recipe.decoders().count() + 1;
-    say("bundles", &format!("{bundles}, of {}, as their metadata says", recipe.model))?;
+    say(
+        "bundles",
+        &format!("{bundles}, of {}, as their metadata says", recipe.model),
+    )?;
     let required: Vec<&str> = recipe.required().iter().map(|stage| stage.name()).collect();
     say(
         "evidence",
@@ -44,12 +50,18 @@ pub fn run(args: Args) -> Result<()> {
         ),
     )?;
     say("gates", &thresholds(&release)?)?;
-    say("card", "what the evidence gives, with front matter as the hub wants it")?;
+    say(
+        "card",
+        "what the evidence gives, with front matter as the hub wants it",
+    )?;
     if let Some(model) = &args.model {
         let revision = release.facts.revision.as_deref();
         let source = source(recipe, Some(model), revision)?;
         release.check_source(&source).map_err(refused)?;
-        say("model", "the checkpoint's digest and its tokenizer's files are those")?;
+        say(
+            "model",
+            "the checkpoint's digest and its tokenizer's files are those",
+        )?;
     }
     say("Core AI", &loads(folder, &release)?)
 }
@@ -111,9 +123,17 @@ fn loads(folder: &Path, release: &Release) -> Result<String> {
     let recipe = &release.given.recipe;
     let names = recipe.decoders().map(|decoder| decoder.name);
     let names = names.chain([recipe.vision()]);
-    let paths = names.map(|name| folder.join(BUNDLES).join(&name).join(format!("{name}.aimodel")));
+    let paths = names.map(|name| {
+        folder
+            .join(BUNDLES)
+            .join(&name)
+            .join(format!("{name}.aimodel"))
+    });
     let paths: Vec<PathBuf> = paths
-        .map(|path| path.canonicalize().with_context(|| format!("{}", path.display())))
+        .map(|path| {
+            path.canonicalize()
+                .with_context(|| format!("{}", path.display()))
+        })
         .collect::<Result<_>>()?;
     let said = python::output(&mut python::script(&venv, "describe.py", &paths));
     let said = said.map_err(|error| Refused(format!("Core AI does not load it: {error:#}")))?;
@@ -122,7 +142,11 @@ fn loads(folder: &Path, release: &Release) -> Result<String> {
         let functions = said[index]["functions"].as_array().into_iter().flatten();
         let theirs: Vec<&str> = functions.filter_map(|one| one["name"].as_str()).collect();
         let summary = Summary::of(&open_asset(path)?.module)?;
-        let ours: Vec<&str> = summary.functions.iter().map(|one| one.name.as_str()).collect();
+        let ours: Vec<&str> = summary
+            .functions
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect();
         if theirs != ours {
             return Err(Refused(format!(
                 "{}: Core AI finds the functions {theirs:?}, expected {ours:?}",
@@ -131,5 +155,8 @@ fn loads(folder: &Path, release: &Release) -> Result<String> {
             .into());
         }
     }
-    Ok(format!("coreai-core {CORE_AI_NEWEST} loads all {} assets", paths.len()))
+    Ok(format!(
+        "coreai-core {CORE_AI_NEWEST} loads all {} assets",
+        paths.len()
+    ))
 }

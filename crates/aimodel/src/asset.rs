@@ -391,11 +391,24 @@ mod tests {
         assert_eq!(date(1_709_251_199), "20240229T235959Z");
         assert_eq!(date(4_107_542_400), "21000301T000000Z");
         assert_eq!(date(253_402_300_799), "99991231T235959Z");
-        for seconds in [0, 951_782_399, 951_782_400, 1_709_251_199, 4_107_542_400, 253_402_300_799] {
+        for seconds in [
+            0,
+            951_782_399,
+            951_782_400,
+            1_709_251_199,
+            4_107_542_400,
+            253_402_300_799,
+        ] {
             let metadata = AssetMetadata::new("", seconds).unwrap();
             assert_eq!(metadata.created(), Some(seconds));
         }
-        for date in ["19700230T000000Z", "19701301T000000Z", "19700101T240000Z", "1969", "19691231T235959Z"] {
+        for date in [
+            "19700230T000000Z",
+            "19701301T000000Z",
+            "19700101T240000Z",
+            "1969",
+            "19691231T235959Z",
+        ] {
             let mut metadata = AssetMetadata::new("", 0).unwrap();
             metadata.creation_date = Some(date.to_owned());
             assert_eq!(metadata.created(), None, "{date}");

@@ -10,7 +10,8 @@ use aimodel::StagedDir;
 use gate::Transcript;
 
 use crate::{
-    Error, Given, Listing, Release, Result, bundle, card, check, evidence, licence, recipe, sums,
+    Error, Given, Listing, Release, Result, bundle, card, check, error::Problems, evidence,
+    licence, names, recipe, sums,
 };
 
 /// What a release is made from.
@@ -41,18 +42,30 @@ pub fn assemble(parts: &Parts<'_>, out: &Path) -> Result<Release> {
     let staged = StagedDir::create(out)?;
     let names = recipe.decoders().map(|decoder| decoder.name);
     for name in names.chain([recipe.vision()]) {
-        copy(&parts.exports.join(&name), &staged, &format!("{}/{name}", bundle::FOLDER))?;
+        copy(
+            &parts.exports.join(&name),
+            &staged,
+            &format!("{}/{name}", bundle::FOLDER),
+        )?;
     }
     staged.write_file(recipe::FILE, text.as_bytes())?;
     staged.write_file(check::GATES, parts.gates.as_bytes())?;
     staged.write_file(licence::FILE, license.as_bytes())?;
     for transcript in parts.transcripts {
         let name = format!("{}/{}", evidence::FOLDER, evidence::file_name(transcript));
+        // Somebody else may have written what it is called after.
+        if let Err(why) = names::check(&name) {
+            let mut problems = Problems::default();
+            problems.add(format!("{name:?}"), why);
+            problems.none()?;
+        }
         staged.write_file(&name, evidence::publish(transcript)?.as_bytes())?;
     }
     let vision = recipe.vision();
     let asset = format!("{}/{vision}/{vision}.aimodel", bundle::FOLDER);
-    let producer = aimodel::open_asset(staged.path().join(asset))?.metadata.producer;
+    let producer = aimodel::open_asset(staged.path().join(asset))?
+        .metadata
+        .producer;
     let revision = parts.transcripts.first();
     let revision = revision.and_then(|first| first.model.revision.as_deref());
     let notice = licence::notice(recipe, revision, producer.as_deref().unwrap_or_default());

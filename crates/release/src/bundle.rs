@@ -7,11 +7,7 @@ use export::Query;
 use qwen3_vl::TokenizerFiles;
 use serde::Deserialize;
 
-use crate::{
-    Decoder, Listing, Recipe, Result,
-    error::Problems,
-    folder::read_text,
-};
+use crate::{Decoder, Listing, Recipe, Result, error::Problems, folder::read_text};
 
 /// The folder of a release that the bundles are in. Its name says which engine
 /// they are for, as published repositories have it.
@@ -119,7 +115,8 @@ pub(crate) fn check(
             None => whole = false,
         }
     }
-    let ([(first, facts), rest @ ..], Some((producer, created, shape))) = (&all[..], encoder) else {
+    let ([(first, facts), rest @ ..], Some((producer, created, shape))) = (&all[..], encoder)
+    else {
         return Ok(None);
     };
     for (name, other) in rest {
@@ -129,7 +126,10 @@ pub(crate) fn check(
     }
     let theirs = [facts.image_tokens, facts.hidden];
     problems.unless(shape[..2] == theirs, format!("{FOLDER}/{vision}"), || {
-        format!("gives embeddings of {:?}, and the decoders take {theirs:?}", &shape[..2])
+        format!(
+            "gives embeddings of {:?}, and the decoders take {theirs:?}",
+            &shape[..2]
+        )
     });
     let same = (&facts.producer, facts.created) == (&producer, created);
     problems.unless(same, format!("{FOLDER}/{vision}"), || {
@@ -197,7 +197,11 @@ fn asset(
 
 /// What made an asset, and when.
 fn origin(asset: &Asset, place: &str, problems: &mut Problems) -> Option<(String, u64)> {
-    let found = asset.metadata.producer.clone().zip(asset.metadata.created());
+    let found = asset
+        .metadata
+        .producer
+        .clone()
+        .zip(asset.metadata.created());
     if found.is_none() {
         problems.add(place, "its metadata states no producer or no date");
     }
@@ -246,7 +250,9 @@ fn decoder_facts(
     };
     for needed in ["tokenizer.json", "tokenizer_config.json"] {
         let file = format!("{place}/tokenizer/{needed}");
-        problems.unless(listing.get(&file).is_some(), &file, || "is missing".to_owned());
+        problems.unless(listing.get(&file).is_some(), &file, || {
+            "is missing".to_owned()
+        });
     }
     let file = format!("{place}/{}", aimodel::METADATA);
     let Some(text) = problems.take(read_text(folder, &file, LARGEST))? else {
@@ -290,15 +296,27 @@ fn decoder_facts(
     let language = &metadata.language;
     let origin = &metadata.source;
     let facts = [
-        ("metadata_version", metadata.metadata_version.clone(), "0.2".to_owned()),
+        (
+            "metadata_version",
+            metadata.metadata_version.clone(),
+            "0.2".to_owned(),
+        ),
         ("kind", metadata.kind.clone(), "llm".to_owned()),
         ("name", metadata.name.clone(), name.clone()),
         (
             "assets",
-            format!("{} with main {}", metadata.assets.len(), main.unwrap_or("absent")),
+            format!(
+                "{} with main {}",
+                metadata.assets.len(),
+                main.unwrap_or("absent")
+            ),
             format!("1 with main {name}.aimodel"),
         ),
-        ("language.tokenizer", language.tokenizer.clone(), recipe.model.clone()),
+        (
+            "language.tokenizer",
+            language.tokenizer.clone(),
+            recipe.model.clone(),
+        ),
         (
             "language.vocab_size",
             language.vocab_size.to_string(),
@@ -316,14 +334,30 @@ fn decoder_facts(
         ),
         (
             "language.function_map",
-            format!("{} with main {}", language.function_map.len(), mapped.map_or_else(String::new, |list| list.join(", "))),
+            format!(
+                "{} with main {}",
+                language.function_map.len(),
+                mapped.map_or_else(String::new, |list| list.join(", "))
+            ),
             format!("1 with main {}", functions.join(", ")),
         ),
-        ("source.model_definition", origin.model_definition.clone(), "torch".to_owned()),
-        ("source.hf_model_id", origin.hf_model_id.clone(), recipe.model.clone()),
+        (
+            "source.model_definition",
+            origin.model_definition.clone(),
+            "torch".to_owned(),
+        ),
+        (
+            "source.hf_model_id",
+            origin.hf_model_id.clone(),
+            recipe.model.clone(),
+        ),
         ("compression", scheme.to_owned(), decoder.mode.to_string()),
         ("compilation.date", metadata.compilation.date.clone(), date),
-        ("compilation.targets", metadata.compilation.targets.join(", "), String::new()),
+        (
+            "compilation.targets",
+            metadata.compilation.targets.join(", "),
+            String::new(),
+        ),
         (
             "the input image_embeds' rows",
             image_tokens.to_string(),

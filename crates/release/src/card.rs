@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use export::{Mode, Query};
 use gate::{Stage, StageReport, Verdict};
-use minijinja::Environment;
+use minijinja::{Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 use serde::Serialize;
 
 use crate::{
@@ -46,6 +46,7 @@ struct Card<'a> {
     set: &'a str,
     required: String,
     producer: &'a str,
+    grid: u64,
     pixels: u64,
     image_tokens: u64,
     hidden: u64,
@@ -146,13 +147,16 @@ struct Transcribed<'a> {
 /// Front matter that YAML cannot hold.
 pub fn render(release: &Release) -> Result<String> {
     let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
-    environment.set_keep_trailing_newline(true);
-    environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+    let mut syntax = SyntaxConfig::builder();
+    syntax
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .keep_trailing_newline(true);
     let wrong = |error: minijinja::Error| Error::Card(format!("{error:#}"));
+    environment.set_syntax(syntax.build().map_err(wrong)?);
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
     let template = environment.template_from_str(TEMPLATE).map_err(wrong)?;
-    template.render(card(release)?).map_err(wrong)
+    template.render(Serde(card(release)?)).map_err(wrong)
 }
 
 fn card(release: &Release) -> Result<Card<'_>> {
@@ -182,7 +186,13 @@ fn card(release: &Release) -> Result<Card<'_>> {
         mode: first.map_or_else(String::new, |decoder| decoder.mode.to_string()),
         vision: recipe.vision(),
         files: files(release),
-        total: self::size(release.listing.below(bundle::FOLDER).map(|(_, file)| file.bytes).sum()),
+        total: self::size(
+            release
+                .listing
+                .below(bundle::FOLDER)
+                .map(|(_, file)| file.bytes)
+                .sum(),
+        ),
         columns: evidence
             .iter()
             .map(|one| Column {
@@ -217,8 +227,14 @@ fn card(release: &Release) -> Result<Card<'_>> {
             })
             .collect(),
         set: &release.gates.name,
-        required: recipe.required().iter().map(|stage| stage.name()).collect::<Vec<_>>().join(", "),
+        required: recipe
+            .required()
+            .iter()
+            .map(|stage| stage.name())
+            .collect::<Vec<_>>()
+            .join(", "),
         producer: &facts.producer,
+        grid: recipe.grid,
         pixels: recipe.grid * 32,
         image_tokens: facts.image_tokens,
         hidden: facts.hidden,
@@ -279,8 +295,12 @@ fn compared(stage: Stage) -> &'static str {
     match stage {
         Stage::Lint => "the bundle with what is known to break on Apple's delegates",
         Stage::Oracle => "the recording of transformers in fp32 with this very checkpoint",
-        Stage::Ladder => "our fp32 model with transformers: prompt, positions, every layer, logits, answer",
-        Stage::Weights => "every operation and constant of the file with the checkpoint, to the bit",
+        Stage::Ladder => {
+            "our fp32 model with transformers: prompt, positions, every layer, logits, answer"
+        }
+        Stage::Weights => {
+            "every operation and constant of the file with the checkpoint, to the bit"
+        }
         Stage::Gpu => "the file, executed, with transformers in fp32",
         Stage::Engine => "our decoding loop with Core AI's own runtime on the same file",
         Stage::Device => "a Mac or an iPhone with our decoding loop",
@@ -305,9 +325,15 @@ fn gate(stage: Stage, evidence: &[Evidence]) -> Gate {
 /// The figures that sum a passed stage up.
 fn figures(report: &StageReport) -> String {
     let least = |word: &str| {
-        let checks = report.checks.iter().filter(|check| check.what.contains(word));
-        let found = checks.filter_map(|check| Some((check.found.parse::<f64>().ok()?, &check.found)));
-        found.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, found)| found)
+        let checks = report
+            .checks
+            .iter()
+            .filter(|check| check.what.contains(word));
+        let found =
+            checks.filter_map(|check| Some((check.found.parse::<f64>().ok()?, &check.found)));
+        found
+            .min_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, found)| found)
     };
     let mut said = Vec::new();
     if let Some(found) = least("cosine") {
@@ -318,7 +344,10 @@ fn figures(report: &StageReport) -> String {
     }
     let all: usize = report.tokens.iter().map(|rows| rows.expected.len()).sum();
     if all > 0 {
-        let pairs = report.tokens.iter().map(|rows| rows.divergence.unwrap_or(rows.expected.len()));
+        let pairs = report
+            .tokens
+            .iter()
+            .map(|rows| rows.divergence.unwrap_or(rows.expected.len()));
         said.push(format!("{} of {all} tokens", pairs.sum::<usize>()));
     }
     if said.is_empty() {
@@ -327,14 +356,22 @@ fn figures(report: &StageReport) -> String {
             count => format!("{count} checks"),
         });
     }
-    if report.facts.get("Apple device").is_some_and(|is| is != "yes") {
+    if report
+        .facts
+        .get("Apple device")
+        .is_some_and(|is| is != "yes")
+    {
         said.push("not on an Apple device".to_owned());
     }
     format!(", {}", said.join(", "))
 }
 
 /// Where a stage did not run, one entry for each reason.
-fn not_run(stage: Stage, evidence: &[Evidence], label: impl Fn(&Evidence) -> String) -> Vec<NotRun> {
+fn not_run(
+    stage: Stage,
+    evidence: &[Evidence],
+    label: impl Fn(&Evidence) -> String,
+) -> Vec<NotRun> {
     let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for one in evidence {
         let why = match one.stage(stage) {
@@ -342,7 +379,11 @@ fn not_run(stage: Stage, evidence: &[Evidence], label: impl Fn(&Evidence) -> Str
             Some(report) if report.verdict == Verdict::Skipped => text(&report.summary),
             Some(_) => continue,
         };
-        let run = format!("{} on {}", label(one), text(&one.transcript.environment.device));
+        let run = format!(
+            "{} on {}",
+            label(one),
+            text(&one.transcript.environment.device)
+        );
         reasons.entry(why).or_default().push(run);
     }
     let reasons = reasons.into_iter().map(|(why, runs)| NotRun {
@@ -363,7 +404,10 @@ fn device_figures(evidence: &[Evidence], label: impl Fn(&Evidence) -> String) ->
         let Some(report) = one.stage(Stage::Device) else {
             continue;
         };
-        let apple = report.facts.get("Apple device").is_some_and(|is| is == "yes");
+        let apple = report
+            .facts
+            .get("Apple device")
+            .is_some_and(|is| is == "yes");
         if report.verdict != Verdict::Pass || !apple {
             continue;
         }
@@ -378,7 +422,9 @@ fn device_figures(evidence: &[Evidence], label: impl Fn(&Evidence) -> String) ->
         .into_iter()
         .flatten()
         .collect();
-        figures.hosts.push(format!("{}: {}", label(one), said.join("; ")));
+        figures
+            .hosts
+            .push(format!("{}: {}", label(one), said.join("; ")));
         for series in &report.series {
             let fold = |pick: fn(f64, f64) -> f64| series.values.iter().copied().reduce(pick);
             if let (Some(least), Some(greatest)) = (fold(f64::min), fold(f64::max)) {
@@ -428,9 +474,15 @@ fn answers(release: &Release) -> Vec<Answered> {
 fn checks(stage: Stage, evidence: &[Evidence]) -> Vec<Checked> {
     let mut rows: Vec<Checked> = Vec::new();
     for (column, one) in evidence.iter().enumerate() {
-        let names = one.transcript.bundles.iter().map(|bundle| bundle.name.as_str());
+        let names = one
+            .transcript
+            .bundles
+            .iter()
+            .map(|bundle| bundle.name.as_str());
         let names: Vec<&str> = names.collect();
-        let report = one.stage(stage).filter(|report| report.verdict == Verdict::Pass);
+        let report = one
+            .stage(stage)
+            .filter(|report| report.verdict == Verdict::Pass);
         for check in report.iter().flat_map(|report| &report.checks) {
             // The same row for each decoder, whatever it is called.
             let mut what = check.what.clone();
@@ -499,7 +551,10 @@ mod tests {
 
     #[test]
     fn text_stays_text() {
-        assert_eq!(text("a | <b> *c*\n`d` [e](f)"), "a \\| &lt;b&gt; \\*c\\* \\`d\\` \\[e\\](f)");
+        assert_eq!(
+            text("a | <b> *c*\n`d` [e](f)"),
+            "a \\| &lt;b&gt; \\*c\\* \\`d\\` \\[e\\](f)"
+        );
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::path::Path;
 use gate::Gates;
 
 use crate::{
-    Error, Evidence, Given, Listing, Recipe, Refusal, Result,
+    Error, Evidence, Given, Listing, Recipe, Result,
     bundle::{self, Facts},
     card,
-    error::{Problem, Problems},
+    error::Problems,
     evidence,
     folder::read_text,
     front_matter::FrontMatter,
@@ -65,9 +65,11 @@ impl Release {
         if let (Some(release), Some(card)) = (&release, &card) {
             release.check_card(card, &mut problems)?;
         }
+        let Some(release) = release else {
+            return Err(problems.refusal());
+        };
         problems.none()?;
-        // Without a release there was a problem.
-        release.ok_or_else(|| Error::Refused(Refusal(Vec::new())))
+        Ok(release)
     }
 
     /// Everything but `SHA256SUMS` and the card, which are made from it.
@@ -89,22 +91,22 @@ impl Release {
                 "is no file of a release, which holds nothing else".to_owned()
             });
         }
-        let text = read_text(folder, recipe::FILE, recipe::LARGEST);
-        let text = problems.take(text)?.unwrap_or_default();
-        let gates = read_text(folder, GATES, recipe::LARGEST);
-        let gates = problems.take(gates)?.unwrap_or_default();
         // Nothing else can be said without these two.
-        if text.is_empty() || gates.is_empty() {
-            problems.none()?;
-        }
-        let parsed = as_problem(recipe::FILE, Recipe::parse(&text));
-        let recipe = problems.take(parsed)?;
-        let Some(recipe) = recipe else {
-            return Err(refused(problems));
+        let text = read_text(folder, recipe::FILE, recipe::LARGEST);
+        let recipe = text.and_then(|text| {
+            let recipe = as_problem(recipe::FILE, Recipe::parse(&text))?;
+            Ok((text, recipe))
+        });
+        let Some((text, recipe)) = problems.take(recipe)? else {
+            return Err(problems.refusal());
         };
-        let parsed = Gates::parse(&recipe.gates, &gates).map_err(Error::from);
-        let Some(gates) = problems.take(as_problem(GATES, parsed))? else {
-            return Err(refused(problems));
+        let gates = read_text(folder, GATES, recipe::LARGEST);
+        let gates = gates.and_then(|text| {
+            let parsed = Gates::parse(&recipe.gates, &text).map_err(Error::from);
+            as_problem(GATES, parsed)
+        });
+        let Some(gates) = problems.take(gates)? else {
+            return Err(problems.refusal());
         };
         let facts = bundle::check(folder, &listing, &recipe, &mut problems)?;
         let evidence = evidence::check(
@@ -119,15 +121,20 @@ impl Release {
         let license = problems.take(license)?;
         let known = licence::text(&recipe.license);
         if let (Some(found), Some(known)) = (&license, known) {
-            problems.unless(recipe.license_file.is_some() || found == known, licence::FILE, || {
-                format!("is not the text of {}", recipe.license)
-            });
+            problems.unless(
+                recipe.license_file.is_some() || found == known,
+                licence::FILE,
+                || format!("is not the text of {}", recipe.license),
+            );
         }
         if let Some(facts) = &facts {
             let pinned = recipe.commit();
             let kept = pinned.is_none() || pinned == facts.revision.as_deref();
             problems.unless(kept, recipe::FILE, || {
-                format!("pins revision {pinned:?}, and the bundles state {:?}", facts.revision)
+                format!(
+                    "pins revision {pinned:?}, and the bundles state {:?}",
+                    facts.revision
+                )
             });
             let expected = licence::notice(&recipe, facts.revision.as_deref(), &facts.producer);
             if let Some(found) = problems.take(read_text(folder, licence::NOTICE, 1 << 16))? {
@@ -136,22 +143,21 @@ impl Release {
                 });
             }
         }
+        let (Some(facts), Some(license)) = (facts, license) else {
+            return Err(problems.refusal());
+        };
         problems.none()?;
-        match (facts, license) {
-            (Some(facts), Some(license)) => Ok(Release {
-                listing,
-                given: Given {
-                    recipe,
-                    text,
-                    license,
-                },
-                gates,
-                facts,
-                evidence,
-            }),
-            // Without one of them there was a problem.
-            _ => Err(Error::Refused(Refusal(Vec::new()))),
-        }
+        Ok(Release {
+            listing,
+            given: Given {
+                recipe,
+                text,
+                license,
+            },
+            gates,
+            facts,
+            evidence,
+        })
     }
 
     /// Whether a card is the one that the evidence gives, and has what the hub
@@ -186,23 +192,13 @@ impl Release {
 
 /// What is wrong with a file of the folder is a problem of it.
 fn as_problem<T>(file: &str, result: Result<T>) -> Result<T> {
-    result.map_err(|error| match error {
-        Error::Refused(_) => error,
-        Error::Input { problem, .. } => refusal(file, problem),
-        other => refusal(file, other.to_string()),
+    result.map_err(|error| {
+        let message = match error {
+            Error::Input { problem, .. } => problem,
+            other => other.to_string(),
+        };
+        let mut problems = Problems::default();
+        problems.add(file, message);
+        problems.refusal()
     })
-}
-
-fn refusal(place: &str, message: String) -> Error {
-    Error::Refused(Refusal(vec![Problem {
-        place: place.to_owned(),
-        message,
-    }]))
-}
-
-fn refused(problems: Problems) -> Error {
-    match problems.none() {
-        Err(error) => error,
-        Ok(()) => Error::Refused(Refusal(Vec::new())),
-    }
 }

@@ -115,8 +115,13 @@ impl Problems {
     pub fn none(self) -> Result<()> {
         match self.0.is_empty() {
             true => Ok(()),
-            false => Err(Error::Refused(Refusal(self.0))),
+            false => Err(self.refusal()),
         }
+    }
+
+    /// The error, where there is at least one.
+    pub fn refusal(self) -> Error {
+        Error::Refused(Refusal(self.0))
     }
 
     /// Keeps what was refused as problems; other errors go on.

@@ -97,11 +97,17 @@ pub(crate) fn check(
         let about = about.unwrap_or_default();
         let expected = file_name(&transcript);
         if name != expected {
-            problems.add(path, format!("is about {about}, and would be called {expected}"));
+            problems.add(
+                path,
+                format!("is about {about}, and would be called {expected}"),
+            );
             continue;
         }
         let Some(decoder) = decoders.iter().position(|decoder| decoder.name == about) else {
-            problems.add(path, format!("is about {about:?}, which is no decoder of the recipe"));
+            problems.add(
+                path,
+                format!("is about {about:?}, which is no decoder of the recipe"),
+            );
             continue;
         };
         all.push(Evidence {
@@ -145,7 +151,10 @@ fn about_these_files(
     if names.get(1) != Some(&vision.as_str()) || names.len() != 2 {
         problems.add(
             &evidence.path,
-            format!("expected one about a decoder and {vision}, found {}", names.join(", ")),
+            format!(
+                "expected one about a decoder and {vision}, found {}",
+                names.join(", ")
+            ),
         );
         return;
     }
@@ -164,7 +173,11 @@ fn about_these_files(
             };
             problems.add(&evidence.path, message);
         }
-        for path in bundle.files.keys().filter(|path| !there.contains(path.as_str())) {
+        for path in bundle
+            .files
+            .keys()
+            .filter(|path| !there.contains(path.as_str()))
+        {
             let message = format!("is about other files: there is no {folder}/{path:.200}");
             problems.add(&evidence.path, message);
         }
@@ -183,7 +196,10 @@ fn about_this_model(
     let transcript = &evidence.transcript;
     let (path, model) = (&evidence.path, &transcript.model);
     problems.unless(transcript.version == VERSION, path, || {
-        format!("has version {}, and only {VERSION} is known", transcript.version)
+        format!(
+            "has version {}, and only {VERSION} is known",
+            transcript.version
+        )
     });
     let set = (&transcript.gates, &transcript.gates_sha256);
     problems.unless(set == (&gates.name, &gates.sha256), path, || {
@@ -197,7 +213,10 @@ fn about_this_model(
         )
     });
     problems.unless(model.id == recipe.model, path, || {
-        format!("is about the model {:?}, and the recipe {:?}", model.id, recipe.model)
+        format!(
+            "is about the model {:?}, and the recipe {:?}",
+            model.id, recipe.model
+        )
     });
     if let Some(facts) = facts {
         problems.unless(model.revision == facts.revision, path, || {
@@ -215,7 +234,10 @@ fn about_this_model(
     }
     let pinned = recipe.checkpoint.as_ref();
     let first = all.first().map(|first| &first.transcript.model.checkpoint);
-    for (expected, whose) in [(pinned, "the recipe pins"), (first, "the first transcript has")] {
+    for (expected, whose) in [
+        (pinned, "the recipe pins"),
+        (first, "the first transcript has"),
+    ] {
         if let Some(expected) = expected {
             problems.unless(model.checkpoint == *expected, path, || {
                 format!(
@@ -272,7 +294,9 @@ fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<
                 ));
             }
             if cosine.is_some_and(|cosine| cosine != bound) {
-                wrong.push(format!("{what}: the bound is {bound}, and not that of the gates"));
+                wrong.push(format!(
+                    "{what}: the bound is {bound}, and not that of the gates"
+                ));
             }
         }
     }
@@ -285,12 +309,13 @@ fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<
     for series in &report.series {
         let below = |bar: f64| series.values.iter().any(|value| *value < bar);
         if cosine.is_some() && series.bar.is_some_and(below) {
-            wrong.push(format!("passes, and a value of {} is below its bar", series.what));
+            wrong.push(format!(
+                "passes, and a value of {} is below its bar",
+                series.what
+            ));
         }
         let layers = transcript.model.layers;
-        if report.stage == Stage::Ladder
-            && series.axis == "layer"
-            && series.values.len() != layers
+        if report.stage == Stage::Ladder && series.axis == "layer" && series.values.len() != layers
         {
             wrong.push(format!(
                 "compares {} of {layers} layers; run it without --layers",
@@ -298,7 +323,10 @@ fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<
             ));
         }
     }
-    if matches!(report.stage, Stage::Oracle | Stage::Ladder | Stage::Gpu | Stage::Engine) {
+    if matches!(
+        report.stage,
+        Stage::Oracle | Stage::Ladder | Stage::Gpu | Stage::Engine
+    ) {
         for prompt in &gates.prompts {
             let mut checks = report.checks.iter();
             if !checks.any(|check| check.prompt.as_ref() == Some(&prompt.name)) {
@@ -314,12 +342,16 @@ fn unsound_tokens(rows: &TokenRows, pass: bool, gates: &Gates) -> Option<String>
     let same = rows.expected == rows.found;
     let place = format!("{}: {}", rows.prompt, rows.what);
     if same != rows.divergence.is_none() {
-        return Some(format!("{place}: the rows and where they diverge do not fit"));
+        return Some(format!(
+            "{place}: the rows and where they diverge do not fit"
+        ));
     }
     let margin = rows.divergence.and_then(|at| rows.margins.get(at));
     let forgiven = margin.is_some_and(|margin| *margin < gates.margin);
     if rows.forgiven && !forgiven || pass && !same && !rows.forgiven {
-        return Some(format!("{place}: other tokens, and no small margin that forgives it"));
+        return Some(format!(
+            "{place}: other tokens, and no small margin that forgives it"
+        ));
     }
     None
 }
@@ -337,7 +369,10 @@ fn required(decoder: &Decoder, all: &[&Evidence], recipe: &Recipe, problems: &mu
     for stage in recipe.required() {
         let reports: Vec<&StageReport> = all.iter().filter_map(|one| one.stage(stage)).collect();
         let passed = |report: &&StageReport| {
-            let apple = report.facts.get("Apple device").is_some_and(|is| is == "yes");
+            let apple = report
+                .facts
+                .get("Apple device")
+                .is_some_and(|is| is == "yes");
             report.verdict == Verdict::Pass && (stage != Stage::Device || apple)
         };
         if reports.iter().any(passed) {

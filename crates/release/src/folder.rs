@@ -10,11 +10,7 @@ use std::{
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::{
-    Error, Result,
-    error::Problems,
-    names,
-};
+use crate::{Error, Result, error::Problems, names};
 
 /// What git and the hub's tools keep beside a published folder's files. It is
 /// no part of the release: it is not looked at, and not uploaded.
@@ -81,7 +77,10 @@ impl Listing {
         let mut folded: BTreeMap<String, &str> = BTreeMap::new();
         for path in &paths {
             if let Some(other) = folded.insert(path.to_ascii_lowercase(), path) {
-                problems.add(path, format!("differs from {other} by upper and lower case alone"));
+                problems.add(
+                    path,
+                    format!("differs from {other} by upper and lower case alone"),
+                );
             }
         }
         drop(folded);
@@ -149,7 +148,11 @@ fn walk(
             paths.push(path);
         } else {
             // A link could lead anywhere, and an asset behind one does not run.
-            let what = if kind.is_symlink() { "a symbolic link" } else { "no plain file" };
+            let what = if kind.is_symlink() {
+                "a symbolic link"
+            } else {
+                "no plain file"
+            };
             problems.add(path, format!("is {what}; a release has plain files alone"));
         }
         if paths.len() > MOST_FILES {

@@ -12,31 +12,112 @@ const TASK: &str = "image-text-to-text";
 /// The framework that runs them.
 const LIBRARY: &str = "coreai";
 /// What every release is tagged with.
-const TAGS: [&str; 6] = ["coreai", "aimodel", "apple", "on-device", "multimodal", "qwen3_vl"];
+const TAGS: [&str; 6] = [
+    "coreai",
+    "aimodel",
+    "apple",
+    "on-device",
+    "multimodal",
+    "qwen3_vl",
+];
 
 /// Licences that the hub knows by an id.
 const LICENSES: &[&str] = &[
-    "afl-3.0", "agpl-3.0", "apache-2.0", "apple-amlr", "apple-ascl", "artistic-2.0",
-    "bigcode-openrail-m", "bigscience-bloom-rail-1.0", "bigscience-openrail-m", "bsd",
-    "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "bsl-1.0", "c-uda", "cc", "cc-by-2.0",
-    "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0",
-    "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0",
-    "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc0-1.0",
-    "cdla-permissive-1.0", "cdla-permissive-2.0", "cdla-sharing-1.0", "creativeml-openrail-m",
-    "deepfloyd-if-license", "ecl-2.0", "epl-1.0", "epl-2.0", "etalab-2.0", "eupl-1.1",
-    "eupl-1.2", "gemma", "gfdl", "gpl", "gpl-2.0", "gpl-3.0", "isc", "lgpl", "lgpl-2.1",
-    "lgpl-3.0", "lgpl-lr", "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4",
-    "lppl-1.3c", "mit", "mpl-2.0", "ms-pl", "ncsa", "odbl", "odc-by", "ofl-1.1", "openrail",
-    "openrail++", "osl-3.0", "other", "pddl", "postgresql", "unknown", "unlicense", "wtfpl",
+    "afl-3.0",
+    "agpl-3.0",
+    "apache-2.0",
+    "apple-amlr",
+    "apple-ascl",
+    "artistic-2.0",
+    "bigcode-openrail-m",
+    "bigscience-bloom-rail-1.0",
+    "bigscience-openrail-m",
+    "bsd",
+    "bsd-2-clause",
+    "bsd-3-clause",
+    "bsd-3-clause-clear",
+    "bsl-1.0",
+    "c-uda",
+    "cc",
+    "cc-by-2.0",
+    "cc-by-2.5",
+    "cc-by-3.0",
+    "cc-by-4.0",
+    "cc-by-nc-2.0",
+    "cc-by-nc-3.0",
+    "cc-by-nc-4.0",
+    "cc-by-nc-nd-3.0",
+    "cc-by-nc-nd-4.0",
+    "cc-by-nc-sa-2.0",
+    "cc-by-nc-sa-3.0",
+    "cc-by-nc-sa-4.0",
+    "cc-by-nd-4.0",
+    "cc-by-sa-3.0",
+    "cc-by-sa-4.0",
+    "cc0-1.0",
+    "cdla-permissive-1.0",
+    "cdla-permissive-2.0",
+    "cdla-sharing-1.0",
+    "creativeml-openrail-m",
+    "deepfloyd-if-license",
+    "ecl-2.0",
+    "epl-1.0",
+    "epl-2.0",
+    "etalab-2.0",
+    "eupl-1.1",
+    "eupl-1.2",
+    "gemma",
+    "gfdl",
+    "gpl",
+    "gpl-2.0",
+    "gpl-3.0",
+    "isc",
+    "lgpl",
+    "lgpl-2.1",
+    "lgpl-3.0",
+    "lgpl-lr",
+    "llama2",
+    "llama3",
+    "llama3.1",
+    "llama3.2",
+    "llama3.3",
+    "llama4",
+    "lppl-1.3c",
+    "mit",
+    "mpl-2.0",
+    "ms-pl",
+    "ncsa",
+    "odbl",
+    "odc-by",
+    "ofl-1.1",
+    "openrail",
+    "openrail++",
+    "osl-3.0",
+    "other",
+    "pddl",
+    "postgresql",
+    "unknown",
+    "unlicense",
+    "wtfpl",
     "zlib",
 ];
 
 /// Tasks that the hub knows for what takes pictures or writes text.
 const TASKS: &[&str] = &[
-    "any-to-any", "document-question-answering", "feature-extraction", "image-classification",
-    "image-feature-extraction", "image-text-to-text", "image-to-text", "object-detection",
-    "question-answering", "text-generation", "video-text-to-text",
-    "visual-document-retrieval", "visual-question-answering", "zero-shot-image-classification",
+    "any-to-any",
+    "document-question-answering",
+    "feature-extraction",
+    "image-classification",
+    "image-feature-extraction",
+    "image-text-to-text",
+    "image-to-text",
+    "object-detection",
+    "question-answering",
+    "text-generation",
+    "video-text-to-text",
+    "visual-document-retrieval",
+    "visual-question-answering",
+    "zero-shot-image-classification",
 ];
 
 /// How a model came from its base.
@@ -75,7 +156,10 @@ impl FrontMatter {
     pub fn new(recipe: &Recipe) -> FrontMatter {
         let other = recipe.license_name.clone();
         let mut tags: Vec<String> = TAGS.map(str::to_owned).to_vec();
-        let more = recipe.tags.iter().filter(|tag| !TAGS.contains(&tag.as_str()));
+        let more = recipe
+            .tags
+            .iter()
+            .filter(|tag| !TAGS.contains(&tag.as_str()));
         tags.extend(more.cloned());
         let base = recipe.is_on_hub().then(|| recipe.model.clone());
         FrontMatter {
@@ -156,7 +240,10 @@ impl FrontMatter {
             (None, None) => {}
         }
         if !TASKS.contains(&self.pipeline_tag.as_str()) {
-            wrong.push(format!("pipeline_tag: the hub has no task {:?}", self.pipeline_tag));
+            wrong.push(format!(
+                "pipeline_tag: the hub has no task {:?}",
+                self.pipeline_tag
+            ));
         }
         let word = |c: char| c.is_ascii_alphanumeric() || "-_.:+".contains(c);
         let plain = |text: &str| !text.is_empty() && text.len() <= 64 && text.chars().all(word);
@@ -167,8 +254,8 @@ impl FrontMatter {
             wrong.push("language: expected one at least".to_owned());
         }
         for language in &self.language {
-            let code = matches!(language.len(), 2 | 3)
-                && language.chars().all(|c| c.is_ascii_lowercase());
+            let code =
+                matches!(language.len(), 2 | 3) && language.chars().all(|c| c.is_ascii_lowercase());
             if !code && language != "multilingual" && language != "code" {
                 wrong.push(format!(
                     "language: {language:?} is no ISO 639 code: two or three small letters"
@@ -232,7 +319,11 @@ mod tests {
             ("apache-2.0", "Apache-2.0", "license: \"Apache-2.0\""),
             ("apache-2.0", "other", "license_name"),
             ("apache-2.0", "other", "license_link"),
-            ("Qwen/Qwen3", "https://huggingface.co/Qwen/Qwen3", "base_model"),
+            (
+                "Qwen/Qwen3",
+                "https://huggingface.co/Qwen/Qwen3",
+                "base_model",
+            ),
             ("Qwen/", "", "base_model"),
             ("quantized", "converted", "base_model_relation"),
             ("image-text", "picture-text", "pipeline_tag"),
@@ -243,7 +334,10 @@ mod tests {
         ] {
             let card = GOOD.replacen(from, to, 1);
             let wrong = FrontMatter::of_card(&card).unwrap().check().unwrap_err();
-            assert!(wrong.iter().any(|why| why.contains(part)), "{to}: {wrong:?}");
+            assert!(
+                wrong.iter().any(|why| why.contains(part)),
+                "{to}: {wrong:?}"
+            );
         }
     }
 

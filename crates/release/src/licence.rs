@@ -23,7 +23,9 @@ pub(crate) fn notice(recipe: &Recipe, revision: Option<&str>, producer: &str) ->
     let Recipe { title, model, .. } = recipe;
     let license = recipe.stated_license();
     let from = match (recipe.is_on_hub(), revision) {
-        (true, Some(revision)) => format!("{model} (https://huggingface.co/{model}, commit {revision})"),
+        (true, Some(revision)) => {
+            format!("{model} (https://huggingface.co/{model}, commit {revision})")
+        }
         (true, None) => format!("{model} (https://huggingface.co/{model})"),
         (false, _) => format!("{model}, which comes with the program that made these files"),
     };

@@ -103,9 +103,11 @@ impl Release {
                 let path = format!("{place}/{name}");
                 let hash = aimodel::hex(&Sha256::digest(bytes));
                 let found = self.listing.get(&path);
-                problems.unless(found.is_some_and(|found| found.sha256 == hash), &path, || {
-                    "is not the checkpoint's".to_owned()
-                });
+                problems.unless(
+                    found.is_some_and(|found| found.sha256 == hash),
+                    &path,
+                    || "is not the checkpoint's".to_owned(),
+                );
             }
             for (name, entry) in self.listing.below(&place) {
                 let known = theirs.files.iter().any(|(known, _)| *known == name);

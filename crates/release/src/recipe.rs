@@ -147,7 +147,10 @@ impl Recipe {
             !text.trim().is_empty() && text.len() <= most && !text.chars().any(char::is_control)
         };
         if !plain(&self.title, 100) {
-            return Err(format!("title: expected a short line, found {:?}", self.title));
+            return Err(format!(
+                "title: expected a short line, found {:?}",
+                self.title
+            ));
         }
         if self.is_on_hub() {
             front_matter::model_id(&self.model).map_err(|why| format!("model: {why}"))?;
@@ -161,7 +164,9 @@ impl Recipe {
         if let Some(digest) = &self.checkpoint
             && (digest.len() != 64 || !digest.chars().all(hex))
         {
-            return Err(format!("checkpoint: {digest:?} is no SHA-256 in hexadecimal"));
+            return Err(format!(
+                "checkpoint: {digest:?} is no SHA-256 in hexadecimal"
+            ));
         }
         if self.modes.is_empty() || self.queries.is_empty() {
             return Err("modes and queries: expected one of each at least".to_owned());
@@ -226,7 +231,9 @@ impl Given {
         })?;
         let license = match &recipe.license_file {
             Some(file) => read(&path.parent().unwrap_or(Path::new("")).join(file))?,
-            None => licence::text(&recipe.license).unwrap_or_default().to_owned(),
+            None => licence::text(&recipe.license)
+                .unwrap_or_default()
+                .to_owned(),
         };
         Ok(Given {
             recipe,

@@ -7,11 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    Listing, Result,
-    error::Problems,
-    names,
-};
+use crate::{Listing, Result, error::Problems, names};
 
 /// The file's name.
 pub const FILE: &str = "SHA256SUMS";
@@ -41,7 +37,10 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, String>> {
     for (number, line) in (1..).zip(text.split_terminator('\n')) {
         let place = format!("{FILE}, line {number}");
         let Some((hash, path)) = line.split_once("  ") else {
-            problems.add(place, format!("expected a hash and a path, found {line:.100?}"));
+            problems.add(
+                place,
+                format!("expected a hash and a path, found {line:.100?}"),
+            );
             continue;
         };
         let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
@@ -69,7 +68,10 @@ pub(crate) fn check(text: &str, listing: &Listing, problems: &mut Problems) -> R
     };
     for entry in listing.files.iter().filter(|entry| lists(&entry.path)) {
         match stated.remove(&entry.path) {
-            None => problems.add(&entry.path, format!("is there, and {FILE} does not list it")),
+            None => problems.add(
+                &entry.path,
+                format!("is there, and {FILE} does not list it"),
+            ),
             Some(hash) => problems.unless(hash == entry.sha256, &entry.path, || {
                 format!("its SHA-256 is {}, and {FILE} states {hash}", entry.sha256)
             }),
@@ -100,7 +102,10 @@ mod tests {
             (format!("{hash}  ../x\n"), "would lead to another folder"),
             (format!("{hash}  a\\..\\b\n"), "found '\\\\'"),
             (format!("{}  LICENSE\n", "G".repeat(64)), "no SHA-256"),
-            (format!("{hash}  b\n{hash}  a\n"), "line 2: a is not behind b"),
+            (
+                format!("{hash}  b\n{hash}  a\n"),
+                "line 2: a is not behind b",
+            ),
             (format!("{hash}  a\n{hash}  a\n"), "not behind a"),
             (format!("{hash}  a\r\n"), "found '\\r'"),
         ] {

@@ -13,7 +13,9 @@ use serde_json::Value;
 fn two_releases_are_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let paths = ["a", "b"].map(|name| folder.path().join(name));
-    let made = paths.each_ref().map(|path| assemble(&bench().transcripts, path).unwrap());
+    let made = paths
+        .each_ref()
+        .map(|path| assemble(&bench().transcripts, path).unwrap());
     let read = paths.each_ref().map(|path| Listing::read(path).unwrap());
     assert_eq!(read[0], read[1]);
     assert_eq!(made[0].listing, read[0]);

@@ -48,7 +48,12 @@ fn an_edited_figure_in_the_card() {
     let at = card.find("least cosine 0.999").unwrap() + "least cosine ".len();
     let figure = card[at..at + 11].to_owned();
     case.edit("README.md", &figure, "0.999999999");
-    case.refuses(&["README.md: line ", &figure, "0.999999999", "generated, not written"]);
+    case.refuses(&[
+        "README.md: line ",
+        &figure,
+        "0.999999999",
+        "generated, not written",
+    ]);
 
     // Wherever it is, and whatever is added.
     for (from, to) in [
@@ -82,7 +87,11 @@ fn an_edited_figure_in_a_transcript() {
 fn a_swapped_transcript() {
     let case = Case::new();
     fs::copy(case.path(LIN), case.path(HU)).unwrap();
-    case.refuses(&[HU, "is about nano_decode_int8lin_s1", "called nano_decode_int8lin_s1_cpu.json"]);
+    case.refuses(&[
+        HU,
+        "is about nano_decode_int8lin_s1",
+        "called nano_decode_int8lin_s1_cpu.json",
+    ]);
 
     // Also when it says that it is about the other.
     let case = Case::new();
@@ -131,7 +140,10 @@ fn one_changed_byte() {
     flip(&case, PROGRAM);
     case.refuses(&[PROGRAM, "SHA256SUMS states", "main.hash beside it states"]);
     case.sum_up();
-    case.refuses(&["transcripts/nano_decode_int8hu_s1_cpu.json: is about other bytes", PROGRAM]);
+    case.refuses(&[
+        "transcripts/nano_decode_int8hu_s1_cpu.json: is about other bytes",
+        PROGRAM,
+    ]);
 }
 
 #[test]
@@ -146,9 +158,18 @@ fn a_gate_that_failed() {
 
 #[test]
 fn a_gate_that_is_missing_or_was_skipped() {
-    for stage in [Stage::Lint, Stage::Oracle, Stage::Ladder, Stage::Weights, Stage::Gpu] {
+    for stage in [
+        Stage::Lint,
+        Stage::Oracle,
+        Stage::Ladder,
+        Stage::Weights,
+        Stage::Gpu,
+    ] {
         let missing = changed(|one| one.stages.retain(|report| report.stage != stage));
-        not_made(&missing, &[HU, &format!("{stage}: is required and was not run")]);
+        not_made(
+            &missing,
+            &[HU, &format!("{stage}: is required and was not run")],
+        );
         let skipped = changed(|one| {
             let report = report(one, stage);
             report.verdict = Verdict::Skipped;
@@ -164,24 +185,61 @@ fn a_gate_that_is_missing_or_was_skipped() {
     let out = folder.path().join("out");
     assemble(&fewer, &out).unwrap();
     let card = fs::read_to_string(out.join("README.md")).unwrap();
-    assert!(card.contains("**engine** (int8hu on cpu): it was not asked for"), "{card}");
+    assert!(
+        card.contains("**engine** (int8hu on cpu): it was not asked for"),
+        "{card}"
+    );
 
     let one = &bench().transcripts[1..];
-    not_made(one, &[HU, "is missing: there is no evidence of nano_decode_int8hu_s1"]);
+    not_made(
+        one,
+        &[
+            HU,
+            "is missing: there is no evidence of nano_decode_int8hu_s1",
+        ],
+    );
 }
 
 #[test]
 fn a_verdict_that_its_checks_do_not_bear_out() {
     type Change = fn(&mut Transcript);
     let cases: [(Change, &str); 9] = [
-        (|one| report(one, Stage::Gpu).checks[0].holds = false, "passes, and scene-1"),
-        (|one| report(one, Stage::Gpu).checks[0].found = "0.5".to_owned(), "is said to hold"),
-        (|one| report(one, Stage::Gpu).checks[0].must = "at least 0.5".to_owned(), "not that of the gates"),
-        (|one| report(one, Stage::Weights).checks.clear(), "passes without a check"),
-        (|one| report(one, Stage::Gpu).tokens[0].found[1] ^= 1, "the rows and where they diverge"),
-        (|one| report(one, Stage::Gpu).checks.retain(|check| check.prompt.as_deref() != Some("count")), "no check of the prompt count"),
-        (|one| report(one, Stage::Ladder).series[0].values.truncate(2), "compares 2 of 4 layers"),
-        (|one| report(one, Stage::Gpu).series[0].values[3] = 0.2, "below its bar"),
+        (
+            |one| report(one, Stage::Gpu).checks[0].holds = false,
+            "passes, and scene-1",
+        ),
+        (
+            |one| report(one, Stage::Gpu).checks[0].found = "0.5".to_owned(),
+            "is said to hold",
+        ),
+        (
+            |one| report(one, Stage::Gpu).checks[0].must = "at least 0.5".to_owned(),
+            "not that of the gates",
+        ),
+        (
+            |one| report(one, Stage::Weights).checks.clear(),
+            "passes without a check",
+        ),
+        (
+            |one| report(one, Stage::Gpu).tokens[0].found[1] ^= 1,
+            "the rows and where they diverge",
+        ),
+        (
+            |one| {
+                report(one, Stage::Gpu)
+                    .checks
+                    .retain(|check| check.prompt.as_deref() != Some("count"))
+            },
+            "no check of the prompt count",
+        ),
+        (
+            |one| report(one, Stage::Ladder).series[0].values.truncate(2),
+            "compares 2 of 4 layers",
+        ),
+        (
+            |one| report(one, Stage::Gpu).series[0].values[3] = 0.2,
+            "below its bar",
+        ),
         (|one| one.stages.swap(0, 1), "not in the chain's order"),
     ];
     for (change, part) in cases {
@@ -193,10 +251,22 @@ fn a_verdict_that_its_checks_do_not_bear_out() {
 fn other_gates_or_another_model() {
     type Change = fn(&mut Transcript);
     let cases: [(Change, &str); 6] = [
-        (|one| one.gates = "random".to_owned(), "was judged by the set random"),
-        (|one| one.gates_sha256 = "0".repeat(64), "was judged by the set nano (000000000000)"),
-        (|one| one.model.id = "other".to_owned(), "is about the model \"other\""),
-        (|one| one.model.checkpoint = "0".repeat(64), "is about a checkpoint with the digest"),
+        (
+            |one| one.gates = "random".to_owned(),
+            "was judged by the set random",
+        ),
+        (
+            |one| one.gates_sha256 = "0".repeat(64),
+            "was judged by the set nano (000000000000)",
+        ),
+        (
+            |one| one.model.id = "other".to_owned(),
+            "is about the model \"other\"",
+        ),
+        (
+            |one| one.model.checkpoint = "0".repeat(64),
+            "is about a checkpoint with the digest",
+        ),
         (|one| one.model.layers = 2, "of 2 layers"),
         (|one| one.version = 2, "has version 2"),
     ];
@@ -273,7 +343,10 @@ fn links() {
     // And none comes in through a bundle that is released.
     let exports = tempfile::tempdir().unwrap();
     common::copy(&bench().exports, exports.path());
-    let file = exports.path().join(DECODERS[0]).join("tokenizer/tokenizer.json");
+    let file = exports
+        .path()
+        .join(DECODERS[0])
+        .join("tokenizer/tokenizer.json");
     fs::remove_file(&file).unwrap();
     symlink(outside.path().join("file"), &file).unwrap();
     let (given, gates) = (common::given(), common::gates());
@@ -313,7 +386,11 @@ fn paths_that_lead_elsewhere() {
     // In metadata, which a program would follow.
     let case = Case::new();
     let metadata = "gpu-pipelined/nano_decode_int8hu_s1/metadata.json";
-    case.edit(metadata, "\"main\": \"nano_decode", "\"main\": \"../nano_decode");
+    case.edit(
+        metadata,
+        "\"main\": \"nano_decode",
+        "\"main\": \"../nano_decode",
+    );
     case.sum_up();
     case.refuses(&[metadata, "assets: expected", "../nano_decode"]);
 }
@@ -323,13 +400,29 @@ fn metadata_that_says_something_else() {
     let metadata = "gpu-pipelined/nano_decode_int8hu_s1/metadata.json";
     for (from, to, part) in [
         ("\"kind\": \"llm\"", "\"kind\": \"vlm\"", "kind"),
-        ("\"scheme\": \"int8hu\"", "\"scheme\": \"int8lin\"", "compression"),
-        ("\"vocab_size\": 512", "\"vocab_size\": 513", "language.vocab_size"),
+        (
+            "\"scheme\": \"int8hu\"",
+            "\"scheme\": \"int8lin\"",
+            "compression",
+        ),
+        (
+            "\"vocab_size\": 512",
+            "\"vocab_size\": 513",
+            "language.vocab_size",
+        ),
         ("4096", "8192", "language.max_context_length"),
-        ("\"hf_model_id\": \"nano\"", "\"hf_model_id\": \"Qwen/X\"", "source.hf_model_id"),
+        (
+            "\"hf_model_id\": \"nano\"",
+            "\"hf_model_id\": \"Qwen/X\"",
+            "source.hf_model_id",
+        ),
         ("1970-01-01", "1971-01-01", "compilation.date"),
         ("\"kind\"", "\"extra\": 1, \"kind\"", "extra"),
-        ("\"main\"\n", "\"main\", \"prefill\"\n", "language.function_map"),
+        (
+            "\"main\"\n",
+            "\"main\", \"prefill\"\n",
+            "language.function_map",
+        ),
     ] {
         let case = Case::new();
         case.edit(metadata, from, to);
@@ -340,7 +433,10 @@ fn metadata_that_says_something_else() {
     let case = Case::new();
     case.edit(asset, "BSD-3-Clause", "Apache-2.0");
     case.sum_up();
-    case.refuses(&["nano_vision.aimodel: states the licence Some(\"Apache-2.0\")", "--license"]);
+    case.refuses(&[
+        "nano_vision.aimodel: states the licence Some(\"Apache-2.0\")",
+        "--license",
+    ]);
     for (file, from, to) in [("LICENSE", "BSD", "MIT"), ("NOTICE", "nano", "mine")] {
         let case = Case::new();
         case.edit(file, from, to);
@@ -356,7 +452,10 @@ fn metadata_that_says_something_else() {
 fn files_that_are_too_large_or_no_json() {
     for name in ["SHA256SUMS", "recipe.toml", "gates.toml", "README.md", HU] {
         let case = Case::new();
-        let file = fs::File::options().write(true).open(case.path(name)).unwrap();
+        let file = fs::File::options()
+            .write(true)
+            .open(case.path(name))
+            .unwrap();
         file.set_len(40 << 20).unwrap();
         case.refuses(&[name, "bytes at most"]);
         let case = Case::new();
