@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 fn each_fault_is_overcome() {
     let faults = [
         Fault::Drop,
-        Fault::Cut(100_000),
+        Fault::Cut(1_000),
         Fault::Cut(0),
-        Fault::Short(100_000),
+        Fault::Short(1_000),
         Fault::Short(0),
         Fault::Flip(1234),
         Fault::Status(500, ""),
@@ -54,7 +54,7 @@ fn a_download_goes_on_where_it_broke_off() {
     let bench = Bench::new();
     bench
         .server
-        .fault("GET", "/cdn/", 0, 3, Fault::Cut(150_000));
+        .fault("GET", "/cdn/", 0, 3, Fault::Cut(110_000));
     bench.fetch(&bench.hub()).unwrap();
     let requests = bench.server.requests();
     let from = |at: u64| {
