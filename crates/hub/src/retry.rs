@@ -59,6 +59,9 @@ impl Trouble {
             Trouble::Hub(HFError::RateLimited { .. }) | Trouble::Status(429, _) => {
                 "the hub asks to slow down".into()
             }
+            Trouble::Hub(HFError::Http { context }) if context.status.as_u16() == 429 => {
+                "the hub asks to slow down".into()
+            }
             Trouble::Status(status, _) => format!("the hub answers {status}"),
             Trouble::Hub(HFError::Http { context }) => {
                 format!("the hub answers {}", context.status.as_u16())
@@ -111,7 +114,9 @@ impl<'a> Patience<'a> {
         if !trouble.passes() || self.tries >= self.most {
             return Err(trouble);
         }
-        let doubled = self.first.saturating_mul(2u32.saturating_pow(self.tries - 1));
+        let doubled = self
+            .first
+            .saturating_mul(2u32.saturating_pow(self.tries - 1));
         let pause = match trouble.asked() {
             Some(asked) if asked > LONGEST_ASKED => return Err(trouble),
             Some(asked) => asked.max(self.first),

@@ -207,11 +207,24 @@ fn a_disk_that_cannot_be_written_is_named() {
     std::fs::write(bench.cache(), "a file").unwrap();
     let error = bench.fetch(&bench.hub()).unwrap_err();
     assert_says(&error, &[bench.cache().to_str().unwrap()]);
-    let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-    let error = hub::Error::Disk {
-        path: "x".into(),
-        source: full,
-        hint: "",
-    };
-    assert!(!error.is_outage());
+}
+
+/// `/dev/full` is a disk without room.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_told_with_the_way_out() {
+    let bench = Bench::new();
+    bench.server.fault("GET", "/cdn/", 0, 99, Fault::Drop);
+    assert!(bench.fetch(&bench.hub()).is_err());
+    bench.server.calm();
+    let blobs = bench.cache().join("models--org--tiny/blobs");
+    let entries = std::fs::read_dir(&blobs).unwrap().flatten();
+    let begun = |path: &std::path::PathBuf| path.extension().is_some_and(|one| one == "incomplete");
+    let begun = entries.map(|entry| entry.path()).find(begun).unwrap();
+    std::fs::remove_file(&begun).unwrap();
+    std::os::unix::fs::symlink("/dev/full", &begun).unwrap();
+    let error = bench.fetch(&bench.hub()).unwrap_err();
+    assert_says(&error, &["No space left", "make room there", "HF_HOME"]);
+    std::fs::remove_file(&begun).unwrap();
+    bench.fetch(&bench.hub()).unwrap();
 }

@@ -215,6 +215,38 @@ fn each_fault_is_overcome() {
     }
 }
 
+/// hf-xet tries again by itself, after some seconds.
+#[test]
+fn chunks_that_get_lost_are_sent_again_and_wrong_ones_are_not_taken() {
+    let release = release();
+    let server = release.server();
+    server.fault("POST", "/v1/xorbs/", 0, 1, Fault::Drop);
+    server.fault("POST", "/v1/shards", 0, 1, Fault::Status(503, ""));
+    release.push().unwrap();
+    assert!(server.pending().is_empty());
+    release.assert_published();
+    assert_eq!(server.commits(NEW).len(), 2);
+
+    server.read_by_xet(true);
+    let read = |cache: &str| {
+        let mut settings = release.bench.settings();
+        settings.cache = release.bench.folder.path().join(cache);
+        settings.tries = 2;
+        let hub = Hub::new(settings).unwrap();
+        let repository = hub.repository(NEW, "main", &|_| ()).unwrap();
+        let result = repository.fetch(&["main.mlirb"]);
+        let path = repository.folder().join("main.mlirb");
+        (result, std::fs::read(path))
+    };
+    server.fault("GET", "/v1/reconstructions/", 0, 1, Fault::Status(503, ""));
+    let (result, bytes) = read("lost");
+    result.unwrap();
+    assert!(bytes.unwrap() == release.contents["main.mlirb"]);
+    server.fault("GET", "/xorbs/", 0, 99, Fault::Flip(5_000));
+    let (result, bytes) = read("wrong");
+    assert!(result.is_err() && bytes.is_err());
+}
+
 #[test]
 fn a_push_that_failed_is_repeated_and_ends_well() {
     let release = release();

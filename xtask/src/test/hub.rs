@@ -54,7 +54,10 @@ impl Ended {
             self.code
         );
         for word in words {
-            ensure!(said.contains(word), "`{line}` does not say {word:?}, but:\n{said}");
+            ensure!(
+                said.contains(word),
+                "`{line}` does not say {word:?}, but:\n{said}"
+            );
         }
         Ok(self)
     }
@@ -103,7 +106,10 @@ impl Bench {
         let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
         said.push_str(&String::from_utf8_lossy(&output.stderr));
         let line = args.join(" ");
-        ensure!(!said.contains("secret0"), "`{line}` shows a secret:\n{said}");
+        ensure!(
+            !said.contains("secret0"),
+            "`{line}` shows a secret:\n{said}"
+        );
         self.commands.set(self.commands.get() + 1);
         let code = output.status.code();
         Ok(Ended { line, code, said })
@@ -116,7 +122,10 @@ impl Bench {
     /// All faults have happened.
     fn settle(&self) -> Result<()> {
         let pending = self.server.pending();
-        ensure!(pending.is_empty(), "these faults did not happen: {pending:?}");
+        ensure!(
+            pending.is_empty(),
+            "these faults did not happen: {pending:?}"
+        );
         self.server.calm();
         Ok(())
     }
@@ -124,7 +133,9 @@ impl Bench {
     /// No request but those that only read.
     fn assert_only_read(&self) -> Result<()> {
         let requests = self.server.requests();
-        let wrote = requests.iter().find(|r| !r.starts_with("GET") && !r.starts_with("HEAD"));
+        let wrote = requests
+            .iter()
+            .find(|r| !r.starts_with("GET") && !r.starts_with("HEAD"));
         ensure!(wrote.is_none(), "something was written: {wrote:?}");
         Ok(())
     }
@@ -142,24 +153,40 @@ impl Bench {
             self.fault("GET", "/cdn/", 99, fault);
             let ended = self.run("refused", &[&export[..], &["refused"]].concat())?;
             ended.expect(2, &[word, MODEL, "--model DIR"])?;
-            ensure!(!self.path("refused/hub/refs").exists(), "a wrong download is noted as good");
+            ensure!(
+                !self.path("refused/hub/refs").exists(),
+                "a wrong download is noted as good"
+            );
             self.server.calm();
         }
         self.server.access(MODEL, Access::Gated);
         let ended = self.run("refused", &[&export[..], &["refused"]].concat())?;
         ended.expect(2, &["accept the terms", "--model DIR"])?;
         self.server.access(MODEL, Access::Open);
-        self.server.list_also("org/hostile", "../../escaped.json");
-        let hostile = ["export", "int8hu", "--out", "refused", "--model", "org/hostile"];
+        let hostile = [
+            "export",
+            "int8hu",
+            "--out",
+            "refused",
+            "--model",
+            "org/hostile",
+        ];
         self.server.add("org/hostile", &self.path("remote"))?;
         self.server.list_also("org/hostile", "../../escaped.json");
-        self.run("refused", &hostile)?.expect(2, &["not to be trusted"])?;
-        let none = ["export", "int8hu", "--out", "refused", "--model", "org/none"];
-        self.run("refused", &none)?.expect(2, &["org/none", "not on the hub", "--model DIR"])?;
+        self.run("refused", &hostile)?
+            .expect(2, &["not to be trusted"])?;
+        let none = [
+            "export", "int8hu", "--out", "refused", "--model", "org/none",
+        ];
+        self.run("refused", &none)?
+            .expect(2, &["org/none", "not on the hub", "--model DIR"])?;
         let nobody = [("HF_ENDPOINT", "http://127.0.0.1:9")];
         let ended = self.run_with("empty", &[&export[..], &["refused"]].concat(), &nobody)?;
         ended.expect(2, &["cannot be reached", "--model DIR"])?;
-        ensure!(!self.path("refused").join(DECODER).exists(), "something was exported");
+        ensure!(
+            !self.path("refused").join(DECODER).exists(),
+            "something was exported"
+        );
         self.server.calm();
 
         // Each is overcome in one go.
@@ -192,15 +219,24 @@ impl Bench {
             "the bundle says that it comes from {source}"
         );
         // The same without the hub, and from a folder.
-        let offline = [("HF_ENDPOINT", "http://127.0.0.1:9"), ("HF_HUB_OFFLINE", "1")];
+        let offline = [
+            ("HF_ENDPOINT", "http://127.0.0.1:9"),
+            ("HF_HUB_OFFLINE", "1"),
+        ];
         let ended = self.run_with("home", &[&export[..], &["offline"]].concat(), &offline)?;
         ended.expect(0, &[])?;
         let folder = ["--model", "remote", "--name", "qwen3_vl_2b_instruct"];
         let ended = self.run("none", &[&export[..], &["folder"], &folder].concat())?;
         ended.expect(0, &[])?;
         for other in ["offline", "folder"] {
-            for asset in [format!("{DECODER}/{DECODER}.aimodel/main.mlirb"), VISION.into()] {
-                same(&self.path("exports").join(&asset), &self.path(other).join(&asset))?;
+            for asset in [
+                format!("{DECODER}/{DECODER}.aimodel/main.mlirb"),
+                VISION.into(),
+            ] {
+                same(
+                    &self.path("exports").join(&asset),
+                    &self.path(other).join(&asset),
+                )?;
             }
         }
         Ok(count)
@@ -208,11 +244,16 @@ impl Bench {
 
     fn publish(&self) -> Result<usize> {
         let recipe = self.recipe()?;
-        let recipe = recipe.to_str().context("the scratch folder's path is no text")?;
+        let recipe = recipe
+            .to_str()
+            .context("the scratch folder's path is no text")?;
         let oracle = repo::root().join("oracles/nano/recorded");
-        let oracle = oracle.to_str().context("the repository's path is no text")?;
+        let oracle = oracle
+            .to_str()
+            .context("the repository's path is no text")?;
         let make = ["release", "--recipe", recipe, "--oracle", oracle, "--out"];
-        self.run("home", &[&make[..], &["release"]].concat())?.expect(0, &["files"])?;
+        self.run("home", &[&make[..], &["release"]].concat())?
+            .expect(0, &["files"])?;
 
         let push = ["release", "--out", "release", "--push", REPOSITORY];
         self.server.calm();
@@ -220,7 +261,8 @@ impl Bench {
         ended.expect(0, &["create", "send", "nothing was done"])?;
         self.assert_only_read()?;
         let anyone = [("HF_TOKEN", "")];
-        self.run_with("nobody", &push, &anyone)?.expect(2, &["HF_TOKEN"])?;
+        self.run_with("nobody", &push, &anyone)?
+            .expect(2, &["HF_TOKEN"])?;
         self.assert_only_read()?;
 
         let overcome = [
@@ -245,7 +287,10 @@ impl Bench {
             );
         }
         let commits = self.server.commits(REPOSITORY);
-        ensure!(commits.len() == 2, "it took more than one commit: {commits:?}");
+        ensure!(
+            commits.len() == 2,
+            "it took more than one commit: {commits:?}"
+        );
         self.run("home", &push)?.expect(0, &["0 files"])?;
         self.assert_only_read()?;
 
@@ -256,7 +301,10 @@ impl Bench {
         self.server.calm();
         let tampered = ["release", "--out", "tampered", "--push", "me/tampered"];
         self.run("home", &tampered)?.expect(1, &["README.md"])?;
-        ensure!(self.server.requests().is_empty(), "the hub was asked in vain");
+        ensure!(
+            self.server.requests().is_empty(),
+            "the hub was asked in vain"
+        );
         Ok(count)
     }
 
@@ -265,10 +313,12 @@ impl Bench {
         self.fault("GET", "/cdn/", 1, Fault::Cut(200_000));
         self.fault("GET", "/cdn/", 1, Fault::Flip(70_000));
         self.fault("GET", "SHA256SUMS", 2, Fault::Drop);
-        self.run("reader", &verify)?.expect(0, &["files", "evidence", "card"])?;
+        self.run("reader", &verify)?
+            .expect(0, &["files", "evidence", "card"])?;
         self.settle()?;
         self.fault("GET", "/resolve/", 99, Fault::Flip(5));
-        self.run("other", &verify)?.expect(2, &["other bytes than the hub states"])?;
+        self.run("other", &verify)?
+            .expect(2, &["other bytes than the hub states"])?;
         self.server.calm();
 
         // Published with one wrong byte, by a hub that vouches for it.
@@ -280,7 +330,8 @@ impl Bench {
         bytes[middle] ^= 1;
         fs::write(&asset, bytes)?;
         self.server.add("me/wrong", &self.path("wrong"))?;
-        self.run("reader", &["verify", "me/wrong"])?.expect(1, &["main.mlirb"])?;
+        self.run("reader", &["verify", "me/wrong"])?
+            .expect(1, &["main.mlirb"])?;
         let left = fs::read_dir(self.path("reader/hub"))?.flatten();
         let left: Vec<_> = left
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
@@ -316,7 +367,12 @@ impl Bench {
 
 fn same(a: &Path, b: &Path) -> Result<()> {
     let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
-    ensure!(read(a)? == read(b)?, "{} and {} differ", a.display(), b.display());
+    ensure!(
+        read(a)? == read(b)?,
+        "{} and {} differ",
+        a.display(),
+        b.display()
+    );
     Ok(())
 }
 

@@ -106,7 +106,11 @@ mod tests {
             settings.cache = self.folder.path().join(cache);
             settings.pause = std::time::Duration::from_millis(5);
             settings.tries = 2;
-            fetch_from(&Hub::new(settings).unwrap(), ID, revision, &|_: Event<'_>| ())
+            fetch_from(&Hub::new(settings).unwrap(), ID, revision, &|_: Event<
+                '_,
+            >| {
+                ()
+            })
         }
     }
 
@@ -136,7 +140,10 @@ mod tests {
             let source = bench.fetch(offline, "cache", revision).unwrap();
             assert_eq!(source.revision(), Some(commit.as_str()));
         }
-        let error = bench.fetch(offline, "empty", "main").unwrap_err().to_string();
+        let error = bench
+            .fetch(offline, "empty", "main")
+            .unwrap_err()
+            .to_string();
         for words in [ID, "cannot be reached", "--model DIR"] {
             assert!(error.contains(words), "{error}");
         }
@@ -146,7 +153,10 @@ mod tests {
         // A cache that lost a part of it does not do, and is made whole again.
         let lost = Path::new(&source.place()).join("model-00001-of-00003.safetensors");
         std::fs::remove_file(&lost).unwrap();
-        let error = bench.fetch(offline, "cache", "main").unwrap_err().to_string();
+        let error = bench
+            .fetch(offline, "cache", "main")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("not in the cache"), "{error}");
         bench.fetch(endpoint, "cache", "main").unwrap();
         assert!(lost.is_file());
@@ -157,7 +167,10 @@ mod tests {
         let bench = Bench::new();
         let endpoint = bench.server.endpoint();
         bench.server.fault("GET", "/cdn/", 1, 99, Fault::Drop);
-        let error = bench.fetch(endpoint, "cache", "main").unwrap_err().to_string();
+        let error = bench
+            .fetch(endpoint, "cache", "main")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("what is done is kept"), "{error}");
         assert!(bench.fetch("http://127.0.0.1:9", "cache", "main").is_err());
         bench.server.calm();
@@ -172,13 +185,20 @@ mod tests {
         std::fs::write(remote.join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
         std::fs::write(remote.join("model.safetensors"), vec![1; 100_000]).unwrap();
         bench.server.add(ID, &remote).unwrap();
-        let error = bench.fetch(bench.server.endpoint(), "cache", "main").unwrap_err();
+        let error = bench
+            .fetch(bench.server.endpoint(), "cache", "main")
+            .unwrap_err();
         assert!(matches!(error, Error::Architecture { .. }), "{error}");
         let requests = bench.server.requests();
-        assert!(!requests.iter().any(|r| r.contains("safetensors")), "{requests:?}");
+        assert!(
+            !requests.iter().any(|r| r.contains("safetensors")),
+            "{requests:?}"
+        );
         std::fs::remove_file(remote.join("config.json")).unwrap();
         bench.server.add(ID, &remote).unwrap();
-        let error = bench.fetch(bench.server.endpoint(), "cache", "main").unwrap_err();
+        let error = bench
+            .fetch(bench.server.endpoint(), "cache", "main")
+            .unwrap_err();
         assert!(matches!(error, Error::MissingFile { .. }), "{error}");
     }
 
@@ -192,7 +212,9 @@ mod tests {
         assert_ne!(text, hostile);
         std::fs::write(&index, hostile).unwrap();
         bench.server.add(ID, &remote).unwrap();
-        let error = bench.fetch(bench.server.endpoint(), "cache", "main").unwrap_err();
+        let error = bench
+            .fetch(bench.server.endpoint(), "cache", "main")
+            .unwrap_err();
         assert!(error.to_string().contains("secret"), "{error}");
         assert!(!bench.folder.path().join("secret.safetensors").exists());
     }
