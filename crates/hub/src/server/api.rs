@@ -141,14 +141,23 @@ fn repository(store: &mut Store, request: &Request, id: &str, rest: &[&str]) -> 
             commit,
             &format!("{endpoint}{}", request.path),
         )),
-        ("GET", ["xet-write-token" | "xet-read-token", _]) => Ok(Reply::json(
-            200,
-            &json!({"accessToken": xet::TOKEN, "exp": 4_000_000_000u64, "casUrl": endpoint}),
-        )),
+        ("GET", ["xet-write-token" | "xet-read-token", _]) => Ok(xet_token(&endpoint)),
         ("POST", ["preupload", _]) => preupload(request),
         ("POST", ["commit", _]) => take_commit(store, request, id),
         _ => Ok(Reply::error(404, "", "Not found")),
     }
+}
+
+/// hf-hub reads the body, and Python's client the headers.
+fn xet_token(endpoint: &str) -> Reply {
+    let (token, expires) = (xet::TOKEN, 4_000_000_000u64);
+    let body = json!({"accessToken": token, "exp": expires, "casUrl": endpoint});
+    let mut reply = Reply::json(200, &body);
+    reply.headers.push_str(&format!(
+        "X-Xet-Cas-Url: {endpoint}\r\nX-Xet-Access-Token: {token}\r\n\
+         X-Xet-Token-Expiration: {expires}\r\n"
+    ));
+    reply
 }
 
 fn tree(request: &Request, commit: &Commit, url: &str) -> Reply {
