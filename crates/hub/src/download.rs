@@ -10,7 +10,7 @@ use hf_hub::{HFRepository, RepoTypeModel};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// How much is asked for at a time. Where a file comes in chunks that are put
@@ -485,7 +485,10 @@ impl Partial {
             have = 0;
         }
         let mut sum = entry.sum();
-        content::read_into(&mut file, &mut sum, &mut |bytes| meter.add(bytes))?;
+        // Not a byte more, whatever kind of file it is.
+        content::read_into((&mut file).take(have), &mut sum, &mut |bytes| {
+            meter.add(bytes)
+        })?;
         Ok(Partial {
             path: path.to_owned(),
             file,
