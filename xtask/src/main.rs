@@ -13,6 +13,7 @@ mod diff;
 mod doctor;
 mod export;
 mod gate;
+mod hub;
 mod inspect;
 mod progress;
 mod python;

@@ -3,6 +3,7 @@
 mod browser;
 mod compare;
 mod device;
+mod hub;
 mod linter;
 mod loads;
 mod logits;
@@ -60,6 +61,7 @@ const STEPS: &[Step] = &[
     ("linter", linter::run),
     ("report in a browser", report::run),
     ("release", release::run),
+    ("hub", hub::run),
     ("benches", bench::check),
     ("quickstart", quickstart::check),
 ];

@@ -2,6 +2,7 @@
 //! its floor: a copy of the same bytes in memory, by as many threads.
 
 use super::timing::{median, peak_memory, range, timed};
+use crate::hub;
 use crate::progress::{self, size};
 use ::quantize::{BLOCK, Matrix, Scheme, Weights};
 use anyhow::{Result, ensure};
@@ -74,7 +75,7 @@ impl Run {
 }
 
 fn measure(model: &str, runs: u32) -> Result<Found> {
-    let source = Source::open(model, None)?;
+    let source = hub::source(model, None)?;
     let config = Config::load(&source)?;
     let checkpoint = Checkpoint::open(&source)?;
     let mut matrices = Vec::new();
