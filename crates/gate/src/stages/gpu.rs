@@ -217,7 +217,8 @@ fn forced(
         made => Tensor::cat(&[&last, &session.read_all(made)?], 0)?,
     };
     let ours = to_rows(&ours)?;
-    let pairs = ours.iter().zip(&rows[entry.prompt_tokens - 1..]);
+    let first = entry.prompt_tokens - 1;
+    let pairs = ours.iter().zip(&rows[first..]);
     let found: Vec<f64> = pairs.map(|(a, b)| cosine(a, b)).collect();
     evidence.cosine(
         "B: logits along the asset's own greedy tokens, against the fp32 model: least cosine",
