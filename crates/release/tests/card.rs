@@ -8,7 +8,10 @@ mod common;
 use std::{collections::BTreeSet, fs, path::Path};
 
 use common::{Case, assemble, bench};
-use gate::{Stage, Transcript, Verdict, transcript::{Measure, Series};
+use gate::{
+    Stage, Transcript, Verdict,
+    transcript::{Measure, Series},
+};
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
 use release::FrontMatter;
 
