@@ -1,5 +1,6 @@
 //! `export`: a checkpoint's bundles.
 
+use crate::hub;
 use crate::progress::{self, Progress, seconds};
 use ::export::{Bundle, Options, Query};
 use anyhow::{Context, Result};
@@ -53,11 +54,15 @@ pub struct Args {
     /// What the bundles are called, instead of the model's name
     #[arg(long)]
     name: Option<String>,
+    /// The licence of the weights, which the assets state: an SPDX id
+    /// [default: that of nano or of the Qwen team's models, none for others]
+    #[arg(long)]
+    license: Option<String>,
 }
 
 /// Exports.
 pub fn run(args: Args) -> Result<()> {
-    let source = Source::open(&args.model, args.revision.as_deref())?;
+    let source = hub::source(&args.model, args.revision.as_deref())?;
     let mut job = Job::new(source, &args.mode, &args.out)?;
     if let Some(grid) = args.grid {
         job.options.grid = grid;
@@ -65,6 +70,7 @@ pub fn run(args: Args) -> Result<()> {
     job.options.queries = queries(&args.query)?;
     job.options.max_context = args.max_ctx;
     job.options.name = args.name;
+    job.options.license = args.license.or(job.options.license);
     job.options.vision = !args.skip_vision;
     job.options.decoder = !args.skip_decoder;
 
@@ -100,6 +106,7 @@ impl Job {
             decoder: true,
             vision: true,
             name: None,
+            license: ::export::known_license(source.model()).map(str::to_owned),
             created: created()?,
         };
         Ok(Job {
@@ -151,7 +158,7 @@ pub fn interrupt() -> Result<Arc<AtomicBool>> {
 
 /// The time that bundles state: not the clock's, so that the same checkpoint
 /// always gives the same bytes. A release sets `SOURCE_DATE_EPOCH`.
-fn created() -> Result<u64> {
+pub fn created() -> Result<u64> {
     let variable = "SOURCE_DATE_EPOCH";
     match std::env::var(variable) {
         Err(VarError::NotPresent) => Ok(0),

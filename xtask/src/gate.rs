@@ -4,7 +4,7 @@ mod outside;
 
 use crate::device::Device;
 use crate::progress::{self, seconds};
-use crate::{Refused, export, repo};
+use crate::{Refused, export, hub, repo};
 use ::export::{Mode, Query};
 use ::gate::device::IPhone;
 use ::gate::{Gates, Settings, Stage, StageReport, Subject, Transcript, Verdict, device_name};
@@ -89,12 +89,12 @@ pub struct Args {
 
 /// Runs the gates.
 pub fn run(args: Args) -> Result<()> {
-    let source = Source::open(&args.model, args.revision.as_deref())?;
+    let source = hub::source(&args.model, args.revision.as_deref())?;
     let mode = args.mode.parse()?;
     let query = args.query.parse()?;
     let mut job = Job::new(source, &args.exports, mode, query, args.name.as_deref())?;
     if let Some(gates) = &args.gates {
-        job.gates = gates_file(gates)?;
+        job.gates = Gates::load(&gates_file(gates)?)?;
     }
     job.settings.device = args.device.open()?;
     job.settings.options.fuse = !args.unfused;
@@ -112,6 +112,7 @@ pub fn run(args: Args) -> Result<()> {
     if !args.stages.is_empty() {
         job.stages = args.stages;
     }
+    job.required = args.require;
     job.quiet = args.json;
 
     let started = Instant::now();
@@ -120,7 +121,7 @@ pub fn run(args: Args) -> Result<()> {
     if args.json {
         progress::print(&as_json(&transcript)?)?;
     }
-    match transcript.holds(&args.require) {
+    match transcript.holds(&[]) {
         Ok(()) if args.json => Ok(()),
         Ok(()) => say("proven", &format!("in {}", seconds(started.elapsed()))),
         Err(why) => Err(Refused(why).into()),
@@ -130,11 +131,14 @@ pub fn run(args: Args) -> Result<()> {
 /// A run of the gates.
 pub struct Job {
     subject: Subject,
-    gates: Gates,
+    /// What must hold.
+    pub gates: Gates,
     /// How they are run.
     pub settings: Settings,
     /// Which.
     pub stages: Vec<Stage>,
+    /// Those that may not be skipped.
+    pub required: Vec<Stage>,
     exports: PathBuf,
     /// Print nothing.
     pub quiet: bool,
@@ -157,7 +161,7 @@ impl Job {
         };
         Ok(Job {
             subject: Subject::open(source, exports, &name, mode, query)?,
-            gates: gates_file(if nano { "nano" } else { "qwen3-vl" })?,
+            gates: Gates::load(&gates_file(if nano { "nano" } else { "qwen3-vl" })?)?,
             settings: Settings {
                 device: runtime::candle_core::Device::Cpu,
                 options: runtime::Options::default(),
@@ -169,6 +173,7 @@ impl Job {
                 iphone: None,
             },
             stages: Stage::ALL.to_vec(),
+            required: Vec::new(),
             exports: exports.to_owned(),
             quiet: false,
         })
@@ -192,14 +197,16 @@ impl Job {
                 let _ = progress::print(&line(report));
             }
         };
-        Ok(::gate::run(
+        let mut transcript = ::gate::run(
             &self.subject,
             &self.gates,
             &self.settings,
             &self.stages,
             &Python,
             tell,
-        )?)
+        )?;
+        transcript.required.clone_from(&self.required);
+        Ok(transcript)
     }
 
     /// Writes the evidence, to `out` or where it belongs, and a report of it.
@@ -224,7 +231,7 @@ impl Job {
     }
 
     /// Where the evidence goes unless said otherwise.
-    fn transcript_path(&self) -> PathBuf {
+    pub fn transcript_path(&self) -> PathBuf {
         let (name, device) = (
             self.subject.decoder.name(),
             device_name(&self.settings.device),
@@ -260,28 +267,17 @@ fn line(report: &StageReport) -> String {
 }
 
 /// A set of `gates/` by its name, or a file.
-fn gates_file(given: &str) -> Result<Gates> {
-    let named = repo::root().join("gates").join(format!("{given}.toml"));
-    if named.is_file() {
-        return Ok(Gates::load(&named)?);
+pub fn gates_file(given: &str) -> Result<PathBuf> {
+    let folder = repo::root().join("gates");
+    let named = folder.join(format!("{given}.toml"));
+    match (named.is_file(), Path::new(given).is_file()) {
+        (true, _) => Ok(named),
+        (false, true) => Ok(given.into()),
+        _ => bail!(
+            "--gates {given}: there is no such file and no such set; the sets are {}",
+            repo::toml_names(&folder)?.join(", ")
+        ),
     }
-    if Path::new(given).is_file() {
-        return Ok(Gates::load(Path::new(given))?);
-    }
-    let entries = std::fs::read_dir(repo::root().join("gates"))?.flatten();
-    let names = entries.map(|entry| entry.path());
-    let mut names: Vec<String> = names
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "toml")
-        })
-        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
-        .collect();
-    names.sort();
-    bail!(
-        "--gates {given}: there is no such file and no such set; the sets are {}",
-        names.join(", ")
-    )
 }
 
 /// Writes a file whole, in the place of one that may be there.
@@ -292,7 +288,14 @@ fn replace(path: &Path, text: &str) -> Result<()> {
             .filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut builder = tempfile::Builder::new();
+        // It becomes a file like any other, so others may read it.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(std::fs::Permissions::from_mode(0o666));
+        }
+        let mut file = builder.tempfile_in(folder)?;
         file.write_all(text.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist(path)?;

@@ -1,9 +1,12 @@
 //! Progress of long work: a bar on a terminal, plain lines elsewhere.
 
+use ::hub::Event;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
+
+pub use release::size;
 
 /// How often a line is printed where there is no terminal.
 const EVERY: Duration = Duration::from_secs(5);
@@ -14,6 +17,8 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     started: Instant,
     printed: Mutex<Instant>,
+    /// What was done before the work began: no part of its rate.
+    before: OnceLock<u64>,
 }
 
 impl Progress {
@@ -34,11 +39,30 @@ impl Progress {
             bar,
             started: now,
             printed: Mutex::new(now),
+            before: OnceLock::new(),
+        }
+    }
+
+    /// What the hub has to tell.
+    pub fn hear(&self, event: Event<'_>) {
+        match event {
+            Event::At { done, total } => self.at(done, total),
+            Event::Note(note) => match &self.bar {
+                Some(bar) => bar.suspend(|| eprintln!("{note}")),
+                None => eprintln!("{note}"),
+            },
         }
     }
 
     /// So many bytes of so many in all are done.
     pub fn at(&self, done: u64, total: u64) {
+        let before = *self.before.get_or_init(|| {
+            if let Some(bar) = &self.bar {
+                bar.set_position(done);
+                bar.reset_eta();
+            }
+            done
+        });
         if let Some(bar) = &self.bar {
             bar.set_length(total);
             bar.set_position(done);
@@ -51,7 +75,7 @@ impl Progress {
         if printed.elapsed() >= EVERY {
             *printed = Instant::now();
             let seconds = self.started.elapsed().as_secs_f64();
-            let rate = done as f64 / seconds;
+            let rate = done.saturating_sub(before) as f64 / seconds;
             let left = total.saturating_sub(done) as f64 / rate.max(1.0);
             eprintln!(
                 "{}: {} of {}, {}/s, {left:.0} s left",
@@ -79,16 +103,6 @@ pub fn print(text: &str) -> io::Result<()> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other,
-    }
-}
-
-/// A number of bytes in words: `2.45 GB`.
-pub fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} bytes"),
-        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
     }
 }
 

@@ -52,10 +52,11 @@ pub fn check() -> Result<String> {
     let mut job = gate::Job::new(Source::nano(), &out, Mode::Int8Hu, Query::S1, None)?;
     // There is no device here whose transcript could be judged.
     job.stages.retain(|stage| *stage != Stage::Device);
+    job.required = vec![Stage::Engine];
     let transcript = job.run()?;
     let report = out.join("report.html");
     job.save(&transcript, None, Some(&report))?;
-    transcript.holds(&[Stage::Engine]).map_err(Refused)?;
+    transcript.holds(&[]).map_err(Refused)?;
 
     let scene = scene()?;
     let text = |key: &str| {

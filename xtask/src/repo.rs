@@ -14,6 +14,19 @@ pub fn scenes() -> PathBuf {
     root().join("oracles/nano/scenes")
 }
 
+/// The names of a folder's TOML files, without the ending, in order.
+pub fn toml_names(folder: &Path) -> std::io::Result<Vec<String>> {
+    let paths = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
+    let paths = paths.collect::<std::io::Result<Vec<_>>>()?;
+    let files = paths
+        .iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "toml"));
+    let names = files.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    Ok(names)
+}
+
 /// Where temporary files lie: in the target folder, so that nothing is left
 /// elsewhere if the process is killed.
 pub fn temporary() -> PathBuf {

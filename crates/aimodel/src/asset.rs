@@ -24,7 +24,7 @@ pub const HASH: &str = "main.hash";
 pub const METADATA: &str = "metadata.json";
 
 /// No metadata file is larger; one that is belongs to something else.
-const LARGEST_METADATA: u64 = 1 << 20;
+pub(crate) const LARGEST_METADATA: u64 = 1 << 20;
 
 /// What an asset says about itself in its `metadata.json`.
 ///
@@ -72,6 +72,18 @@ impl AssetMetadata {
             license: None,
             description: None,
         })
+    }
+
+    /// The time of creation in seconds since the start of 1970, if it is
+    /// stated and is one of the calendar's.
+    pub fn created(&self) -> Option<u64> {
+        let text = self.creation_date.as_deref().filter(|date| is_date(date))?;
+        let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
+        let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
+        let (hour, minute, second) = (number(9, 11)?, number(11, 13)?, number(13, 15)?);
+        let date = days(year, month, day)?;
+        (hour < 24 && minute < 60 && second < 60)
+            .then_some(date * 86_400 + hour * 3600 + minute * 60 + second)
     }
 
     fn to_json(&self) -> Vec<u8> {
@@ -139,6 +151,21 @@ fn civil(day: u64) -> (u64, u64, u64) {
     (era * 400 + year + u64::from(month <= 2), month, day)
 }
 
+/// The inverse of [`civil`]: the days from the start of 1970 to a date, if the
+/// calendar has it.
+fn days(year: u64, month: u64, day: u64) -> Option<u64> {
+    // The year that a date's March began in, so that leap days come last.
+    let (year_of_march, march_month) = match month {
+        1 | 2 => (year.checked_sub(1)?, month + 9),
+        3..=12 => (year, month - 3),
+        _ => return None,
+    };
+    let leaps = year_of_march / 4 - year_of_march / 100 + year_of_march / 400;
+    let of_year = (153 * march_month + 2) / 5 + day.checked_sub(1)?;
+    let since = (365 * year_of_march + leaps + of_year).checked_sub(719_468)?;
+    (civil(since) == (year, month, day)).then_some(since)
+}
+
 /// Whether a text reads as `YYYYMMDDTHHMMSSZ`.
 fn is_date(text: &str) -> bool {
     text.len() == 16
@@ -195,7 +222,16 @@ impl StagedDir {
         module: &Module,
         metadata: &AssetMetadata,
     ) -> Result<()> {
-        let folder = name.as_ref();
+        self.write_program(name.as_ref(), module, &metadata.to_json())
+    }
+
+    /// The same, with the metadata as the bytes of its file.
+    pub(crate) fn write_program(
+        &self,
+        folder: &Path,
+        module: &Module,
+        metadata: &[u8],
+    ) -> Result<()> {
         let program = folder.join(PROGRAM);
         let tables = Tables::number(module)?;
         let file = self.create_file(&program)?;
@@ -206,7 +242,7 @@ impl StagedDir {
                 (error, _) => error.into(),
             })?;
         self.write_file(folder.join(HASH), &hash)?;
-        self.write_file(folder.join(METADATA), &metadata.to_json())
+        self.write_file(folder.join(METADATA), metadata)
     }
 }
 
@@ -332,7 +368,7 @@ fn regular_file(path: &Path) -> Result<()> {
     }
 }
 
-fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
+pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
     regular_file(path)?;
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| file_error(path, error))?;
@@ -364,6 +400,28 @@ mod tests {
         assert_eq!(date(1_709_251_199), "20240229T235959Z");
         assert_eq!(date(4_107_542_400), "21000301T000000Z");
         assert_eq!(date(253_402_300_799), "99991231T235959Z");
+        for seconds in [
+            0,
+            951_782_399,
+            951_782_400,
+            1_709_251_199,
+            4_107_542_400,
+            253_402_300_799,
+        ] {
+            let metadata = AssetMetadata::new("", seconds).unwrap();
+            assert_eq!(metadata.created(), Some(seconds));
+        }
+        for date in [
+            "19700230T000000Z",
+            "19701301T000000Z",
+            "19700101T240000Z",
+            "1969",
+            "19691231T235959Z",
+        ] {
+            let mut metadata = AssetMetadata::new("", 0).unwrap();
+            metadata.creation_date = Some(date.to_owned());
+            assert_eq!(metadata.created(), None, "{date}");
+        }
         assert!(AssetMetadata::new("", 253_402_300_800).is_err());
         assert!(AssetMetadata::new("", u64::MAX).is_err());
         assert!(is_date("20261122T191056Z"));

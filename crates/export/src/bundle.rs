@@ -17,10 +17,7 @@ use serde_json::json;
 use crate::{Error, Mode, Query, Result, decoder, vision, weights};
 
 /// What is written as the producer of an asset.
-const PRODUCER: &str = concat!("aimodel ", env!("CARGO_PKG_VERSION"));
-
-/// The licence of the Qwen3-VL models, which a converted one inherits.
-const MODEL_LICENSE: &str = "Apache-2.0";
+pub const PRODUCER: &str = concat!("aimodel ", env!("CARGO_PKG_VERSION"));
 
 /// The largest grid: 64 × 64 image tokens are pictures of 2048 × 2048 pixels.
 const LARGEST_GRID: u64 = 64;
@@ -46,6 +43,9 @@ pub struct Options {
     pub vision: bool,
     /// What the bundles' names start with, instead of the model's name.
     pub name: Option<String>,
+    /// The licence of the weights, which assets state: an SPDX id, or what it
+    /// is called.
+    pub license: Option<String>,
     /// The time that the bundles state, in seconds since the start of 1970.
     pub created: u64,
 }
@@ -82,6 +82,16 @@ pub fn short_name(model: &str) -> String {
         }
     };
     last.chars().map(plain).collect()
+}
+
+/// The licence of a model's weights, where its publisher has said it: an SPDX
+/// id. A fine-tune may be under other terms than what it was made of.
+pub fn known_license(model: &str) -> Option<&'static str> {
+    match model {
+        "nano" => Some("BSD-3-Clause"),
+        _ if model.starts_with("Qwen/Qwen3-VL-") => Some("Apache-2.0"),
+        _ => None,
+    }
 }
 
 /// Exports a checkpoint into folders of `out`: one for each query, and one for
@@ -163,7 +173,7 @@ pub fn export(
         meter.attach(&mut job.module);
         let asset = format!("{}.aimodel", job.name);
         let mut metadata = AssetMetadata::new(PRODUCER, options.created)?;
-        metadata.license = Some(MODEL_LICENSE.to_owned());
+        metadata.license = options.license.clone();
         metadata.description = Some(job.what.clone());
         job.staged
             .write_asset(&asset, &job.module, &metadata)
@@ -247,6 +257,14 @@ fn check(config: &Config, options: &Options) -> Result<()> {
             options.max_context
         );
         return wrong("--max-ctx", problem);
+    }
+    if let Some(license) = &options.license
+        && (license.trim().is_empty()
+            || license.len() > 100
+            || license.chars().any(char::is_control))
+    {
+        let problem = format!("expected an SPDX id such as Apache-2.0, found {license:?}");
+        return wrong("--license", problem);
     }
     if !options.decoder && !options.vision {
         return wrong(
@@ -362,8 +380,11 @@ fn bundle_metadata(
     Ok(format!("{metadata:#}\n").into_bytes())
 }
 
-/// `YYYY-MM-DDTHH:MM:SS+00:00`.
-fn iso_date(seconds: u64) -> Result<String> {
+/// A time as `metadata.json` of a bundle states it: `YYYY-MM-DDTHH:MM:SS+00:00`.
+///
+/// # Errors
+/// A time after the year 9999.
+pub fn iso_date(seconds: u64) -> Result<String> {
     let compact = AssetMetadata::new(PRODUCER, seconds)?
         .creation_date
         .unwrap_or_default();

@@ -20,6 +20,7 @@
 //!     decoder: true,
 //!     vision: true,
 //!     name: None,
+//!     license: Some("Apache-2.0".to_owned()),
 //!     created: 0,
 //! };
 //! let progress = Arc::new(|done, total| {
@@ -42,7 +43,9 @@ mod tables;
 mod vision;
 mod weights;
 
-pub use bundle::{Bundle, Options, Progress, export, short_name};
+pub use bundle::{
+    Bundle, Options, PRODUCER, Progress, export, iso_date, known_license, short_name,
+};
 pub use decoder::build as lower_decoder;
 pub use error::{Error, Result};
 pub use mode::{Mode, Query};

@@ -150,6 +150,7 @@ fn the_stated_time_is_in_the_metadata_only() {
     let bench = Bench::new(&tiny());
     let a = exported(&bench, &options());
     let later = Options {
+        license: Some("Apache-2.0".to_owned()),
         created: 1_795_374_656,
         ..options()
     };

@@ -278,6 +278,7 @@ fn metadata_says_what_hosts_read() {
         queries: vec![Query::Prefill(64)],
         max_context: 2048,
         name: Some("my-Model.v2".to_owned()),
+        license: Some("Apache-2.0".to_owned()),
         created: 1_795_374_656,
         ..options()
     };

@@ -212,12 +212,14 @@ pub fn run(
         },
         bundles: vec![subject.decoder.files.clone(), subject.vision.files.clone()],
         gates: gates.name.clone(),
+        gates_sha256: gates.sha256.clone(),
         environment: Environment {
             tool: concat!("aimodel ", env!("CARGO_PKG_VERSION")).to_owned(),
             platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             device: device_name(&settings.device).to_owned(),
             threads,
         },
+        required: Vec::new(),
         stages: reports,
     })
 }

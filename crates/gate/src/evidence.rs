@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::transcript::{Check, Finding, Series, Stage, StageReport, TokenRows, Verdict};
+use crate::transcript::{Check, Finding, Measure, Series, Stage, StageReport, TokenRows, Verdict};
 
 /// What a stage has found so far.
 #[derive(Debug, Default)]
@@ -53,6 +53,27 @@ impl Evidence {
     pub fn cosine(&mut self, what: &str, prompt: Option<&str>, least: f64, bar: f64) {
         let found = format!("{least:.9}");
         self.check(what, prompt, found, format!("at least {bar}"), least >= bar);
+    }
+
+    /// Adds cosines along an axis, none of which may be less than a bar.
+    pub fn cosines(
+        &mut self,
+        what: &str,
+        prompt: &str,
+        (axis, first): (&str, usize),
+        values: Vec<f64>,
+        bar: f64,
+    ) {
+        self.series.push(Series {
+            what: what.to_owned(),
+            measure: Measure::Cosine,
+            prompt: Some(prompt.to_owned()),
+            axis: axis.to_owned(),
+            first,
+            step: 1,
+            values,
+            bar: Some(bar),
+        });
     }
 
     /// Adds a fact.

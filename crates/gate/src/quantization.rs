@@ -9,7 +9,10 @@ use aimodel::{Blob, Module, mlir_bytecode::ResourceValue};
 use half::f16;
 use rayon::prelude::*;
 
-use crate::{Error, Result, transcript::Series};
+use crate::{
+    Error, Result,
+    transcript::{Measure, Series},
+};
 
 /// Elements that share a scale.
 const BLOCK: usize = 32;
@@ -64,6 +67,7 @@ pub fn errors(
             });
             series.push(Series {
                 what: "int8 against f16, relative error: the worst row of each group".to_owned(),
+                measure: Measure::Error,
                 prompt: None,
                 axis: "head row".to_owned(),
                 first: 0,
@@ -78,6 +82,7 @@ pub fn errors(
             0,
             Series {
                 what: "int8 against f16, relative error of a layer's matrices".to_owned(),
+                measure: Measure::Error,
                 prompt: None,
                 axis: "layer".to_owned(),
                 first: 0,

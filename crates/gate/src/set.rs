@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
@@ -33,6 +34,10 @@ pub struct Gates {
     /// The set's name: that of its file.
     #[serde(skip)]
     pub name: String,
+    /// SHA-256 of its text, in hexadecimal: a transcript says by it which
+    /// thresholds applied.
+    #[serde(skip)]
+    pub sha256: String,
     /// By how many logits the best token must lead for a gate to rely on it;
     /// where it leads by less, another token is forgiven.
     pub margin: f32,
@@ -117,6 +122,9 @@ impl Gates {
         let wrong = |problem: String| Error::input(format!("gates {name}"), problem);
         let mut gates: Gates = toml::from_str(toml).map_err(|error| wrong(error.to_string()))?;
         gates.name = name.to_owned();
+        // As git stores it, whatever a checkout made of its ends of lines.
+        let text = toml.replace("\r\n", "\n");
+        gates.sha256 = aimodel::hex(&Sha256::digest(text));
         for (stage, bar) in [("ladder", gates.ladder), ("gpu", gates.gpu)] {
             if !(0.9..1.0).contains(&bar.cosine) {
                 return Err(wrong(format!(

@@ -18,10 +18,15 @@ pub struct Transcript {
     pub model: Model,
     /// The bundles, decoder first: what was judged.
     pub bundles: Vec<Bundle>,
-    /// Which thresholds applied, as the file in `gates/` has them.
+    /// Which thresholds applied: the name of a set in `gates/`.
     pub gates: String,
+    /// SHA-256 of the set: [`crate::Gates::sha256`].
+    pub gates_sha256: String,
     /// Where it ran.
     pub environment: Environment,
+    /// Stages that had to run besides `weights` and `gpu`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required: Vec<Stage>,
     /// The stages in the chain's order; those that were not asked for are
     /// absent.
     pub stages: Vec<StageReport>,
@@ -61,7 +66,8 @@ pub struct Environment {
     pub platform: String,
     /// `cpu`, `cuda` or `metal`: what executed the stage `gpu`.
     pub device: String,
-    /// Threads that it could use.
+    /// Threads that it could use. A published transcript leaves it out.
+    #[serde(default)]
     pub threads: usize,
 }
 
@@ -152,7 +158,8 @@ pub struct StageReport {
     /// One line: what was found, the first thing that failed, or why it was
     /// skipped.
     pub summary: String,
-    /// Wall time.
+    /// Wall time. A published transcript leaves it out.
+    #[serde(default)]
     pub seconds: f64,
     /// What must hold, and whether it does.
     pub checks: Vec<Check>,
@@ -200,6 +207,8 @@ pub struct Finding {
 pub struct Series {
     /// What the numbers are, such as `cosine of the logits`.
     pub what: String,
+    /// How to read them.
+    pub measure: Measure,
     /// The prompt, where it is about one.
     pub prompt: Option<String>,
     /// What the axis counts: `layer`, `position`, `head row`.
@@ -211,9 +220,23 @@ pub struct Series {
     pub step: usize,
     /// The values.
     pub values: Vec<f64>,
-    /// The least (of a cosine) or greatest (of an error) value that is allowed,
-    /// if there is a bound.
+    /// What the values are held against, if there is a bound: see [`Measure`].
     pub bar: Option<f64>,
+}
+
+/// How to read the numbers of a [`Series`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Measure {
+    /// 1 is the same direction; none may be less than the bar.
+    Cosine,
+    /// By how many logits the best token leads. A gate relies on those that
+    /// reach the bar.
+    Margin,
+    /// 0 is exact; none may be greater than the bar.
+    Error,
+    /// Seconds, rates: neither good nor bad.
+    Amount,
 }
 
 /// Tokens side by side.
@@ -246,7 +269,7 @@ pub struct TokenRows {
 
 impl Transcript {
     /// Whether no stage failed, those that prove something ran (`weights` and
-    /// `gpu`), and those that are required did.
+    /// `gpu`), and those that are required did: here, or by [`Self::required`].
     pub fn holds(&self, required: &[Stage]) -> Result<(), String> {
         let verdict = |stage| {
             let found = self.stages.iter().find(|report| report.stage == stage);
@@ -257,7 +280,8 @@ impl Transcript {
                 return Err(format!("{}: {}", report.stage, report.summary));
             }
         }
-        for stage in [Stage::Weights, Stage::Gpu].iter().chain(required) {
+        let always = [Stage::Weights, Stage::Gpu];
+        for stage in always.iter().chain(&self.required).chain(required) {
             match verdict(*stage) {
                 Some(Verdict::Pass) => {}
                 Some(_) => return Err(format!("{stage} is required and was skipped")),

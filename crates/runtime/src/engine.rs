@@ -224,6 +224,19 @@ impl Session<'_> {
         &self.states
     }
 
+    /// Another conversation that has read the same.
+    ///
+    /// # Errors
+    /// No room for a copy of the cache.
+    pub fn fork(&self) -> Result<Self> {
+        Ok(Self {
+            engine: self.engine,
+            fixed: self.fixed.clone(),
+            states: self.states.copy()?,
+            seen: self.seen,
+        })
+    }
+
     /// Takes a cache that was made elsewhere, which holds `seen` tokens.
     pub fn restore(&mut self, states: States, seen: usize) {
         self.states = states;

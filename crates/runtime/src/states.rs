@@ -47,6 +47,18 @@ impl States {
         Ok(())
     }
 
+    /// States that hold the same, and are changed by themselves.
+    ///
+    /// # Errors
+    /// No room for a copy.
+    pub fn copy(&self) -> Result<Self> {
+        let mut copy = Self::new();
+        for (name, content) in &self.tensors {
+            copy.set(name, content)?;
+        }
+        Ok(copy)
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.tensors.clear();

@@ -31,6 +31,7 @@ fn exported(mode: Mode, queries: Vec<Query>) -> (tempfile::TempDir, Vec<std::pat
         decoder: true,
         vision: true,
         name: Some("nano".to_owned()),
+        license: None,
         created: 0,
     };
     let bundles = export::export(

@@ -17,7 +17,11 @@ pub struct Python;
 impl Outside for Python {
     fn record(&self, request: &Recording<'_>, folder: &Path) -> Result<Outcome> {
         let python = std::env::var_os(PYTHON).unwrap_or_else(|| "python3".into());
-        let shown = python.display().to_string();
+        // Transcripts are published, and where somebody's Python lies is not.
+        let (shown, other) = match std::env::var_os(PYTHON) {
+            Some(_) => (format!("the Python that {PYTHON} names"), String::new()),
+            None => ("python3".to_owned(), format!(" ({PYTHON} names another)")),
+        };
         let mut probe = Command::new(&python);
         probe.args(["-c", "import numpy, PIL, torch, transformers"]);
         probe
@@ -26,7 +30,7 @@ impl Outside for Python {
             .stderr(Stdio::null());
         if !probe.status().is_ok_and(|status| status.success()) {
             return Ok(Outcome::Unavailable(format!(
-                "{shown} has no torch and transformers ({PYTHON} names another)"
+                "{shown} has no torch and transformers{other}"
             )));
         }
         let source = &request.subject.source;

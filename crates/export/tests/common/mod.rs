@@ -45,6 +45,7 @@ pub fn options() -> Options {
         decoder: true,
         vision: true,
         name: None,
+        license: None,
         created: 0,
     }
 }

@@ -3,7 +3,11 @@
 use std::path::Path;
 
 use super::{AssetId, DeviceTranscript, Fixture, Loaded, Prompt, Run, VERSION};
-use crate::{Error, Evidence, Result, evidence::tokens, transcript::Series};
+use crate::{
+    Error, Evidence, Result,
+    evidence::tokens,
+    transcript::{Measure, Series},
+};
 
 /// Judges a transcript, which was read from `place`, against the fixture that
 /// its host was given. Where the oracle's margin is less than `margin`, another
@@ -177,6 +181,7 @@ fn judge_prompt(
         let values = values.filter(|values| !values.is_empty());
         evidence.series.extend(values.map(|values| Series {
             what: what.to_owned(),
+            measure: Measure::Amount,
             prompt: Some(name.clone()),
             axis: "run".to_owned(),
             first: 1,

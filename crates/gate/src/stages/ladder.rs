@@ -16,7 +16,6 @@ use super::{cosines, least, top};
 use crate::{
     Chain, Result,
     evidence::{Evidence, tokens},
-    transcript::Series,
 };
 
 /// Runs the stage.
@@ -116,19 +115,14 @@ fn climb(
         format!("{layers} of {layers}"),
         passed == layers && by_layer.len() == layers,
     );
-    evidence.series.push(Series {
-        what: "hidden states, fp32 model against transformers: least cosine".to_owned(),
-        prompt: Some(entry.name.clone()),
-        axis: "layer".to_owned(),
-        first: 0,
-        step: 1,
-        values: by_layer,
-        bar: Some(bar.cosine),
-    });
+    let what = "hidden states, fp32 model against transformers: least cosine";
+    evidence.cosines(what, &entry.name, ("layer", 0), by_layer, bar.cosine);
 
     let logits = to_rows(&output.logits)?;
     let found = cosines(logits.iter().map(Vec::as_slice), &recorded.logits);
     evidence.cosine("logits, least cosine", name, least(&found), bar.cosine);
+    let what = "logits, fp32 model against transformers: cosine";
+    evidence.cosines(what, &entry.name, ("position", 0), found, bar.cosine);
     let gated = (0..logits.len()).filter(|at| recorded.margins[*at] >= chain.gates.margin);
     let (mut all, mut equal) = (0, 0);
     for at in gated {

@@ -9,6 +9,7 @@ use crate::{
     Chain, Result,
     chain::{Outcome, Recording, Recordings},
     evidence::Evidence,
+    transcript::{Measure, Series},
 };
 
 /// Two recordings of one checkpoint: other versions of torch sum in another
@@ -92,8 +93,9 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
         };
         let what = format!("least margin of {} greedy tokens", oracle.steps);
         evidence.check(what, Some(&entry.name), least, must, holds);
-        evidence.series.push(crate::transcript::Series {
+        evidence.series.push(Series {
             what: "margin of the best token".to_owned(),
+            measure: Measure::Margin,
             prompt: Some(entry.name.clone()),
             axis: "position".to_owned(),
             first: 0,

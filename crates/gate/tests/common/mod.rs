@@ -79,6 +79,7 @@ pub fn export_to(source: &Source, out: &Path) {
         decoder: true,
         vision: true,
         name: Some("nano".to_owned()),
+        license: None,
         created: 0,
     };
     let quiet = Arc::new(|_, _| std::ops::ControlFlow::Continue(()));

@@ -352,6 +352,7 @@ pub fn options() -> Options {
         decoder: true,
         vision: false,
         name: None,
+        license: None,
         created: 0,
     }
 }

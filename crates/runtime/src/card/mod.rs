@@ -6,13 +6,13 @@
 //! is no result, and the tensor library does it.
 
 mod attention;
+mod call;
 mod chain;
 mod copy;
 mod fuse;
 mod product;
 mod record;
 mod rows;
-mod call;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -47,12 +47,12 @@ use crate::{
 };
 
 pub(crate) use attention::attention;
+pub(crate) use call::{Scope, flush, hold, keep};
 pub(crate) use chain::Chain;
 pub(crate) use copy::{dense, write};
 pub(crate) use fuse::fuse;
 pub(crate) use product::Product;
 pub(crate) use rows::{best, norm, take};
-pub(crate) use call::{Scope, flush, hold, keep};
 pub(crate) use turn::Turn;
 
 /// The structs of kernels: integers and floats without gaps.

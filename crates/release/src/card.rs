@@ -1,0 +1,579 @@
+//! The model card. A template says how it reads; every name and figure in it
+//! comes from bundles, recipe and transcripts.
+
+use std::collections::BTreeMap;
+
+use export::{Mode, Query};
+use gate::{Stage, StageReport, Verdict};
+use minijinja::{Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
+use serde::Serialize;
+
+use crate::{
+    Error, Evidence, Release, Result, bundle, check, front_matter::FrontMatter, licence, recipe,
+    sums,
+};
+
+/// The file's name, which is the hub's.
+pub const FILE: &str = "README.md";
+
+const TEMPLATE: &str = include_str!("card.md.jinja");
+
+/// Bytes that an image's static inputs and the cache are made of: f16.
+const HALF: u64 = 2;
+
+/// What the template is given.
+#[derive(Serialize)]
+struct Card<'a> {
+    front_matter: String,
+    title: String,
+    model: &'a str,
+    on_hub: bool,
+    revision: Option<&'a str>,
+    license: &'a str,
+    license_other: bool,
+    decoder: String,
+    mode: String,
+    vision: String,
+    files: Vec<Row>,
+    total: String,
+    columns: Vec<Column>,
+    gates: Vec<Gate>,
+    not_run: Vec<NotRun>,
+    device: Option<Device>,
+    answers: Vec<Answered>,
+    checks: Vec<Checked>,
+    transcripts: Vec<Transcribed<'a>>,
+    set: &'a str,
+    required: String,
+    producer: &'a str,
+    grid: u64,
+    pixels: u64,
+    image_tokens: u64,
+    hidden: u64,
+    vocabulary: u64,
+    max_context: u64,
+    static_inputs: String,
+    cache_per_token: String,
+    one_token: bool,
+    folder: &'static str,
+    sums: &'static str,
+    license_file: &'static str,
+    recipe_file: &'static str,
+    gates_file: &'static str,
+}
+
+/// A bundle.
+#[derive(Serialize)]
+struct Row {
+    path: String,
+    what: String,
+    size: String,
+}
+
+/// A run of the gates: a decoder on a device.
+#[derive(Serialize)]
+struct Column {
+    mode: String,
+    device: String,
+}
+
+/// A stage over all runs.
+#[derive(Serialize)]
+struct Gate {
+    stage: &'static str,
+    compared: &'static str,
+    cells: Vec<String>,
+}
+
+/// A stage that did not run somewhere, and why.
+#[derive(Serialize)]
+struct NotRun {
+    stage: &'static str,
+    why: String,
+    /// Where, unless everywhere.
+    only: Option<String>,
+}
+
+/// What an Apple device measured.
+#[derive(Serialize)]
+struct Device {
+    hosts: Vec<String>,
+    rows: Vec<DeviceRow>,
+}
+
+#[derive(Serialize)]
+struct DeviceRow {
+    decoder: String,
+    what: String,
+    prompt: String,
+    runs: usize,
+    least: String,
+    greatest: String,
+}
+
+/// A prompt, and what the decoder to use said.
+#[derive(Serialize)]
+struct Answered {
+    prompt: String,
+    picture: Option<String>,
+    answer: String,
+    equal: String,
+}
+
+/// One check over all runs.
+#[derive(Serialize)]
+struct Checked {
+    stage: &'static str,
+    what: String,
+    prompt: String,
+    must: String,
+    cells: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Transcribed<'a> {
+    path: &'a str,
+    sha256: &'a str,
+    tool: String,
+    platform: String,
+    device: String,
+    checkpoint: &'a str,
+    oracle: String,
+}
+
+/// Renders the card of a release.
+///
+/// # Errors
+/// Front matter that YAML cannot hold.
+pub fn render(release: &Release) -> Result<String> {
+    let mut environment = Environment::new();
+    let mut syntax = SyntaxConfig::builder();
+    syntax
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .keep_trailing_newline(true);
+    let wrong = |error: minijinja::Error| Error::Card(format!("{error:#}"));
+    environment.set_syntax(syntax.build().map_err(wrong)?);
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    let template = environment.template_from_str(TEMPLATE).map_err(wrong)?;
+    template.render(Serde(card(release)?)).map_err(wrong)
+}
+
+fn card(release: &Release) -> Result<Card<'_>> {
+    let (recipe, facts) = (&release.given.recipe, &release.facts);
+    let decoders: Vec<_> = recipe.decoders().collect();
+    let first = decoders.first();
+    let evidence = &release.evidence;
+    let label = |one: &Evidence| {
+        let decoder = decoders.get(one.decoder);
+        decoder.map_or_else(String::new, |decoder| match recipe.queries.len() {
+            1 => decoder.mode.to_string(),
+            _ => format!("{} {}", decoder.mode, decoder.query),
+        })
+    };
+    let device = |one: &Evidence| text(&one.transcript.environment.device);
+    let images = 4 * facts.image_tokens * facts.hidden * HALF;
+    let [layers, heads, size] = facts.cache;
+    Ok(Card {
+        front_matter: FrontMatter::new(recipe).to_yaml()?,
+        title: text(&recipe.title),
+        model: &recipe.model,
+        on_hub: recipe.is_on_hub(),
+        revision: facts.revision.as_deref(),
+        license: recipe.stated_license(),
+        license_other: recipe.license_name.is_some(),
+        decoder: first.map_or_else(String::new, |decoder| decoder.name.clone()),
+        mode: first.map_or_else(String::new, |decoder| decoder.mode.to_string()),
+        vision: recipe.vision(),
+        files: files(release),
+        total: self::size(
+            release
+                .listing
+                .below(bundle::FOLDER)
+                .map(|(_, file)| file.bytes)
+                .sum(),
+        ),
+        columns: evidence
+            .iter()
+            .map(|one| Column {
+                mode: label(one),
+                device: device(one),
+            })
+            .collect(),
+        gates: Stage::ALL.map(|stage| gate(stage, evidence)).into(),
+        not_run: Stage::ALL
+            .iter()
+            .flat_map(|stage| not_run(*stage, evidence, label))
+            .collect(),
+        device: device_figures(evidence, label),
+        answers: answers(release),
+        checks: Stage::ALL
+            .iter()
+            .flat_map(|stage| checks(*stage, evidence))
+            .collect(),
+        transcripts: evidence
+            .iter()
+            .map(|one| Transcribed {
+                path: &one.path,
+                sha256: &one.sha256,
+                tool: text(&one.transcript.environment.tool),
+                platform: text(&one.transcript.environment.platform),
+                device: device(one),
+                checkpoint: &one.transcript.model.checkpoint,
+                oracle: one
+                    .stage(Stage::Oracle)
+                    .and_then(|report| report.facts.get("transformers"))
+                    .map_or_else(String::new, |version| text(version)),
+            })
+            .collect(),
+        set: &release.gates.name,
+        required: recipe
+            .required()
+            .iter()
+            .map(|stage| stage.name())
+            .collect::<Vec<_>>()
+            .join(", "),
+        producer: &facts.producer,
+        grid: recipe.grid,
+        pixels: recipe.grid * 32,
+        image_tokens: facts.image_tokens,
+        hidden: facts.hidden,
+        vocabulary: facts.vocabulary,
+        max_context: recipe.max_context,
+        static_inputs: self::size(images),
+        cache_per_token: self::size(2 * layers * heads * size * HALF),
+        one_token: recipe.queries.contains(&Query::S1),
+        folder: bundle::FOLDER,
+        sums: sums::FILE,
+        license_file: licence::FILE,
+        recipe_file: recipe::FILE,
+        gates_file: check::GATES,
+    })
+}
+
+fn files(release: &Release) -> Vec<Row> {
+    let recipe = &release.given.recipe;
+    let row = |name: String, what: String| {
+        let path = format!("{}/{name}", bundle::FOLDER);
+        let bytes = release.listing.below(&path).map(|(_, file)| file.bytes);
+        Row {
+            size: size(bytes.sum()),
+            path: format!("{path}/"),
+            what,
+        }
+    };
+    let mut decoders = recipe.decoders().enumerate().map(|(index, decoder)| {
+        let weights = match decoder.mode {
+            Mode::Fp16 => "all weights f16",
+            Mode::Int8Lin => "layers int8 in blocks of 32, head f16 (the embedding table where the checkpoint ties them)",
+            Mode::Int8Hu => "layers int8 in blocks of 32, a head of its own, int8 by absmax",
+        };
+        let call = match decoder.query {
+            Query::S1 => "one token a call".to_owned(),
+            Query::Dynamic => "any number of tokens a call".to_owned(),
+            Query::Prefill(rows) => format!("one token a call, {rows} in `prefill`"),
+        };
+        let role = if index == 0 { "text decoder, **the one to use**" } else { "text decoder, alternative" };
+        row(decoder.name, format!("{role}: {weights}; {call}; with tokenizer and metadata"))
+    });
+    let mut rows: Vec<Row> = decoders.next().into_iter().collect();
+    let pixels = recipe.grid * 32;
+    rows.push(row(
+        recipe.vision(),
+        format!(
+            "vision encoder, f16: {pixels} × {pixels} pixels to {} tokens, and DeepStack; the same \
+             for every decoder",
+            release.facts.image_tokens
+        ),
+    ));
+    rows.extend(decoders);
+    rows
+}
+
+/// What is compared, in the words of a reader of the card.
+fn compared(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Lint => "the bundle with what is known to break on Apple's delegates",
+        Stage::Oracle => "the recording of transformers in fp32 with this very checkpoint",
+        Stage::Ladder => {
+            "our fp32 model with transformers: prompt, positions, every layer, logits, answer"
+        }
+        Stage::Weights => {
+            "every operation and constant of the file with the checkpoint, to the bit"
+        }
+        Stage::Gpu => "the file, executed, with transformers in fp32",
+        Stage::Engine => "our decoding loop with Core AI's own runtime on the same file",
+        Stage::Device => "a Mac or an iPhone with our decoding loop",
+    }
+}
+
+fn gate(stage: Stage, evidence: &[Evidence]) -> Gate {
+    let cells = evidence.iter().map(|one| match one.stage(stage) {
+        Some(report) if report.verdict == Verdict::Pass => {
+            format!("**pass**{}", figures(report))
+        }
+        // A release holds no failed gate.
+        _ => "not run".to_owned(),
+    });
+    Gate {
+        stage: stage.name(),
+        compared: compared(stage),
+        cells: cells.collect(),
+    }
+}
+
+/// The figures that sum a passed stage up.
+fn figures(report: &StageReport) -> String {
+    let least = |word: &str| {
+        let checks = report
+            .checks
+            .iter()
+            .filter(|check| check.what.contains(word));
+        let found =
+            checks.filter_map(|check| Some((check.found.parse::<f64>().ok()?, &check.found)));
+        found
+            .min_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, found)| found)
+    };
+    let mut said = Vec::new();
+    if let Some(found) = least("cosine") {
+        said.push(format!("least cosine {}", text(found)));
+    }
+    if let Some(found) = least("margin") {
+        said.push(format!("least margin {}", text(found)));
+    }
+    let all: usize = report.tokens.iter().map(|rows| rows.expected.len()).sum();
+    if all > 0 {
+        let pairs = report
+            .tokens
+            .iter()
+            .map(|rows| rows.divergence.unwrap_or(rows.expected.len()));
+        said.push(format!("{} of {all} tokens", pairs.sum::<usize>()));
+    }
+    if said.is_empty() {
+        said.push(match report.checks.len() {
+            1 => "1 check".to_owned(),
+            count => format!("{count} checks"),
+        });
+    }
+    if report
+        .facts
+        .get("Apple device")
+        .is_some_and(|is| is != "yes")
+    {
+        said.push("not on an Apple device".to_owned());
+    }
+    format!(", {}", said.join(", "))
+}
+
+/// Where a stage did not run, one entry for each reason.
+fn not_run(
+    stage: Stage,
+    evidence: &[Evidence],
+    label: impl Fn(&Evidence) -> String,
+) -> Vec<NotRun> {
+    let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for one in evidence {
+        let why = match one.stage(stage) {
+            None => "it was not asked for".to_owned(),
+            Some(report) if report.verdict == Verdict::Skipped => text(&report.summary),
+            Some(_) => continue,
+        };
+        let run = format!(
+            "{} on {}",
+            label(one),
+            text(&one.transcript.environment.device)
+        );
+        reasons.entry(why).or_default().push(run);
+    }
+    let reasons = reasons.into_iter().map(|(why, runs)| NotRun {
+        stage: stage.name(),
+        only: (runs.len() < evidence.len()).then(|| runs.join(", ")),
+        why,
+    });
+    reasons.collect()
+}
+
+/// Times of an Apple device, where one made a transcript.
+fn device_figures(evidence: &[Evidence], label: impl Fn(&Evidence) -> String) -> Option<Device> {
+    let mut figures = Device {
+        hosts: Vec::new(),
+        rows: Vec::new(),
+    };
+    for one in evidence {
+        let Some(report) = one.stage(Stage::Device) else {
+            continue;
+        };
+        let apple = report
+            .facts
+            .get("Apple device")
+            .is_some_and(|is| is == "yes");
+        if report.verdict != Verdict::Pass || !apple {
+            continue;
+        }
+        let fact = |name: &str| report.facts.get(name).map(|fact| text(fact));
+        let said: Vec<String> = [
+            fact("host"),
+            fact("engine"),
+            fact("made with"),
+            fact("decoder loaded in").map(|time| format!("decoder loaded in {time}")),
+            fact("vision encoder loaded in").map(|time| format!("vision encoder in {time}")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        figures
+            .hosts
+            .push(format!("{}: {}", label(one), said.join("; ")));
+        for series in &report.series {
+            let fold = |pick: fn(f64, f64) -> f64| series.values.iter().copied().reduce(pick);
+            if let (Some(least), Some(greatest)) = (fold(f64::min), fold(f64::max)) {
+                figures.rows.push(DeviceRow {
+                    decoder: label(one),
+                    what: text(&series.what),
+                    prompt: text(series.prompt.as_deref().unwrap_or_default()),
+                    runs: series.values.len(),
+                    least: format!("{least:.3}"),
+                    greatest: format!("{greatest:.3}"),
+                });
+            }
+        }
+    }
+    (!figures.hosts.is_empty()).then_some(figures)
+}
+
+/// What the decoder to use said to each prompt, by the first transcript.
+fn answers(release: &Release) -> Vec<Answered> {
+    let Some(first) = release.evidence.first() else {
+        return Vec::new();
+    };
+    let rows = [Stage::Engine, Stage::Gpu].iter().find_map(|stage| {
+        let report = first.stage(*stage)?;
+        (!report.tokens.is_empty()).then_some(&report.tokens)
+    });
+    let rows = rows.into_iter().flatten();
+    rows.filter_map(|row| {
+        let mut prompts = release.gates.prompts.iter();
+        let prompt = prompts.find(|prompt| prompt.name == row.prompt)?;
+        let picture = prompt.image.as_ref();
+        // The gates go on past the end of an answer; `<|…|>` ends it here.
+        let special = |token: &&String| token.starts_with("<|") && token.ends_with("|>");
+        let said: Vec<&str> = row
+            .found_text
+            .iter()
+            .take_while(|token| !special(token))
+            .map(String::as_str)
+            .collect();
+        let more = if said.len() == row.found_text.len() {
+            " …"
+        } else {
+            ""
+        };
+        Some(Answered {
+            prompt: text(&prompt.text),
+            picture: picture.map(|path| text(path.rsplit('/').next().unwrap_or(path))),
+            answer: format!("{}{more}", text(said.concat().trim())),
+            equal: format!(
+                "{} of {} tokens as {}",
+                row.divergence.unwrap_or(row.expected.len()),
+                row.expected.len(),
+                text(&row.sides[0])
+            ),
+        })
+    })
+    .collect()
+}
+
+/// Every check of a stage, side by side for all runs.
+fn checks(stage: Stage, evidence: &[Evidence]) -> Vec<Checked> {
+    let mut rows: Vec<Checked> = Vec::new();
+    for (column, one) in evidence.iter().enumerate() {
+        let names = one
+            .transcript
+            .bundles
+            .iter()
+            .map(|bundle| bundle.name.as_str());
+        let names: Vec<&str> = names.collect();
+        let report = one
+            .stage(stage)
+            .filter(|report| report.verdict == Verdict::Pass);
+        for check in report.iter().flat_map(|report| &report.checks) {
+            // The same row for each decoder, whatever it is called.
+            let mut what = check.what.clone();
+            for (name, called) in names.iter().zip(["decoder", "vision encoder"]) {
+                what = what.replace(name, called);
+            }
+            let (what, must) = (text(&what), text(&check.must));
+            let prompt = text(check.prompt.as_deref().unwrap_or_default());
+            let same = |row: &&mut Checked| {
+                (&row.what, &row.prompt, &row.must) == (&what, &prompt, &must)
+                    && row.cells[column].is_empty()
+            };
+            let found = text(&check.found);
+            match rows.iter_mut().find(same) {
+                Some(row) => row.cells[column] = found,
+                None => {
+                    let mut cells = vec![String::new(); evidence.len()];
+                    cells[column] = found;
+                    rows.push(Checked {
+                        stage: stage.name(),
+                        what,
+                        prompt,
+                        must,
+                        cells,
+                    });
+                }
+            }
+        }
+    }
+    rows
+}
+
+/// Text of somebody else's, as text of a line of Markdown and of a cell of a
+/// table.
+fn text(given: &str) -> String {
+    let mut out = String::new();
+    for c in given.chars() {
+        match c {
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '~' | '$' | '!' => {
+                out.push('\\');
+                out.push(c);
+            }
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A number of bytes in words: `2.45 GB`.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{size, text};
+
+    #[test]
+    fn text_stays_text() {
+        assert_eq!(
+            text("a | <b> *c*\n`d` [e](f)"),
+            "a \\| &lt;b&gt; \\*c\\* \\`d\\` \\[e\\](f)"
+        );
+    }
+
+    #[test]
+    fn sizes_read_well() {
+        assert_eq!(size(999), "999 bytes");
+        assert_eq!(size(2_448_000_000), "2.45 GB");
+    }
+}

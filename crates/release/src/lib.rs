@@ -1,0 +1,43 @@
+//! The published folder of a model: bundles, evidence, and a model card that is
+//! made from both.
+//!
+//! A [`Recipe`] says what is released and what must be proven of it.
+//! [`assemble()`] makes the folder from exported bundles and transcripts of the
+//! gates; [`Release::open`] checks one, whoever made it; [`check_for_push`]
+//! gives the [`Listing`] of what may be uploaded; [`differences`] compares it
+//! with an export made anew.
+//!
+//! | in the folder | | held by |
+//! |---|---|---|
+//! | `gpu-pipelined/` | the bundles | `SHA256SUMS`, their metadata, the transcripts |
+//! | `recipe.toml`, `gates.toml` | what was asked for | `SHA256SUMS` |
+//! | `LICENSE`, `NOTICE` | the terms of the weights, what was changed | `SHA256SUMS` |
+//! | `SHA256SUMS` | all of the above | [`rebuild`](differences) on any machine |
+//! | `transcripts/` | what the gates found | the card, by hash |
+//! | `README.md` | the card | made again, and compared |
+#![deny(missing_docs)]
+
+mod assemble;
+mod bundle;
+mod card;
+mod check;
+mod error;
+mod evidence;
+pub mod folder;
+mod front_matter;
+mod licence;
+mod names;
+mod rebuild;
+mod recipe;
+pub mod sums;
+
+pub use assemble::{Parts, assemble};
+pub use bundle::{FOLDER as BUNDLES, Facts};
+pub use card::{FILE as CARD, render as render_card, size};
+pub use check::{GATES, Release, check_for_push};
+pub use error::{Error, Problem, Refusal, Result};
+pub use evidence::{Evidence, FOLDER as TRANSCRIPTS, file_name as transcript_name, publish};
+pub use folder::{Entry, Listing};
+pub use front_matter::FrontMatter;
+pub use rebuild::{differences, options};
+pub use recipe::{Decoder, FILE as RECIPE, Given, Recipe};

@@ -1,0 +1,44 @@
+//! `LICENSE` and `NOTICE`.
+
+use crate::Recipe;
+
+/// The terms of the weights.
+pub const FILE: &str = "LICENSE";
+/// Whose the weights are, and what was changed.
+pub const NOTICE: &str = "NOTICE";
+/// No licence is longer.
+pub(crate) const LARGEST: u64 = 1 << 18;
+
+/// The text of a licence, where it is the same for everybody who uses it.
+pub fn text(spdx: &str) -> Option<&'static str> {
+    match spdx {
+        "Apache-2.0" => Some(include_str!("../licenses/apache-2.0.txt")),
+        _ => None,
+    }
+}
+
+/// What a release says of the weights' origin. Apache-2.0, section 4, asks for
+/// a statement of changes.
+pub(crate) fn notice(recipe: &Recipe, revision: Option<&str>, producer: &str) -> String {
+    let Recipe { title, model, .. } = recipe;
+    let license = recipe.stated_license();
+    let from = match (recipe.is_on_hub(), revision) {
+        (true, Some(revision)) => {
+            format!("{model} (https://huggingface.co/{model}, commit {revision})")
+        }
+        (true, None) => format!("{model} (https://huggingface.co/{model})"),
+        (false, _) => format!("{model}, which comes with the program that made these files"),
+    };
+    format!(
+        "{title} for Core AI\n\
+         \n\
+         The weights are those of\n\
+         {from}.\n\
+         They belong to its authors, and are under {license}; see LICENSE.\n\
+         \n\
+         Changed: the model was converted to Apple's Core AI format (.aimodel) by\n\
+         {producer}. Weights were rounded to f16, and those of the int8 decoders\n\
+         to 8 bits in blocks of 32; nothing was trained. The files in tokenizer/ are\n\
+         the checkpoint's own, unchanged.\n"
+    )
+}

@@ -1,0 +1,121 @@
+//! Whether the checkpoint gives the same bytes again.
+
+use std::path::Path;
+
+use export::{Mode, Options};
+use qwen3_vl::{Checkpoint, Source, TokenizerFiles};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Listing, Recipe, Release, Result,
+    bundle::{self, Facts},
+    error::Problems,
+    folder::Entry,
+    licence,
+};
+
+/// How to export a recipe's bundles of one mode.
+pub fn options(recipe: &Recipe, mode: Mode, vision: bool, created: u64) -> Options {
+    Options {
+        mode,
+        queries: recipe.queries.clone(),
+        grid: recipe.grid,
+        max_context: recipe.max_context,
+        decoder: true,
+        vision,
+        name: None,
+        license: Some(recipe.stated_license().to_owned()),
+        created,
+    }
+}
+
+/// Holds a release to bundles that were exported anew into `exports`.
+///
+/// # Errors
+/// [`crate::Error::Refused`] with each file that is another.
+pub fn differences(release: &Release, exports: &Path) -> Result<()> {
+    let (recipe, facts) = (&release.given.recipe, &release.facts);
+    let mut problems = Problems::default();
+    let names = recipe.decoders().map(|decoder| decoder.name);
+    for name in names.chain([recipe.vision()]) {
+        let place = format!("{}/{name}", bundle::FOLDER);
+        let anew = Listing::read(&exports.join(&name))?;
+        for (path, entry) in release.listing.below(&place) {
+            let found = anew.get(path);
+            problems.unless(
+                found.is_some_and(|found| found.sha256 == entry.sha256),
+                &entry.path,
+                || differs(entry, found, facts),
+            );
+        }
+        for entry in &anew.files {
+            let path = format!("{place}/{}", entry.path);
+            problems.unless(release.listing.get(&path).is_some(), &path, || {
+                "is not in the folder, and the checkpoint gives it".to_owned()
+            });
+        }
+    }
+    let notice = licence::notice(recipe, facts.revision.as_deref(), &facts.producer);
+    let hash = aimodel::hex(&Sha256::digest(notice));
+    let found = release.listing.get(licence::NOTICE);
+    problems.unless(
+        found.is_some_and(|found| found.sha256 == hash),
+        licence::NOTICE,
+        || "is not what the recipe and the bundles give".to_owned(),
+    );
+    problems.none()
+}
+
+fn differs(entry: &Entry, found: Option<&Entry>, facts: &Facts) -> String {
+    let Some(found) = found else {
+        return "is in the folder, and the checkpoint does not give it".to_owned();
+    };
+    format!(
+        "its SHA-256 is {}, and the checkpoint gives {}; the bundles were made by {}",
+        entry.sha256, found.sha256, facts.producer
+    )
+}
+
+impl Release {
+    /// Holds a release to a checkpoint without exporting it: the digest of its
+    /// weights, and the tokenizer's files.
+    ///
+    /// # Errors
+    /// [`crate::Error::Refused`] with what is of another checkpoint, or a
+    /// checkpoint that is not whole.
+    pub fn check_source(&self, source: &Source) -> Result<()> {
+        let mut problems = Problems::default();
+        let recipe = &self.given.recipe;
+        let digest = Checkpoint::open(source)?.digest();
+        for evidence in &self.evidence {
+            let stated = &evidence.transcript.model.checkpoint;
+            problems.unless(*stated == digest, &evidence.path, || {
+                format!(
+                    "is about a checkpoint with the digest {stated}, and {} has {digest}",
+                    source.place()
+                )
+            });
+        }
+        let theirs = TokenizerFiles::load(source)?;
+        for decoder in recipe.decoders() {
+            let place = format!("{}/{}/tokenizer", bundle::FOLDER, decoder.name);
+            for (name, bytes) in &theirs.files {
+                let path = format!("{place}/{name}");
+                let hash = aimodel::hex(&Sha256::digest(bytes));
+                let found = self.listing.get(&path);
+                problems.unless(
+                    found.is_some_and(|found| found.sha256 == hash),
+                    &path,
+                    || "is not the checkpoint's".to_owned(),
+                );
+            }
+            for (name, entry) in self.listing.below(&place) {
+                let known = theirs.files.iter().any(|(known, _)| *known == name);
+                problems.unless(known, &entry.path, || {
+                    "is no file of the checkpoint's tokenizer".to_owned()
+                });
+            }
+        }
+        problems.none()
+    }
+}

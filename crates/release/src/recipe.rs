@@ -1,0 +1,257 @@
+//! What is released: one TOML file of `recipes/` a model.
+
+use std::path::{Path, PathBuf};
+
+use export::{Mode, Query};
+use gate::Stage;
+use serde::Deserialize;
+
+use crate::{Error, Result, front_matter, licence};
+
+/// The file's name in a release.
+pub const FILE: &str = "recipe.toml";
+/// No recipe is larger.
+pub(crate) const LARGEST: u64 = 1 << 16;
+
+/// What a release is made of, and what must be proven of it.
+///
+/// ```
+/// let recipe = release::Recipe::parse(
+///     r#"
+///     title = "My tune"
+///     model = "me/my-tune"
+///     modes = ["int8hu"]
+///     queries = ["s1"]
+///     grid = 14
+///     max_context = 4096
+///     license = "Apache-2.0"
+///     languages = ["en"]
+///     gates = "qwen3-vl"
+///     require = ["lint", "ladder"]
+///     "#,
+/// )?;
+/// assert_eq!(recipe.decoders().next().unwrap().name, "my_tune_decode_int8hu_s1");
+/// # Ok::<(), release::Error>(())
+/// ```
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// What people call the model: the card's heading.
+    pub title: String,
+    /// The checkpoint: an id on the hub, or `nano`.
+    pub model: String,
+    /// Branch, tag or commit on the hub.
+    pub revision: Option<String>,
+    /// SHA-256 over the checkpoint's weights, where it is pinned
+    /// ([`qwen3_vl::Checkpoint::digest`]).
+    pub checkpoint: Option<String>,
+    /// How decoders store weights. The first is the one to use.
+    #[serde(deserialize_with = "parsed")]
+    pub modes: Vec<Mode>,
+    /// How decoders are called. The first is the one to use.
+    #[serde(deserialize_with = "parsed")]
+    pub queries: Vec<Query>,
+    /// Image tokens along a side of a picture.
+    pub grid: u64,
+    /// The longest context that the bundles promise.
+    pub max_context: u64,
+    /// The licence of the weights: an SPDX id that the hub knows, or `other`.
+    pub license: String,
+    /// What `other` is called.
+    pub license_name: Option<String>,
+    /// A file with its text, as seen from the recipe. Apache-2.0 needs none.
+    pub license_file: Option<PathBuf>,
+    /// Languages that the model speaks: ISO 639 codes.
+    pub languages: Vec<String>,
+    /// Tags on the hub, beside those that every release has.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Which thresholds apply: a set of `gates/`.
+    pub gates: String,
+    /// Stages that must have passed for each decoder. `weights` and `gpu` must
+    /// always.
+    pub require: Vec<Stage>,
+}
+
+/// A decoder's bundle of a recipe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoder {
+    /// The bundle's name.
+    pub name: String,
+    /// How it stores weights.
+    pub mode: Mode,
+    /// How it is called.
+    pub query: Query,
+}
+
+impl Recipe {
+    /// Reads a recipe from TOML.
+    ///
+    /// # Errors
+    /// TOML that is no recipe, or one that cannot be released.
+    pub fn parse(toml: &str) -> Result<Recipe> {
+        let wrong = |problem: String| Error::input(FILE, problem);
+        let recipe: Recipe = toml::from_str(toml).map_err(|error| wrong(error.to_string()))?;
+        recipe.check().map_err(wrong)?;
+        Ok(recipe)
+    }
+
+    /// What its bundles' names start with.
+    pub fn short(&self) -> String {
+        export::short_name(&self.model)
+    }
+
+    /// Its decoders, the one to use first.
+    pub fn decoders(&self) -> impl Iterator<Item = Decoder> {
+        let short = self.short();
+        self.modes.iter().flat_map(move |mode| {
+            let short = short.clone();
+            self.queries.iter().map(move |query| Decoder {
+                name: format!("{short}_decode_{mode}{}", query.suffix()),
+                mode: *mode,
+                query: *query,
+            })
+        })
+    }
+
+    /// The vision encoder's bundle.
+    pub fn vision(&self) -> String {
+        format!("{}_vision", self.short())
+    }
+
+    /// Stages that each decoder must have passed, in the chain's order.
+    pub fn required(&self) -> Vec<Stage> {
+        let always = [Stage::Weights, Stage::Gpu];
+        let is = |stage: &Stage| always.contains(stage) || self.require.contains(stage);
+        Stage::ALL.into_iter().filter(is).collect()
+    }
+
+    /// What the assets state as their licence.
+    pub fn stated_license(&self) -> &str {
+        self.license_name.as_deref().unwrap_or(&self.license)
+    }
+
+    /// The revision, where it is a commit.
+    pub fn commit(&self) -> Option<&str> {
+        let revision = self.revision.as_deref();
+        revision.filter(|text| text.len() == 40 && text.bytes().all(|c| c.is_ascii_hexdigit()))
+    }
+
+    /// Whether the model is one on the hub.
+    pub fn is_on_hub(&self) -> bool {
+        self.model.contains('/')
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let plain = |text: &str, most: usize| {
+            !text.trim().is_empty() && text.len() <= most && !text.chars().any(char::is_control)
+        };
+        if !plain(&self.title, 100) {
+            return Err(format!(
+                "title: expected a short line, found {:?}",
+                self.title
+            ));
+        }
+        if self.is_on_hub() {
+            front_matter::model_id(&self.model).map_err(|why| format!("model: {why}"))?;
+        } else if self.model != "nano" {
+            return Err(format!(
+                "model: expected organization/name, as on the hub, or nano, found {:?}",
+                self.model
+            ));
+        }
+        let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        if let Some(digest) = &self.checkpoint
+            && (digest.len() != 64 || !digest.chars().all(hex))
+        {
+            return Err(format!(
+                "checkpoint: {digest:?} is no SHA-256 in hexadecimal"
+            ));
+        }
+        if self.modes.is_empty() || self.queries.is_empty() {
+            return Err("modes and queries: expected one of each at least".to_owned());
+        }
+        let mut names: Vec<String> = self.decoders().map(|decoder| decoder.name).collect();
+        names.sort();
+        names.dedup();
+        if names.len() != self.modes.len() * self.queries.len() {
+            return Err("modes and queries: one is there twice".to_owned());
+        }
+        let plain_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if self.gates.is_empty() || !self.gates.chars().all(plain_name) {
+            return Err(format!(
+                "gates: expected the name of a set in gates/, found {:?}",
+                self.gates
+            ));
+        }
+        if self.license == "other" && self.license_name.is_none() {
+            return Err("license_name: `license = \"other\"` needs a name".to_owned());
+        }
+        if self.license != "other" && self.license_name.is_some() {
+            return Err("license_name: belongs to `license = \"other\"` alone".to_owned());
+        }
+        if self.license_file.is_none() && licence::text(&self.license).is_none() {
+            return Err(format!(
+                "license_file: the text of {} is not known here; name a file that has it",
+                self.stated_license()
+            ));
+        }
+        front_matter::FrontMatter::new(self)
+            .check()
+            .map_err(|problems| problems.join("; "))
+    }
+}
+
+/// A recipe with the texts that travel with it.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// The file that it was read from.
+    pub text: String,
+    /// The licence of the weights.
+    pub license: String,
+}
+
+impl Given {
+    /// Reads a recipe's file, and the licence that it names.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or as [`Recipe::parse`].
+    pub fn load(path: &Path) -> Result<Given> {
+        // As git stores it, whatever a checkout made of its ends of lines.
+        let read = |path: &Path| {
+            let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
+            Ok::<_, Error>(text.replace("\r\n", "\n"))
+        };
+        let text = read(path)?;
+        let recipe = Recipe::parse(&text).map_err(|error| match error {
+            Error::Input { problem, .. } => Error::input(path.display(), problem),
+            other => other,
+        })?;
+        let license = match &recipe.license_file {
+            Some(file) => read(&path.parent().unwrap_or(Path::new("")).join(file))?,
+            None => licence::text(&recipe.license)
+                .unwrap_or_default()
+                .to_owned(),
+        };
+        Ok(Given {
+            recipe,
+            text,
+            license,
+        })
+    }
+}
+
+/// Values of a list that are written as the command line has them.
+fn parsed<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let values = texts.iter().map(|text| text.parse());
+    values
+        .collect::<Result<_, _>>()
+        .map_err(serde::de::Error::custom)
+}

@@ -1,0 +1,211 @@
+//! nano's bundles in two modes and what the gates find of them, made once, and
+//! copies to spoil.
+
+// Every test program uses a part of it.
+#![allow(dead_code)]
+// Helpers outside test functions, which clippy.toml does not exempt.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::{
+    fs, io,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use gate::{
+    Answer, Asked, Gates, Outcome, Outside, Recording, Settings, Stage, Subject, Transcript,
+};
+use qwen3_vl::Source;
+use release::{Given, Parts, Release, Result};
+use tempfile::TempDir;
+
+/// The decoder to use, and the other.
+pub const DECODERS: [&str; 2] = ["nano_decode_int8hu_s1", "nano_decode_int8lin_s1"];
+
+/// The top of the repository.
+pub fn root() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// Nobody is there: no Python, no runtime of Core AI.
+struct Alone;
+
+impl Outside for Alone {
+    fn record(&self, _: &Recording<'_>, _: &Path) -> gate::Result<Outcome> {
+        Ok(Outcome::Unavailable("no Python in this test".to_owned()))
+    }
+
+    fn core_ai(
+        &self,
+        _: &Subject,
+        _: &[Asked],
+        _: usize,
+    ) -> gate::Result<std::result::Result<(Vec<Answer>, String), String>> {
+        Ok(Err("no runtime of Core AI in this test".to_owned()))
+    }
+}
+
+/// The recipe of nano.
+pub fn given() -> Given {
+    Given::load(&root().join("recipes/nano.toml")).unwrap()
+}
+
+/// The text of nano's set of gates.
+pub fn gates() -> String {
+    fs::read_to_string(root().join("gates/nano.toml")).unwrap()
+}
+
+/// What a release of nano is made from.
+pub struct Bench {
+    pub exports: PathBuf,
+    pub transcripts: Vec<Transcript>,
+}
+
+/// It, made once in a test program.
+pub fn bench() -> &'static Bench {
+    static BENCH: OnceLock<(TempDir, Bench)> = OnceLock::new();
+    let made = BENCH.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let exports = folder.path().join("exports");
+        export(&exports);
+        let recipe = given().recipe;
+        let transcripts = recipe.decoders().map(|decoder| {
+            let (mode, query) = (decoder.mode, decoder.query);
+            let subject = Subject::open(Source::nano(), &exports, "nano", mode, query).unwrap();
+            judge(&subject)
+        });
+        let transcripts = transcripts.collect();
+        let bench = Bench {
+            exports,
+            transcripts,
+        };
+        (folder, bench)
+    });
+    &made.1
+}
+
+/// Exports what the recipe names.
+pub fn export(exports: &Path) {
+    let recipe = given().recipe;
+    for (index, mode) in recipe.modes.iter().enumerate() {
+        let options = release::options(&recipe, *mode, index == 0, 0);
+        let quiet = Arc::new(|_, _| ControlFlow::Continue(()));
+        export::export(&Source::nano(), exports, &options, quiet).unwrap();
+    }
+}
+
+/// Runs all gates.
+pub fn judge(subject: &Subject) -> Transcript {
+    let settings = Settings {
+        device: runtime::candle_core::Device::Cpu,
+        options: runtime::Options::default(),
+        layers: None,
+        oracle: root().join("oracles/nano/recorded"),
+        root: root(),
+        fixture: None,
+        transcript: None,
+        iphone: None,
+    };
+    let gates = Gates::parse("nano", &gates()).unwrap();
+    gate::run(subject, &gates, &settings, &Stage::ALL, &Alone, |_| {}).unwrap()
+}
+
+/// A release of nano, as it should be, in a folder of its own.
+pub struct Case {
+    folder: TempDir,
+}
+
+impl Case {
+    /// A copy of it.
+    pub fn new() -> Case {
+        static MADE: OnceLock<TempDir> = OnceLock::new();
+        let made = MADE.get_or_init(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let bench = bench();
+            assemble(&bench.transcripts, &folder.path().join("out")).unwrap();
+            folder
+        });
+        let folder = tempfile::tempdir().unwrap();
+        copy(&made.path().join("out"), &folder.path().join("out"));
+        Case { folder }
+    }
+
+    pub fn out(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.out().join(name)
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// Changes a text file, and something must have changed.
+    pub fn edit(&self, name: &str, from: &str, to: &str) {
+        let text = self.read(name);
+        assert!(text.contains(from), "{name} has no {from:?}");
+        fs::write(self.path(name), text.replacen(from, to, 1)).unwrap();
+    }
+
+    /// Writes `SHA256SUMS` anew, as somebody would who wants to hide a change.
+    pub fn sum_up(&self) {
+        let listing = release::Listing::read(&self.out()).unwrap();
+        fs::write(self.path("SHA256SUMS"), release::sums::write(&listing)).unwrap();
+    }
+
+    /// What is said of it, which must be a refusal with all of these parts.
+    pub fn refuses(&self, parts: &[&str]) {
+        let error = release::check_for_push(&self.out()).unwrap_err();
+        refuses(&error, parts);
+        // verify says the same.
+        assert_eq!(
+            Release::open(&self.out()).unwrap_err().to_string(),
+            error.to_string()
+        );
+    }
+}
+
+/// A refusal that says all of these.
+pub fn refuses(error: &release::Error, parts: &[&str]) {
+    assert!(matches!(error, release::Error::Refused(_)), "{error}");
+    let said = error.to_string();
+    for part in parts {
+        assert!(said.contains(part), "expected {part:?} in: {said}");
+    }
+    // Of the place in the release, not of where it happens to lie.
+    assert!(!said.contains("/tmp/") && !said.contains(".out."), "{said}");
+}
+
+/// Makes a release of the bench's bundles.
+pub fn assemble(transcripts: &[Transcript], out: &Path) -> Result<Release> {
+    let (given, gates) = (given(), gates());
+    let parts = Parts {
+        given: &given,
+        gates: &gates,
+        exports: &bench().exports,
+        transcripts,
+    };
+    release::assemble(&parts, out)
+}
+
+/// Copies a folder.
+pub fn copy(from: &Path, to: &Path) {
+    let copied = || -> io::Result<()> {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            let target = to.join(entry.file_name());
+            match entry.file_type()?.is_dir() {
+                true => copy(&entry.path(), &target),
+                false => {
+                    fs::copy(entry.path(), target)?;
+                }
+            }
+        }
+        Ok(())
+    };
+    copied().unwrap();
+}

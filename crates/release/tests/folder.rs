@@ -1,0 +1,152 @@
+//! A release of nano, as it should be.
+
+mod common;
+
+use std::fs;
+
+use common::{Case, assemble, bench, given, root};
+use qwen3_vl::Source;
+use release::{Listing, Release, sums};
+use serde_json::Value;
+
+#[test]
+fn two_releases_are_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = ["a", "b"].map(|name| folder.path().join(name));
+    let made = paths
+        .each_ref()
+        .map(|path| assemble(&bench().transcripts, path).unwrap());
+    let read = paths.each_ref().map(|path| Listing::read(path).unwrap());
+    assert_eq!(read[0], read[1]);
+    assert_eq!(made[0].listing, read[0]);
+    assert_eq!(Release::open(&paths[0]).unwrap().listing, read[0]);
+    // It is not made over one that is there.
+    assert!(assemble(&bench().transcripts, &paths[0]).is_err());
+    assert_eq!(Listing::read(&paths[0]).unwrap(), read[0]);
+}
+
+#[test]
+fn gates_run_again_publish_the_same() {
+    let (mode, query) = ("int8hu".parse().unwrap(), "s1".parse().unwrap());
+    let exports = &bench().exports;
+    let subject = gate::Subject::open(Source::nano(), exports, "nano", mode, query).unwrap();
+    let again = release::publish(&common::judge(&subject)).unwrap();
+    let before = release::publish(&bench().transcripts[0]).unwrap();
+    assert_eq!(again, before);
+    let value: Value = serde_json::from_str(&again).unwrap();
+    assert!(value["environment"].get("threads").is_none());
+    assert!(value["stages"][0].get("seconds").is_none());
+    // It reads as a transcript, and holds.
+    let transcript: gate::Transcript = serde_json::from_str(&again).unwrap();
+    transcript.holds(&given().recipe.required()).unwrap();
+}
+
+#[test]
+fn the_checkpoint_gives_the_same_sums_again() {
+    let case = Case::new();
+    let release = Release::open(&case.out()).unwrap();
+    let exports = tempfile::tempdir().unwrap();
+    common::export(exports.path());
+    release::differences(&release, exports.path()).unwrap();
+    release.check_source(&Source::nano()).unwrap();
+
+    let file = "nano_decode_int8lin_s1/nano_decode_int8lin_s1.aimodel/main.mlirb";
+    let mut bytes = fs::read(exports.path().join(file)).unwrap();
+    bytes[5000] ^= 1;
+    fs::write(exports.path().join(file), bytes).unwrap();
+    fs::write(exports.path().join("nano_vision/more"), "").unwrap();
+    let error = release::differences(&release, exports.path()).unwrap_err();
+    common::refuses(&error, &[file, "the checkpoint gives", "nano_vision/more"]);
+}
+
+#[test]
+fn another_checkpoint_is_told() {
+    let case = Case::new();
+    let release = Release::open(&case.out()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    common::copy(&root().join("oracles/nano/checkpoint"), folder.path());
+    let source = || Source::folder(folder.path()).unwrap();
+    release.check_source(&source()).unwrap();
+    let weights = folder.path().join("model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&weights, bytes).unwrap();
+    let tokenizer = folder.path().join("tokenizer_config.json");
+    let text = fs::read_to_string(&tokenizer).unwrap();
+    fs::write(&tokenizer, format!("{text}\n")).unwrap();
+    let error = release.check_source(&source()).unwrap_err();
+    common::refuses(
+        &error,
+        &[
+            "is about a checkpoint with the digest",
+            "nano_decode_int8hu_s1/tokenizer/tokenizer_config.json: is not the checkpoint's",
+        ],
+    );
+}
+
+#[test]
+fn sums_are_those_of_sha256sum() {
+    let case = Case::new();
+    let text = case.read("SHA256SUMS");
+    let stated = sums::parse(&text).unwrap();
+    let listing = Listing::read(&case.out()).unwrap();
+    assert!(stated.contains_key("LICENSE") && stated.contains_key("recipe.toml"));
+    assert!(!stated.contains_key("README.md"));
+    assert!(stated.keys().all(|path| sums::lists(path)));
+    assert_eq!(stated.len() + 4, listing.files.len());
+    #[cfg(target_os = "linux")]
+    {
+        let mut command = std::process::Command::new("sha256sum");
+        command.args(["-c", "--quiet", "--strict", "SHA256SUMS"]);
+        assert!(command.current_dir(case.out()).status().unwrap().success());
+    }
+}
+
+#[test]
+fn every_recipe_reads() {
+    let mut models = Vec::new();
+    for entry in fs::read_dir(root().join("recipes")).unwrap() {
+        let path = entry.unwrap().path();
+        let given = release::Given::load(&path).unwrap();
+        let gates = root().join(format!("gates/{}.toml", given.recipe.gates));
+        gate::Gates::load(&gates).unwrap();
+        assert!(given.license.len() > 500, "{}", path.display());
+        models.push(given.recipe.model);
+    }
+    models.sort();
+    let expected = [
+        "Qwen/Qwen3-VL-2B-Instruct",
+        "Qwen/Qwen3-VL-4B-Instruct",
+        "Qwen/Qwen3-VL-8B-Instruct",
+        "nano",
+    ];
+    assert_eq!(models, expected);
+}
+
+#[test]
+fn recipes_that_cannot_be_released() {
+    let good = fs::read_to_string(root().join("recipes/qwen3-vl-2b.toml")).unwrap();
+    release::Recipe::parse(&good).unwrap();
+    for (from, to, part) in [
+        ("Qwen/Qwen3-VL-2B-Instruct", "../Qwen", "model"),
+        ("Qwen/Qwen3-VL-2B-Instruct", "some-folder", "model"),
+        ("\"int8lin\"]", "\"int8hu\"]", "twice"),
+        ("\"int8lin\"]", "\"int4\"]", "int4"),
+        ("modes = [\"int8hu\", \"int8lin\"]", "modes = []", "modes"),
+        ("Apache-2.0", "Apache 2", "license"),
+        ("Apache-2.0", "MIT", "license_file"),
+        ("Apache-2.0", "other", "license_name"),
+        ("\"en\"", "\"English\"", "language"),
+        ("tags = [", "tags = [\"a b\", ", "tags"),
+        ("title = \"", "title = \"\\n", "title"),
+        ("gates = \"qwen3-vl\"", "gates = \"../x\"", "gates"),
+        ("\"ladder\"", "\"speed\"", "speed"),
+        ("grid = 14", "grid = 14\nsize = 3", "size"),
+    ] {
+        let text = good.replacen(from, to, 1);
+        assert_ne!(text, good, "{from}");
+        let error = release::Recipe::parse(&text).unwrap_err().to_string();
+        assert!(error.contains(part), "{to}: {error}");
+    }
+}

@@ -1,0 +1,66 @@
+//! `rebuild`: does the checkpoint give a published folder's bytes again?
+
+use crate::progress::seconds;
+use crate::release::{refused, say, source};
+use crate::{export, repo};
+use ::release::Release;
+use anyhow::Result;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Flags of `rebuild`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The published folder
+    folder: PathBuf,
+    /// The checkpoint: a folder, nano, or a model id on the Hugging Face hub
+    /// [default: what the folder names]
+    #[arg(long)]
+    model: Option<String>,
+}
+
+/// Exports again, and compares.
+pub fn run(args: Args) -> Result<()> {
+    let started = Instant::now();
+    let release = Release::open(&args.folder).map_err(refused)?;
+    let (recipe, facts) = (&release.given.recipe, &release.facts);
+    if facts.producer != ::export::PRODUCER {
+        eprintln!(
+            "made by {}, and this is {}: other bytes may come of that alone",
+            facts.producer,
+            ::export::PRODUCER
+        );
+    }
+    let revision = facts.revision.as_deref().or(recipe.revision.as_deref());
+    let source = source(recipe, args.model.as_deref(), revision)?;
+    let source = source.called(&recipe.model, facts.revision.clone());
+    release.check_source(&source).map_err(refused)?;
+    let scratch = repo::scratch()?;
+    for (index, mode) in recipe.modes.iter().enumerate() {
+        let options = ::release::options(recipe, *mode, index == 0, facts.created);
+        let job = export::Job {
+            source: source.clone(),
+            options,
+            out: scratch.path().to_owned(),
+        };
+        for bundle in job.run()? {
+            say(
+                "export",
+                &bundle
+                    .path
+                    .file_name()
+                    .unwrap_or_default()
+                    .display()
+                    .to_string(),
+            )?;
+        }
+    }
+    ::release::differences(&release, scratch.path()).map_err(refused)?;
+    say(
+        "same",
+        &format!(
+            "the checkpoint gives every file of SHA256SUMS again, in {}",
+            seconds(started.elapsed())
+        ),
+    )
+}

@@ -1,0 +1,162 @@
+//! `verify`: is a published folder what it says?
+
+use crate::progress::size;
+use crate::release::{refused, say, source};
+use crate::venv::{CORE_AI_NEWEST, Venv};
+use crate::{Refused, gate, hub, python};
+use ::gate::Gates;
+use ::hub::is_repository_id;
+use ::release::{BUNDLES, GATES, Release, TRANSCRIPTS};
+use aimodel::{Summary, open_asset};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// Flags of `verify`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The published folder, or the repository on the hub, organization/name
+    folder: String,
+    /// Hold it to this checkpoint, too: a folder, nano, or a model id on the
+    /// Hugging Face hub
+    #[arg(long)]
+    model: Option<String>,
+}
+
+/// Checks a published folder.
+pub fn run(args: Args) -> Result<()> {
+    let place = Place::of(&args.folder)?;
+    let folder = place.path();
+    let release = Release::open(folder).map_err(refused)?;
+    let (listing, recipe) = (&release.listing, &release.given.recipe);
+    let files = listing.files.len();
+    say(
+        "files",
+        &format!("{files}, {}, each with its hash", size(listing.bytes())),
+    )?;
+    let bundles = recipe.decoders().count() + 1;
+    say(
+        "bundles",
+        &format!("{bundles}, of {}, as their metadata says", recipe.model),
+    )?;
+    let required: Vec<&str> = recipe.required().iter().map(|stage| stage.name()).collect();
+    say(
+        "evidence",
+        &format!(
+            "{} transcripts in {TRANSCRIPTS}/, about these very bytes; {} passed for each decoder",
+            release.evidence.len(),
+            required.join(", ")
+        ),
+    )?;
+    say("gates", &thresholds(&release)?)?;
+    say(
+        "card",
+        "what the evidence gives, with front matter as the hub wants it",
+    )?;
+    if let Some(model) = &args.model {
+        let revision = release.facts.revision.as_deref();
+        let source = source(recipe, Some(model), revision)?;
+        release.check_source(&source).map_err(refused)?;
+        say(
+            "model",
+            "the checkpoint's digest and its tokenizer's files are those",
+        )?;
+    }
+    say("Core AI", &loads(folder, &release)?)
+}
+
+/// Where the published folder is.
+enum Place {
+    Folder(PathBuf),
+    Fetched(TempDir),
+}
+
+impl Place {
+    /// The folder that is meant, or the repository on the hub.
+    fn of(given: &str) -> Result<Place> {
+        match (Path::new(given).is_dir(), is_repository_id(given)) {
+            (true, _) => Ok(Place::Folder(given.into())),
+            (false, true) => Ok(Place::Fetched(hub::published(given)?)),
+            (false, false) => bail!(
+                "{given}: there is no such folder, and it is no repository on the hub, \
+                 organization/name"
+            ),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Place::Folder(path) => path,
+            Place::Fetched(folder) => folder.path(),
+        }
+    }
+}
+
+/// Whether the thresholds are those that this program would apply.
+fn thresholds(release: &Release) -> Result<String> {
+    let theirs = &release.gates;
+    let Ok(ours) = gate::gates_file(&theirs.name) else {
+        return Ok(format!(
+            "a set of its own, {}: {GATES} has the thresholds",
+            theirs.name
+        ));
+    };
+    if Gates::load(&ours)?.sha256 != theirs.sha256 {
+        return Err(Refused(format!(
+            "{GATES}: the set {} has other thresholds than gates/{}.toml here; verify it with the \
+             version that made it, {}",
+            theirs.name, theirs.name, release.facts.producer
+        ))
+        .into());
+    }
+    Ok(format!("the set {}, as it is here", theirs.name))
+}
+
+/// Whether Core AI's own library loads every asset, and finds the functions
+/// that we find.
+fn loads(folder: &Path, release: &Release) -> Result<String> {
+    let venv = match Venv::core_ai(CORE_AI_NEWEST) {
+        Ok(venv) => venv,
+        Err(error) => return Ok(format!("skipped: {error:#}")),
+    };
+    let recipe = &release.given.recipe;
+    let names = recipe.decoders().map(|decoder| decoder.name);
+    let names = names.chain([recipe.vision()]);
+    let paths = names.map(|name| {
+        folder
+            .join(BUNDLES)
+            .join(&name)
+            .join(format!("{name}.aimodel"))
+    });
+    let paths: Vec<PathBuf> = paths
+        .map(|path| {
+            path.canonicalize()
+                .with_context(|| format!("{}", path.display()))
+        })
+        .collect::<Result<_>>()?;
+    let said = python::output(&mut python::script(&venv, "describe.py", &paths));
+    let said = said.map_err(|error| Refused(format!("Core AI does not load it: {error:#}")))?;
+    let said: Value = serde_json::from_str(&said).context("describe.py printed no JSON")?;
+    for (index, path) in paths.iter().enumerate() {
+        let functions = said[index]["functions"].as_array().into_iter().flatten();
+        let theirs: Vec<&str> = functions.filter_map(|one| one["name"].as_str()).collect();
+        let summary = Summary::of(&open_asset(path)?.module)?;
+        let ours: Vec<&str> = summary
+            .functions
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect();
+        if theirs != ours {
+            return Err(Refused(format!(
+                "{}: Core AI finds the functions {theirs:?}, expected {ours:?}",
+                path.display()
+            ))
+            .into());
+        }
+    }
+    Ok(format!(
+        "coreai-core {CORE_AI_NEWEST} loads all {} assets",
+        paths.len()
+    ))
+}
