@@ -477,6 +477,11 @@ impl<'p> Function<'p> {
         });
         let arguments = arguments.collect();
         let results = self.program.run(graph, arguments, &mut cells, rows);
+        #[cfg(feature = "cuda")]
+        let results = results.and_then(|results| {
+            card::flush().map_err(|problem| Error::Engine(problem.0))?;
+            Ok(results)
+        });
         self.put_back(states, cells);
         let tensors = results?
             .into_iter()

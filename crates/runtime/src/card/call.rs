@@ -119,9 +119,9 @@ pub(super) fn result(card: &Card, dims: &[usize]) -> OpResult<Option<(Tensor, u6
     })
 }
 
-/// A tensor that outlives the call: a copy, if it lies in the slab.
+/// A tensor that outlives the call, whose launches are in the stream: a copy,
+/// if it lies in the slab.
 pub(crate) fn keep(tensor: Tensor) -> OpResult<Tensor> {
-    flush()?;
     let inside = CALL.with_borrow(|call| {
         let call = call.as_ref()?;
         let place = call.card.place(&tensor)?;
