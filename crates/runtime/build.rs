@@ -6,23 +6,23 @@ fn main() {
     kernels();
 }
 
-/// `card/kernels.cu` becomes PTX in a constant of `ptx.rs`.
+/// Each file of `card/kernels` becomes PTX in a constant of `ptx.rs`.
 #[cfg(feature = "cuda")]
 fn kernels() {
-    const SOURCE: &str = "src/card/kernels.cu";
-    println!("cargo::rerun-if-changed={SOURCE}");
+    const FOLDER: &str = "src/card/kernels";
+    println!("cargo::rerun-if-changed={FOLDER}");
     println!("cargo::rerun-if-env-changed=CUDA_COMPUTE_CAP");
     let out = std::env::var_os("OUT_DIR").map(std::path::PathBuf::from);
     let Some(out) = out else {
         panic!("cargo sets OUT_DIR")
     };
     let built = cudaforge::KernelBuilder::new()
-        .source_files([SOURCE])
+        .source_dir(FOLDER)
         .arg("-std=c++17")
         .arg("-O3")
         .build_ptx()
         .and_then(|output| output.write(out.join("ptx.rs")));
     if let Err(error) = built {
-        panic!("{SOURCE} was not compiled: {error}; the feature `cuda` needs nvcc on the PATH");
+        panic!("{FOLDER} was not compiled: {error}; the feature `cuda` needs nvcc on the PATH");
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     value::{Value, broadcast},
 };
 
-/// The most inputs and operations; the same as in `kernels.cu`.
+/// The most inputs and operations; the same as in `kernels/`.
 pub(super) const INPUTS: usize = 6;
 pub(super) const LINKS: usize = 12;
 
@@ -59,7 +59,7 @@ struct ChainArgs {
 
 parameters!(ChainArgs);
 
-/// The number of an operation in `kernels.cu`, if a chain may have it.
+/// The number of an operation in `kernels/`, if a chain may have it.
 pub(super) fn code(op: &Op) -> Option<u8> {
     Some(match op {
         Op::Binary(Binary::Add) => 0,

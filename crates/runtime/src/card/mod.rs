@@ -1,6 +1,6 @@
 //! Kernels of our own on an NVIDIA card, beside those of the tensor library.
 //!
-//! `kernels.cu` has them; each takes one struct, whose twin stands beside the
+//! `kernels/` has them; each takes one struct, whose twin stands beside the
 //! function that launches it. `fuse.rs` finds in a graph what they compute in
 //! one piece. Where an operand lies otherwise than a kernel can take it, there
 //! is no result, and the tensor library does it.
@@ -68,7 +68,7 @@ mod ptx {
     include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 }
 
-/// Threads of most blocks; the same as in `kernels.cu`.
+/// Threads of most blocks; the same as in `kernels/`.
 const THREADS: usize = 256;
 /// Rows that a block of them has, where a warp has one.
 const WARPS: usize = THREADS / 32;
@@ -80,7 +80,7 @@ const SHARED: usize = 48 << 10;
 const SCRATCH: usize = 1 << 21;
 /// Counters of groups of heads.
 const COUNTERS: usize = 1 << 10;
-/// The most axes of a chain or a copy; the same as in `kernels.cu`.
+/// The most axes of a chain or a copy; the same as in `kernels/`.
 const RANK: usize = 5;
 /// Blocks for each processor, where elements are many.
 const BLOCKS: usize = 16;
@@ -105,7 +105,7 @@ impl Fused {
     }
 }
 
-/// The kernels, by their names in `kernels.cu`.
+/// The kernels, by their names in `kernels/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kernel {
     ProductInt8,
@@ -194,8 +194,14 @@ impl Card {
     fn new(device: &CudaDevice) -> OpResult<Self> {
         let stream = device.cuda_stream();
         let context = stream.context();
-        let module = context.load_module(Ptx::from_src(ptx::KERNELS))?;
-        let functions = KERNELS.iter().map(|(_, name)| module.load_function(name));
+        let sources = [ptx::PRODUCTS, ptx::ATTENTION, ptx::ROWS, ptx::ELEMENTS];
+        let modules = sources.map(|source| context.load_module(Ptx::from_src(source)));
+        let modules = modules.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let function = |name: &str| {
+            let found = modules.iter().map(|module| module.load_function(name));
+            found.reduce(|have, next| have.or(next))
+        };
+        let functions = KERNELS.iter().filter_map(|(_, name)| function(name));
         let functions = functions.collect::<Result<Vec<_>, _>>()?;
         let processors = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
         Ok(Self {

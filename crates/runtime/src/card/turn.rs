@@ -11,7 +11,7 @@ use crate::{
     value::Value,
 };
 
-/// Ways to count positions; the same as in `kernels.cu`.
+/// Ways to count positions; the same as in `kernels/`.
 pub(super) const TURNS: usize = 4;
 /// Elements of a head, of which a block has a thread for each pair.
 const MOST_DIM: usize = 2048;
