@@ -129,6 +129,8 @@ impl Cell {
         }
         // An update in place comes back as the state itself.
         if content.id() != self.tensor.id() {
+            #[cfg(feature = "cuda")]
+            crate::card::flush()?;
             self.tensor = content.force_contiguous()?;
         }
         Ok(())
@@ -156,12 +158,16 @@ impl Cell {
             }
             let mut dims = self.tensor.dims().to_vec();
             dims[axis] = need.max(2 * have);
+            #[cfg(feature = "cuda")]
+            crate::card::flush()?;
             let larger = Tensor::zeros(dims, self.tensor.dtype(), self.tensor.device())?;
             if have > 0 {
                 larger.slice_set(&self.tensor, axis, 0)?;
             }
             self.tensor = larger;
         }
+        #[cfg(feature = "cuda")]
+        let update = &crate::card::dense(update)?;
         write_slice(&self.tensor, &update.contiguous()?, parts)
     }
 }
