@@ -35,7 +35,6 @@ struct Card<'a> {
     mode: String,
     vision: String,
     files: Vec<Row>,
-    total: String,
     columns: Vec<Column>,
     gates: Vec<Gate>,
     not_run: Vec<NotRun>,
@@ -186,13 +185,6 @@ fn card(release: &Release) -> Result<Card<'_>> {
         mode: first.map_or_else(String::new, |decoder| decoder.mode.to_string()),
         vision: recipe.vision(),
         files: files(release),
-        total: self::size(
-            release
-                .listing
-                .below(bundle::FOLDER)
-                .map(|(_, file)| file.bytes)
-                .sum(),
-        ),
         columns: evidence
             .iter()
             .map(|one| Column {
@@ -257,7 +249,8 @@ fn files(release: &Release) -> Vec<Row> {
         let path = format!("{}/{name}", bundle::FOLDER);
         let bytes = release.listing.below(&path).map(|(_, file)| file.bytes);
         Row {
-            size: size(bytes.sum()),
+            // A number stays with its unit.
+            size: size(bytes.sum()).replace(' ', "\u{a0}"),
             path: format!("{path}/"),
             what,
         }

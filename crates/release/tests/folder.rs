@@ -75,14 +75,13 @@ fn another_checkpoint_is_told() {
     let tokenizer = folder.path().join("tokenizer_config.json");
     let text = fs::read_to_string(&tokenizer).unwrap();
     fs::write(&tokenizer, format!("{text}\n")).unwrap();
-    let error = release.check_source(&source()).unwrap_err();
-    common::refuses(
-        &error,
-        &[
-            "is about a checkpoint with the digest",
-            "nano_decode_int8hu_s1/tokenizer/tokenizer_config.json: is not the checkpoint's",
-        ],
-    );
+    let error = release.check_source(&source()).unwrap_err().to_string();
+    for part in [
+        "is about a checkpoint with the digest",
+        "nano_decode_int8hu_s1/tokenizer/tokenizer_config.json: is not the checkpoint's",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
 }
 
 #[test]

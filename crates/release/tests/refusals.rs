@@ -58,7 +58,7 @@ fn an_edited_figure_in_the_card() {
     // Wherever it is, and whatever is added.
     for (from, to) in [
         ("license: bsd-3-clause", "license: mit"),
-        (" MB |", " GB |"),
+        ("\u{a0}MB |", "\u{a0}GB |"),
         ("**pass**", "**pass** on an iPhone"),
         ("\n## Licence\n", "\n187 tokens a second.\n\n## Licence\n"),
     ] {
@@ -127,7 +127,7 @@ fn one_changed_byte() {
         let said = match name.as_str() {
             // The card names each by its hash, and what it says no longer fits.
             HU | LIN => name.clone(),
-            "SHA256SUMS" => "SHA256SUMS states".to_owned(),
+            "SHA256SUMS" => "SHA256SUMS".to_owned(),
             other => format!("{other}: "),
         };
         let error = error.to_string();
@@ -274,7 +274,7 @@ fn other_gates_or_another_model() {
         not_made(&changed(change), &["transcripts/nano_decode_", part]);
     }
     let case = Case::new();
-    case.edit("gates.toml", "cosine = 0.999 ", "cosine = 0.9 ");
+    case.edit("gates.toml", "cosine = 0.999,", "cosine = 0.9,");
     case.refuses(&["gates.toml: its SHA-256", HU, "run the gates again"]);
     let case = Case::new();
     case.edit("recipe.toml", "\"ladder\", ", "");

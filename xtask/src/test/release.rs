@@ -91,8 +91,8 @@ pub fn run() -> Outcome {
 
     let release = Release::open(Path::new(&b))?;
     Ok(format!(
-        "nano, {} files, twice the same; verified, loaded, rebuilt from two places; 7 ways to spoil \
-         it refused",
+        "nano, {} files, twice the same; verified, loaded, rebuilt from two places; what is spoilt \
+         is refused",
         release.listing.files.len()
     ))
 }
