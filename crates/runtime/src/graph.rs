@@ -44,7 +44,8 @@ pub(crate) struct Graph {
     pub name: String,
     /// How many values it has; the arguments come first.
     pub slots: usize,
-    /// What the tensors among them are made of.
+    /// What the tensors among them are made of; only a card's fusions ask.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code))]
     pub elements: Vec<Option<ElementType>>,
     /// Which arguments are states.
     pub arguments: Vec<bool>,
