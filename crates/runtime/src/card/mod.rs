@@ -376,7 +376,7 @@ impl Place {
     /// the last axis.
     fn aligned(&self) -> bool {
         let outer = self.strides.split_last();
-        self.pointer % 16 == 0
+        self.pointer.is_multiple_of(16)
             && outer.is_some_and(|(last, outer)| {
                 let mut outer = outer.iter().zip(&self.dims);
                 *last == 1 && outer.all(|(stride, dim)| *dim == 1 || stride % 8 == 0)
@@ -413,7 +413,9 @@ fn by_eight(axes: &mut [(usize, Vec<usize>)], pointers: &[u64]) -> bool {
     };
     let fits = |view: usize| match steps[view] {
         0 => true,
-        1 => pointers[view] % 16 == 0 && outer.iter().all(|(_, steps)| steps[view] % 8 == 0),
+        1 => {
+            pointers[view].is_multiple_of(16) && outer.iter().all(|(_, steps)| steps[view] % 8 == 0)
+        }
         _ => false,
     };
     let wide = *extent % 8 == 0 && (0..steps.len()).all(fits);

@@ -222,7 +222,7 @@ impl Product {
         let [rows, cols] = matrices[0].dims()?;
         let place = |tensor: &Tensor, count: usize| {
             let place = card.place(tensor).filter(|place| place.dense)?;
-            let fits = tensor.elem_count() == count && place.pointer % 16 == 0;
+            let fits = tensor.elem_count() == count && place.pointer.is_multiple_of(16);
             fits.then_some(place.pointer)
         };
         let vector = |value: &Value, count: usize| match value {

@@ -114,7 +114,7 @@ pub(crate) fn best(x: &Tensor) -> OpResult<Option<u32>> {
     };
     let count = x.elem_count();
     let place = card.place(x).filter(|place| place.dense);
-    let Some(place) = place.filter(|place| place.pointer % 16 == 0) else {
+    let Some(place) = place.filter(|place| place.pointer.is_multiple_of(16)) else {
         return Ok(None);
     };
     if count == 0 || count > i32::MAX as usize {
