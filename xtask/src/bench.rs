@@ -1,7 +1,9 @@
 //! `bench`: how long work takes, beside its floor: what the machine needs for
 //! the least of that work, measured in the same run.
 
+mod decode;
 mod export;
+mod memory;
 mod quantize;
 mod timing;
 
@@ -19,6 +21,8 @@ pub struct Args {
 enum Command {
     /// Export a checkpoint, beside reading it, writing and hashing as many bytes
     Export(export::Args),
+    /// Decode with an exported bundle, beside reading its weights from memory
+    Decode(decode::Args),
     /// Quantize a checkpoint's matrices, beside copying them in memory
     Quantize(quantize::Args),
 }
@@ -27,6 +31,7 @@ enum Command {
 pub fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Export(args) => export::run(args),
+        Command::Decode(args) => decode::run(args),
         Command::Quantize(args) => quantize::run(args),
     }
 }
@@ -36,5 +41,6 @@ pub fn run(args: Args) -> Result<()> {
 pub fn check() -> Outcome {
     export::check()?;
     quantize::check()?;
-    Ok("export and quantize, on nano".to_owned())
+    decode::check()?;
+    Ok("export, quantize and decode, on nano".to_owned())
 }

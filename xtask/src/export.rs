@@ -1,5 +1,6 @@
 //! `export`: a checkpoint's bundles.
 
+use crate::hub;
 use crate::progress::{self, Progress, seconds};
 use ::export::{Bundle, Options, Query};
 use anyhow::{Context, Result};
@@ -61,7 +62,7 @@ pub struct Args {
 
 /// Exports.
 pub fn run(args: Args) -> Result<()> {
-    let source = Source::open(&args.model, args.revision.as_deref())?;
+    let source = hub::source(&args.model, args.revision.as_deref())?;
     let mut job = Job::new(source, &args.mode, &args.out)?;
     if let Some(grid) = args.grid {
         job.options.grid = grid;

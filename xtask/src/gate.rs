@@ -4,7 +4,7 @@ mod outside;
 
 use crate::device::Device;
 use crate::progress::{self, seconds};
-use crate::{Refused, export, repo};
+use crate::{Refused, export, hub, repo};
 use ::export::{Mode, Query};
 use ::gate::device::IPhone;
 use ::gate::{Gates, Settings, Stage, StageReport, Subject, Transcript, Verdict, device_name};
@@ -89,7 +89,7 @@ pub struct Args {
 
 /// Runs the gates.
 pub fn run(args: Args) -> Result<()> {
-    let source = Source::open(&args.model, args.revision.as_deref())?;
+    let source = hub::source(&args.model, args.revision.as_deref())?;
     let mode = args.mode.parse()?;
     let query = args.query.parse()?;
     let mut job = Job::new(source, &args.exports, mode, query, args.name.as_deref())?;

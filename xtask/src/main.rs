@@ -10,14 +10,17 @@ mod bench;
 mod bundles;
 mod device;
 mod diff;
+mod doctor;
 mod export;
 mod gate;
+mod hub;
 mod inspect;
 mod progress;
 mod python;
 mod quickstart;
 mod rebuild;
 mod release;
+mod repair;
 mod repo;
 mod synth;
 mod test;
@@ -47,6 +50,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Say what differs between two assets, by meaning.
     Diff(diff::Args),
+    /// Write a copy of assets whose debug locations newer systems refuse, without them.
+    Repair(repair::Args),
     /// Make the folder that becomes a repository on the hub, from bundles and
     /// evidence.
     Release(release::Args),
@@ -58,6 +63,8 @@ enum Command {
     Synth(synth::Args),
     /// Measure work beside its floor in the same run.
     Bench(bench::Args),
+    /// Say what this machine can do, and what to do about what it cannot.
+    Doctor(doctor::Args),
     /// Run everything that CI runs.
     Test(test::Args),
     /// Export nano, run it on a picture in Core AI's runtime, show the caption.
@@ -84,11 +91,13 @@ fn main() -> ExitCode {
         Command::Ask(args) => ask::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Diff(args) => diff::run(args),
+        Command::Repair(args) => repair::run(args),
         Command::Release(args) => release::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Rebuild(args) => rebuild::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Test(args) => test::run(args),
         Command::Quickstart(args) => quickstart::run(args),
     };

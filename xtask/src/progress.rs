@@ -1,8 +1,9 @@
 //! Progress of long work: a bar on a terminal, plain lines elsewhere.
 
+use ::hub::Event;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 pub use release::size;
@@ -16,6 +17,8 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     started: Instant,
     printed: Mutex<Instant>,
+    /// What was done before the work began: no part of its rate.
+    before: OnceLock<u64>,
 }
 
 impl Progress {
@@ -36,11 +39,30 @@ impl Progress {
             bar,
             started: now,
             printed: Mutex::new(now),
+            before: OnceLock::new(),
+        }
+    }
+
+    /// What the hub has to tell.
+    pub fn hear(&self, event: Event<'_>) {
+        match event {
+            Event::At { done, total } => self.at(done, total),
+            Event::Note(note) => match &self.bar {
+                Some(bar) => bar.suspend(|| eprintln!("{note}")),
+                None => eprintln!("{note}"),
+            },
         }
     }
 
     /// So many bytes of so many in all are done.
     pub fn at(&self, done: u64, total: u64) {
+        let before = *self.before.get_or_init(|| {
+            if let Some(bar) = &self.bar {
+                bar.set_position(done);
+                bar.reset_eta();
+            }
+            done
+        });
         if let Some(bar) = &self.bar {
             bar.set_length(total);
             bar.set_position(done);
@@ -53,7 +75,7 @@ impl Progress {
         if printed.elapsed() >= EVERY {
             *printed = Instant::now();
             let seconds = self.started.elapsed().as_secs_f64();
-            let rate = done as f64 / seconds;
+            let rate = done.saturating_sub(before) as f64 / seconds;
             let left = total.saturating_sub(done) as f64 / rate.max(1.0);
             eprintln!(
                 "{}: {} of {}, {}/s, {left:.0} s left",

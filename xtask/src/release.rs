@@ -2,7 +2,7 @@
 
 use crate::device::Device;
 use crate::progress::{seconds, size};
-use crate::{Refused, export, gate, progress, repo};
+use crate::{Refused, export, gate, hub, progress, repo};
 use ::export::Options;
 use ::gate::Transcript;
 use ::release::{Given, Listing, Parts, Recipe, Release, TRANSCRIPTS};
@@ -17,7 +17,8 @@ const DEVICES: [&str; 3] = ["cpu", "cuda", "metal"];
 /// Flags of `release`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The folder to make
+    /// The folder to make; with --push or --dry-run, one that is there is
+    /// taken as it is
     #[arg(long)]
     out: PathBuf,
     /// What is released: a recipe in recipes/, or a TOML file [default: the one
@@ -37,16 +38,18 @@ pub struct Args {
     /// The folder of the recorded oracle [default: as gate has it]
     #[arg(long)]
     oracle: Option<PathBuf>,
-    /// List what an upload would hold; of a folder that is there, without
-    /// making it again
+    /// List what an upload would hold, and change nothing on the hub
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    hub: hub::Args,
 }
 
 /// Makes a release, or lists what is in one.
 pub fn run(args: Args) -> Result<()> {
     let started = Instant::now();
-    if !(args.dry_run && args.out.exists()) {
+    let publish = args.dry_run || args.hub.wanted();
+    if !(publish && args.out.exists()) {
         if args.out.exists() {
             bail!(
                 "{} exists already and is not overwritten; remove it, or choose another --out",
@@ -67,9 +70,12 @@ pub fn run(args: Args) -> Result<()> {
         )?;
         say("took", &seconds(started.elapsed()))?;
     }
-    if args.dry_run {
+    if publish {
         let listing = ::release::check_for_push(&args.out).map_err(refused)?;
-        list(&listing)?;
+        if args.dry_run {
+            list(&listing)?;
+        }
+        args.hub.push(&args.out, &listing, args.dry_run)?;
     }
     Ok(())
 }
@@ -254,7 +260,7 @@ pub fn recipe(named: Option<&str>, model: &str) -> Result<Given> {
 pub fn source(recipe: &Recipe, model: Option<&str>, revision: Option<&str>) -> Result<Source> {
     let given = model.unwrap_or(&recipe.model);
     if given == recipe.model {
-        return Ok(Source::open(given, revision)?);
+        return hub::source(given, revision);
     }
     if !Path::new(given).is_dir() {
         bail!(

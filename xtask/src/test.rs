@@ -3,12 +3,14 @@
 mod browser;
 mod compare;
 mod device;
+mod hub;
 mod linter;
 mod loads;
 mod logits;
 mod nano;
 mod recipe;
 mod release;
+mod repair;
 mod report;
 mod round_trip;
 mod scenes;
@@ -51,13 +53,15 @@ const STEPS: &[Step] = &[
     ("round trip of foreign assets", round_trip::run),
     ("loads under Core AI's betas", loads::run),
     ("the recipe's graphs", recipe::run),
+    ("repair", repair::run),
     ("nano against transformers", logits::run),
     ("unseen scenes", scenes::run),
     ("other shapes against transformers", shapes::run),
     ("device stage", device::run),
     ("linter", linter::run),
-    ("release", release::run),
     ("report in a browser", report::run),
+    ("release", release::run),
+    ("hub", hub::run),
     ("benches", bench::check),
     ("quickstart", quickstart::check),
 ];

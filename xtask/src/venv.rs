@@ -8,7 +8,7 @@ use crate::repo;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// The versions of Core AI's library that assets must load under.
@@ -28,14 +28,12 @@ pub struct Venv {
 impl Venv {
     /// The environment with coreai-core of `version`.
     pub fn core_ai(version: &str) -> Result<Venv> {
-        let file = format!("requirements-{version}.txt");
-        let shared = "requirements-shared.txt";
-        ensure(&format!("coreai-{version}"), &[file.as_str(), shared])
+        ensure(Place::core_ai(version)?)
     }
 
     /// The environment with the community's linter, `coreai doctor`.
     pub fn linter() -> Result<Venv> {
-        ensure("linter", &["requirements-linter.txt"])
+        ensure(Place::of("linter", &["requirements-linter.txt"])?)
     }
 
     /// A command that runs its interpreter, with nothing of the user's own
@@ -53,53 +51,83 @@ impl Venv {
     }
 }
 
-/// Makes the environment `name` from requirement files, the first of which
-/// names the others, unless it is there already.
-fn ensure(name: &str, files: &[&str]) -> Result<Venv> {
-    let all = repo::root().join(".venv");
-    let folder = all.join(name);
-    let python = folder.join(if cfg!(windows) {
-        "Scripts/python.exe"
-    } else {
-        "bin/python"
-    });
-    let sources = files
-        .iter()
-        .map(|file| repo::root().join("conformance").join(file));
-    let mut digest = Sha256::new();
-    for path in sources.clone() {
-        digest.update(fs::read(&path).with_context(|| format!("{} is missing", path.display()))?);
-    }
-    let stamp = aimodel::hex(&digest.finalize());
-    let made = || {
-        python.exists() && fs::read_to_string(folder.join(STAMP)).is_ok_and(|text| text == stamp)
-    };
-    if made() {
-        return Ok(Venv { python });
+/// Where an environment lies, and what it is made from.
+struct Place {
+    name: String,
+    all: PathBuf,
+    folder: PathBuf,
+    python: PathBuf,
+    /// The first names the others.
+    requirements: PathBuf,
+    stamp: String,
+}
+
+impl Place {
+    fn of(name: &str, files: &[&str]) -> Result<Place> {
+        let all = repo::root().join(".venv");
+        let folder = all.join(name);
+        let python = folder.join(if cfg!(windows) {
+            "Scripts/python.exe"
+        } else {
+            "bin/python"
+        });
+        let conformance = repo::root().join("conformance");
+        let mut digest = Sha256::new();
+        for path in files.iter().map(|file| conformance.join(file)) {
+            digest
+                .update(fs::read(&path).with_context(|| format!("{} is missing", path.display()))?);
+        }
+        Ok(Place {
+            name: name.to_owned(),
+            all,
+            folder,
+            python,
+            requirements: conformance.join(files.first().unwrap_or(&"")),
+            stamp: aimodel::hex(&digest.finalize()),
+        })
     }
 
-    fs::create_dir_all(&all).with_context(|| format!("{} cannot be made", all.display()))?;
+    fn core_ai(version: &str) -> Result<Place> {
+        let file = format!("requirements-{version}.txt");
+        let shared = "requirements-shared.txt";
+        Place::of(&format!("coreai-{version}"), &[file.as_str(), shared])
+    }
+
+    fn is_made(&self) -> bool {
+        self.python.exists()
+            && fs::read_to_string(self.folder.join(STAMP)).is_ok_and(|text| text == self.stamp)
+    }
+}
+
+/// Whether the environment with coreai-core of `version` is set up.
+pub fn has_core_ai(version: &str) -> bool {
+    Place::core_ai(version).is_ok_and(|place| place.is_made())
+}
+
+/// Gives an environment, made now unless it is there already.
+fn ensure(place: Place) -> Result<Venv> {
+    let python = place.python.clone();
+    if place.is_made() {
+        return Ok(Venv { python });
+    }
+    let all = &place.all;
+    fs::create_dir_all(all).with_context(|| format!("{} cannot be made", all.display()))?;
     // Two commands at once: the second waits, and finds it made.
-    let lock = all.join(format!("{name}.lock"));
+    let lock = all.join(format!("{}.lock", place.name));
     let lock = File::create(&lock)
         .and_then(|file| file.lock().map(|()| file))
         .with_context(|| format!("{} cannot be locked", lock.display()))?;
-    if !made() {
-        make(name, &folder, &python, &all, sources.clone().next())?;
-        fs::write(folder.join(STAMP), stamp)
-            .with_context(|| format!("{} cannot be written", folder.display()))?;
+    if !place.is_made() {
+        make(&place)?;
+        fs::write(place.folder.join(STAMP), &place.stamp)
+            .with_context(|| format!("{} cannot be written", place.folder.display()))?;
     }
     drop(lock);
     Ok(Venv { python })
 }
 
-fn make(
-    name: &str,
-    folder: &Path,
-    python: &Path,
-    all: &Path,
-    requirements: Option<PathBuf>,
-) -> Result<()> {
+fn make(place: &Place) -> Result<()> {
+    let Place { name, folder, .. } = place;
     let (base, version) = find_python()?;
     eprintln!(
         "setting up .venv/{name} with Python {version} (once; pinned by version and hash in conformance/)"
@@ -112,15 +140,13 @@ fn make(
         Command::new(base).args(["-m", "venv"]).arg(folder),
         "the environment cannot be made",
     )?;
-    let mut pip = Command::new(python);
+    let mut pip = Command::new(&place.python);
     pip.args(["-m", "pip", "install", "--quiet", "--no-input"])
         .args(["--disable-pip-version-check", "--no-warn-script-location"])
         .args(["--require-hashes", "--only-binary", ":all:"])
         .arg("--cache-dir")
-        .arg(all.join("pip"));
-    if let Some(file) = requirements {
-        pip.arg("--requirement").arg(file);
-    }
+        .arg(place.all.join("pip"));
+    pip.arg("--requirement").arg(&place.requirements);
     run(
         &mut pip,
         "its packages cannot be installed; Core AI's library has wheels for Linux x86-64 and macOS",
@@ -143,7 +169,7 @@ fn run(command: &mut Command, failure: &str) -> Result<()> {
 
 /// A Python that Core AI's wheels are made for, and that can make an
 /// environment; some systems ship one that cannot.
-fn find_python() -> Result<(&'static str, String)> {
+pub fn find_python() -> Result<(&'static str, String)> {
     let probe = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])";
     let names = [
         "python3.11",

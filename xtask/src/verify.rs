@@ -3,18 +3,20 @@
 use crate::progress::size;
 use crate::release::{refused, say, source};
 use crate::venv::{CORE_AI_NEWEST, Venv};
-use crate::{Refused, gate, python};
+use crate::{Refused, gate, hub, python};
 use ::gate::Gates;
+use ::hub::is_repository_id;
 use ::release::{BUNDLES, GATES, Release, TRANSCRIPTS};
 use aimodel::{Summary, open_asset};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 /// Flags of `verify`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The published folder
+    /// The published folder, or the repository on the hub, organization/name
     folder: String,
     /// Hold it to this checkpoint, too: a folder, nano, or a model id on the
     /// Hugging Face hub
@@ -24,8 +26,9 @@ pub struct Args {
 
 /// Checks a published folder.
 pub fn run(args: Args) -> Result<()> {
-    let folder = folder(&args.folder)?;
-    let release = Release::open(&folder).map_err(refused)?;
+    let place = Place::of(&args.folder)?;
+    let folder = place.path();
+    let release = Release::open(folder).map_err(refused)?;
     let (listing, recipe) = (&release.listing, &release.given.recipe);
     let files = listing.files.len();
     say(
@@ -60,14 +63,33 @@ pub fn run(args: Args) -> Result<()> {
             "the checkpoint's digest and its tokenizer's files are those",
         )?;
     }
-    say("Core AI", &loads(&folder, &release)?)
+    say("Core AI", &loads(folder, &release)?)
 }
 
-/// The folder that is meant.
-fn folder(given: &str) -> Result<PathBuf> {
-    match Path::new(given).is_dir() {
-        true => Ok(given.into()),
-        false => bail!("{given}: there is no such folder"),
+/// Where the published folder is.
+enum Place {
+    Folder(PathBuf),
+    Fetched(TempDir),
+}
+
+impl Place {
+    /// The folder that is meant, or the repository on the hub.
+    fn of(given: &str) -> Result<Place> {
+        match (Path::new(given).is_dir(), is_repository_id(given)) {
+            (true, _) => Ok(Place::Folder(given.into())),
+            (false, true) => Ok(Place::Fetched(hub::published(given)?)),
+            (false, false) => bail!(
+                "{given}: there is no such folder, and it is no repository on the hub, \
+                 organization/name"
+            ),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Place::Folder(path) => path,
+            Place::Fetched(folder) => folder.path(),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub const HASH: &str = "main.hash";
 pub const METADATA: &str = "metadata.json";
 
 /// No metadata file is larger; one that is belongs to something else.
-const LARGEST_METADATA: u64 = 1 << 20;
+pub(crate) const LARGEST_METADATA: u64 = 1 << 20;
 
 /// What an asset says about itself in its `metadata.json`.
 ///
@@ -222,7 +222,16 @@ impl StagedDir {
         module: &Module,
         metadata: &AssetMetadata,
     ) -> Result<()> {
-        let folder = name.as_ref();
+        self.write_program(name.as_ref(), module, &metadata.to_json())
+    }
+
+    /// The same, with the metadata as the bytes of its file.
+    pub(crate) fn write_program(
+        &self,
+        folder: &Path,
+        module: &Module,
+        metadata: &[u8],
+    ) -> Result<()> {
         let program = folder.join(PROGRAM);
         let tables = Tables::number(module)?;
         let file = self.create_file(&program)?;
@@ -233,7 +242,7 @@ impl StagedDir {
                 (error, _) => error.into(),
             })?;
         self.write_file(folder.join(HASH), &hash)?;
-        self.write_file(folder.join(METADATA), &metadata.to_json())
+        self.write_file(folder.join(METADATA), metadata)
     }
 }
 
@@ -359,7 +368,7 @@ fn regular_file(path: &Path) -> Result<()> {
     }
 }
 
-fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
+pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
     regular_file(path)?;
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| file_error(path, error))?;

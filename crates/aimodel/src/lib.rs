@@ -12,6 +12,8 @@
 //!   [`StagedDir`] does so for a bundle with several. Large constants are
 //!   streamed from their [`BlobSource`].
 //! * [`open_asset`] maps a program, and [`Asset::check_hash`] compares its hash.
+//! * [`Locations`] finds what stops older assets from loading, and
+//!   [`StagedDir::repair_asset`] writes them anew without it.
 //! * [`verify`] checks a program, [`Summary`] counts what it holds as Core AI's
 //!   own summary does, [`print_ir`] shows it, [`diff`] compares two, and [`graphs`] is the way in for
 //!   whoever wants to look further.
@@ -40,6 +42,11 @@
 //! ```
 #![deny(missing_docs)]
 
+/// The example of the README, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod asset;
 mod attr;
 mod build;
@@ -52,6 +59,7 @@ mod locate;
 mod ops;
 mod print;
 mod reduce;
+mod repair;
 mod rules;
 mod schema;
 mod shape;
@@ -68,8 +76,10 @@ pub use attr::{Approximate, Attribute};
 pub use build::{AssetBuilder, Body, Composite, Graph, GraphBuilder, PRODUCER};
 pub use diff::{Difference, diff};
 pub use error::{Error, Result};
+pub use locate::{Locations, strip_locations};
 pub use mlir_bytecode::{self, Blob, BlobSource, Module, ResourceId, Value};
 pub use print::{Form, print_ir};
+pub use repair::Told;
 pub use schema::{AiCode, Builtin, DIALECT_VERSION, NAMESPACE};
 pub use staged::StagedDir;
 pub use summary::{Function, GraphSummary, Parameter, Storage, Summary};

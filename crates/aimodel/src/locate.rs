@@ -4,14 +4,129 @@
 //! number that tells operations of the source apart. Assets with more than
 //! that (nested `fused` locations) stop loading from OS 27 beta 2 on.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use mlir_bytecode::{AttrId, Block, Entry, Field, Module, Operation, Region, Value};
 
 use crate::{
-    Attribute, Result,
-    schema::{attr_code as code, dialect},
+    Attribute, Result, graphs,
+    schema::{NAMESPACE, attr_code as code, dialect},
 };
+
+/// How many operations and block arguments of a program have a location, and
+/// how many of these stop it from loading on OS 27 beta 2 and later.
+///
+/// ```
+/// use aimodel::{AssetBuilder, ElementType, Locations, TensorType, strip_locations};
+/// use aimodel::mlir_bytecode::{Entry, Field};
+///
+/// let mut asset = AssetBuilder::new();
+/// let mut graph = asset.graph("main");
+/// let x = graph.input("x", TensorType::fixed([4], ElementType::F16))?;
+/// graph.finish(&[("y", x)])?;
+/// let mut module = asset.finish()?;
+/// assert_eq!(Locations::of(&module).faulty(), 0);
+///
+/// // MLIR's own unknown location, as coreai-core 1.0.0b1 writes it.
+/// let unknown = module.attribute(Entry::fields(&"builtin".into(), [Field::Int(15)]));
+/// module.root.location = unknown;
+/// assert_eq!(Locations::of(&module).builtin, 1);
+/// strip_locations(&mut module)?;
+/// assert_eq!(Locations::of(&module).faulty(), 0);
+/// # Ok::<(), aimodel::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Locations {
+    /// All operations and arguments.
+    pub total: usize,
+    /// Arguments with MLIR's unknown location.
+    pub unknown: usize,
+    /// Those with a location of another dialect than AICode: MLIR's builtin
+    /// one, which coreai-core 1.0.0b1 writes.
+    pub builtin: usize,
+    /// Those with fused locations within fused ones.
+    pub nested: usize,
+}
+
+impl Locations {
+    /// Looks at every location of a program.
+    pub fn of(module: &Module) -> Self {
+        let mut found = Self::default();
+        // Many operations share one.
+        let mut known: HashMap<AttrId, Option<Fault>> = HashMap::new();
+        let mut waiting = vec![&module.root];
+        while let Some(op) = waiting.pop() {
+            let blocks = op.regions.iter().flat_map(|region| &region.blocks);
+            let arguments = blocks.clone().flat_map(|block| &block.arguments);
+            let locations = arguments.map(|argument| argument.location);
+            for location in locations.chain([Some(op.location)]) {
+                found.total += 1;
+                let fault = match location {
+                    None => Some(Fault::Unknown),
+                    Some(id) => *known.entry(id).or_insert_with(|| fault(module, id)),
+                };
+                match fault {
+                    Some(Fault::Unknown) => found.unknown += 1,
+                    Some(Fault::Builtin) => found.builtin += 1,
+                    Some(Fault::Nested) => found.nested += 1,
+                    None => {}
+                }
+            }
+            waiting.extend(blocks.flat_map(|block| &block.operations));
+        }
+        found
+    }
+
+    /// How many stop the program from loading.
+    pub fn faulty(&self) -> usize {
+        self.unknown + self.builtin + self.nested
+    }
+}
+
+/// What is wrong with a location.
+#[derive(Clone, Copy)]
+enum Fault {
+    Unknown,
+    Builtin,
+    Nested,
+}
+
+fn fault(module: &Module, id: AttrId) -> Option<Fault> {
+    if module.attr_entry(id).dialect.as_ref() != NAMESPACE {
+        return Some(Fault::Builtin);
+    }
+    let nested = fused(module, id)
+        .iter()
+        .any(|field| matches!(field, Field::Attr(inner) if !fused(module, *inner).is_empty()));
+    nested.then_some(Fault::Nested)
+}
+
+/// The locations that a location is fused of; see `docs/format.md`.
+fn fused(module: &Module, id: AttrId) -> &[Field] {
+    let fields = module.attr_entry(id).as_fields().unwrap_or_default();
+    // The source and the scope; where it is inlined, also at what.
+    let rest = match fields {
+        [Field::Int(code::LOCATION), _, _, rest @ ..]
+        | [Field::Int(code::INLINED_LOCATION), _, _, _, rest @ ..] => rest,
+        _ => return &[],
+    };
+    match rest {
+        [Field::Int(count), rest @ ..] => rest.get(..*count as usize).unwrap_or_default(),
+        _ => &[],
+    }
+}
+
+/// Gives every operation and argument of a program the location that it has
+/// where the debug information was stripped. Nothing else changes.
+///
+/// # Errors
+/// A module whose root is no asset of graphs.
+pub fn strip_locations(module: &mut Module) -> Result<()> {
+    graphs(module)?;
+    assign(module)?;
+    module.root.location = nowhere(module)?;
+    Ok(())
+}
 
 /// The location of what stands for nothing in the source.
 pub(crate) fn nowhere(module: &mut Module) -> Result<AttrId> {

@@ -47,6 +47,7 @@ pub(crate) mod attr_code {
     pub const METADATA_DATA: u64 = 33;
     pub const METADATA: u64 = 35;
     pub const LOCATION: u64 = 40;
+    pub const INLINED_LOCATION: u64 = 41;
     pub const DICTIONARY: u64 = 45;
     pub const UNIT: u64 = 46;
 }
@@ -54,8 +55,9 @@ pub(crate) mod attr_code {
 /// The layout of an encoding: one letter for each field.
 ///
 /// `S` string, `A` attribute, `O` optional attribute, `T` type, `V` varint,
-/// `R` resource; `s a t v` a count and as many of them; `I` width, sign and
-/// bits of an integer; `F` width and bits of a float; `B` a flag and bytes.
+/// `R` resource; `s a t v` a count and as many of them; `p` a count and as many
+/// pairs of attributes; `I` width, sign and bits of an integer; `F` width and
+/// bits of a float; `B` a flag and bytes.
 type Layout = &'static str;
 
 /// Name and layout of the attribute with a code.
@@ -182,7 +184,8 @@ impl Dialect for AiCode {
 }
 
 /// The part of MLIR's builtin dialect that assets of coreai-core 1.0.0b1 have:
-/// locations. Later versions refuse such assets, but they can be read.
+/// locations, and what coreai-torch 0.4.0 tells in them. Later versions refuse
+/// such assets, but they can be read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Builtin;
 
@@ -193,9 +196,22 @@ impl Dialect for Builtin {
 
     fn read_attribute(&self, fields: &mut FieldReader<'_, '_>) -> Result<()> {
         let layout = match fields.int()? {
-            // String, call site, file line column, fused, fused with metadata,
-            // name, unknown.
+            // Array, dictionary, string, type, unit; call site, file line
+            // column, fused, fused with metadata, name, unknown.
+            0 => "a",
+            1 => "p",
             2 => "S",
+            6 => "T",
+            7 => "",
+            8 => {
+                // An integer is as wide as its type, which may come later in
+                // the file. What is one byte is so in every width.
+                fields.ty()?;
+                return match fields.remaining() {
+                    1 => fields.byte().map(drop),
+                    _ => fields.int().map(drop),
+                };
+            }
             10 | 14 => "AA",
             11 => "AVV",
             12 => "a",
@@ -207,7 +223,13 @@ impl Dialect for Builtin {
     }
 
     fn read_type(&self, fields: &mut FieldReader<'_, '_>) -> Result<()> {
-        Err(fields.error("a builtin type where only locations are known"))
+        let layout = match fields.int()? {
+            // Integer, index.
+            0 => "V",
+            1 => "",
+            code => return Err(fields.error(format!("unknown builtin type code {code}"))),
+        };
+        read(layout, fields)
     }
 
     fn read_properties(&self, op: &str, fields: &mut FieldReader<'_, '_>) -> Result<()> {
@@ -226,6 +248,7 @@ fn read(layout: Layout, fields: &mut FieldReader<'_, '_>) -> Result<()> {
             'R' => drop(fields.resource()?),
             's' => (0..fields.count()?).try_for_each(|_| fields.string().map(drop))?,
             'a' => (0..fields.count()?).try_for_each(|_| fields.attr().map(drop))?,
+            'p' => (0..2 * fields.count()?).try_for_each(|_| fields.attr().map(drop))?,
             't' => (0..fields.count()?).try_for_each(|_| fields.ty().map(drop))?,
             'v' => (0..fields.count()?).try_for_each(|_| fields.int().map(drop))?,
             'I' => {

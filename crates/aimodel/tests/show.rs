@@ -4,7 +4,7 @@
 
 mod common;
 
-use aimodel::{ElementType, Form, Parameter, Summary, print_ir};
+use aimodel::{AssetBuilder, ElementType, Form, Parameter, Summary, TensorType, print_ir};
 use common::small;
 
 fn text(form: Form) -> String {
@@ -32,6 +32,25 @@ fn the_stored_form_has_it_all() {
     ];
     for expected in expected {
         assert!(text.contains(expected), "{expected} is not in\n{text}");
+    }
+}
+
+#[test]
+fn names_cannot_steer_a_terminal() {
+    const EVIL: &str = "a\u{1b}[2J\u{7}\u{202e}\nb";
+    let mut asset = AssetBuilder::new();
+    let mut main = asset.graph(EVIL);
+    let ty = TensorType::fixed([4], ElementType::F16);
+    let x = main.input(EVIL, ty).unwrap();
+    main.finish(&[(EVIL, x)]).unwrap();
+    let module = asset.finish().unwrap();
+    for form in [Form::Dialect, Form::Stored] {
+        let mut text = Vec::new();
+        print_ir(&module, form, &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("\\u{1b}[2J"), "{text}");
+        let bad = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!text.contains(bad), "{text:?}");
     }
 }
 

@@ -32,6 +32,11 @@
 //! [MLIR bytecode]: https://mlir.llvm.org/docs/BytecodeFormat/
 #![deny(missing_docs)]
 
+/// The example of the README, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod blob;
 mod cursor;
 mod dialect;

@@ -1,10 +1,14 @@
-//! The loops over one row, compiled for the vector unit at hand.
+//! The loops over one row: in plain code here, which the compiler makes vectors
+//! of, and by hand in `avx2`. The results are the same, element by element, so
+//! the bytes are too.
 
+#[cfg(target_arch = "x86_64")]
+use crate::avx2;
 use crate::element::{Bf16, Element, F16, F32, Load, OVERFLOW_BITS, f16_bits, round_to_f16};
 use crate::{BLOCK, Scheme};
 
 /// The least scale, 2⁻²³: blocks of zeros or of tiny weights divide by it.
-const LEAST_SCALE: f32 = f32::EPSILON;
+pub(crate) const LEAST_SCALE: f32 = f32::EPSILON;
 
 /// 1.5 · 2²³: adding it to a small f32 rounds that to an integer, ties to
 /// even, and leaves the integer in the low bits.
@@ -14,60 +18,37 @@ const ROUND: f32 = 12_582_912.0;
 /// fills a vector too.
 const GROUP: usize = 16;
 
-/// Defines a function that runs `$any` as compiled for the widest vector unit
-/// that the processor has, with or without multiplication and addition in one.
-/// The results are the same, element by element, so the bytes are too.
-macro_rules! widest {
-    (
-        $(#[$doc:meta])*
-        fn $name:ident($($arg:ident: $type:ty),*) = $any:ident
-    ) => {
-        $(#[$doc])*
-        pub(crate) fn $name($($arg: $type),*) -> bool {
-            #[cfg(target_arch = "x86_64")]
-            {
-                use std::arch::is_x86_feature_detected as has;
-                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-                fn avx512($($arg: $type),*) -> bool {
-                    $any::<true>($($arg),*)
-                }
-                #[target_feature(enable = "avx2,fma")]
-                fn avx2($($arg: $type),*) -> bool {
-                    $any::<true>($($arg),*)
-                }
-                let wide = has!("avx512f") && has!("avx512bw");
-                if wide && has!("avx512dq") && has!("avx512vl") {
-                    // SAFETY: the processor has them all, as just asked.
-                    return unsafe { avx512($($arg),*) };
-                }
-                if has!("avx2") && has!("fma") {
-                    // SAFETY: the processor has both, as just asked.
-                    return unsafe { avx2($($arg),*) };
-                }
-            }
-            // Every 64-bit Arm fuses.
-            $any::<{ cfg!(target_arch = "aarch64") }>($($arg),*)
-        }
-    };
+/// Whether multiplication and addition in one is an instruction of every
+/// processor of this kind.
+const FUSED: bool = cfg!(target_arch = "aarch64");
+
+/// Quantizes whole rows: `weights` holds n elements, `data` takes n bytes,
+/// `scales` 2 · n / [`BLOCK`] bytes. Returns false, with the outputs
+/// unspecified, if some weight is not finite as f16.
+pub(crate) fn quantize(
+    element: Element,
+    weights: &[u8],
+    scheme: Scheme,
+    data: &mut [u8],
+    scales: &mut [u8],
+) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if avx2::is_here() {
+        // SAFETY: that was just asked.
+        return unsafe { avx2::quantize(element, weights, scheme, data, scales) };
+    }
+    quantize_any::<FUSED>(element, weights, scheme, data, scales)
 }
 
-widest! {
-    /// Quantizes whole rows: `weights` holds n elements, `data` takes n bytes,
-    /// `scales` 2 · n / [`BLOCK`] bytes. Returns false, with the outputs
-    /// unspecified, if some weight is not finite as f16.
-    fn quantize(
-        element: Element,
-        weights: &[u8],
-        scheme: Scheme,
-        data: &mut [u8],
-        scales: &mut [u8]
-    ) = quantize_any
-}
-
-widest! {
-    /// Rounds n elements to f16: `out` takes 2 · n bytes. Returns false, with
-    /// the output unspecified, if some weight is not finite as f16.
-    fn to_f16(element: Element, weights: &[u8], out: &mut [u8]) = to_f16_any
+/// Rounds n elements to f16: `out` takes 2 · n bytes. Returns false, with
+/// the output unspecified, if some weight is not finite as f16.
+pub(crate) fn to_f16(element: Element, weights: &[u8], out: &mut [u8]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if avx2::is_here() {
+        // SAFETY: that was just asked.
+        return unsafe { avx2::to_f16(element, weights, out) };
+    }
+    to_f16_any(element, weights, out)
 }
 
 /// The first element that is not finite as f16: its index and value.
@@ -85,7 +66,6 @@ pub(crate) fn first_not_finite(element: Element, weights: &[u8]) -> Option<(usiz
         .find(|(_, value)| value.to_bits() & 0x7fff_ffff >= OVERFLOW_BITS)
 }
 
-#[inline(always)]
 fn quantize_any<const FUSED: bool>(
     element: Element,
     weights: &[u8],
@@ -168,8 +148,7 @@ fn smaller(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
 }
 
-#[inline(always)]
-fn to_f16_any<const FUSED: bool>(element: Element, weights: &[u8], out: &mut [u8]) -> bool {
+fn to_f16_any(element: Element, weights: &[u8], out: &mut [u8]) -> bool {
     match element {
         Element::Bf16 => to_f16_rows::<Bf16>(weights, out),
         Element::F16 => to_f16_rows::<F16>(weights, out),
@@ -178,7 +157,7 @@ fn to_f16_any<const FUSED: bool>(element: Element, weights: &[u8], out: &mut [u8
 }
 
 #[inline(always)]
-fn to_f16_rows<T: Load>(weights: &[u8], out: &mut [u8]) -> bool {
+pub(crate) fn to_f16_rows<T: Load>(weights: &[u8], out: &mut [u8]) -> bool {
     let mut bits = 0u32;
     let elements = weights.chunks_exact(T::SIZE);
     for (bytes, out) in elements.zip(out.chunks_exact_mut(2)) {
@@ -193,31 +172,67 @@ fn to_f16_rows<T: Load>(weights: &[u8], out: &mut [u8]) -> bool {
 mod tests {
     use super::*;
 
+    /// Both ways to do it, on whole blocks and on what does not fill a group.
+    fn same(element: Element, weights: &[u8]) -> bool {
+        let count = weights.len() / element.size();
+        let mut said = Vec::new();
+        for scheme in [Scheme::SymmetricWithClipping, Scheme::Symmetric] {
+            let (mut data, mut scales) = (vec![0; count], vec![0; count / 16]);
+            let finite = quantize(element, weights, scheme, &mut data, &mut scales);
+            let (mut plain, mut plain_scales) = (vec![1; count], vec![1; count / 16]);
+            let again =
+                quantize_any::<false>(element, weights, scheme, &mut plain, &mut plain_scales);
+            assert_eq!(finite, again);
+            // What f16 cannot hold has no bytes that mean anything.
+            assert!(!finite || (data, scales) == (plain, plain_scales));
+            said.push(finite);
+        }
+        let (mut out, mut plain) = (vec![0; 2 * count], vec![1; 2 * count]);
+        said.push(to_f16(element, weights, &mut out));
+        said.push(to_f16_any(element, weights, &mut plain));
+        assert!(!said[0] || out == plain);
+        assert!(said.iter().all(|finite| *finite == said[0]));
+        said[0]
+    }
+
     #[test]
     fn vector_code_gives_the_bytes_of_plain_code() {
-        // Every finite f16 and more bf16 than f16 can hold in small blocks.
-        let bits: Vec<u8> = (0..0x7c00u16)
-            .flat_map(|bits| [bits, bits | 0x8000])
-            .flat_map(u16::to_le_bytes)
-            .collect();
-        let count = bits.len() / 2;
-        for element in [Element::F16, Element::Bf16] {
-            for scheme in [Scheme::SymmetricWithClipping, Scheme::Symmetric] {
-                let (mut data, mut scales) = (vec![0; count], vec![0; count / 16]);
-                let finite = quantize(element, &bits, scheme, &mut data, &mut scales);
-                let (mut plain, mut plain_scales) = (data.clone(), scales.clone());
-                plain.fill(1);
-                plain_scales.fill(1);
-                let again =
-                    quantize_any::<false>(element, &bits, scheme, &mut plain, &mut plain_scales);
-                assert_eq!((finite, data, scales), (again, plain, plain_scales));
+        // Every value that f16 can hold.
+        for (element, end) in [(Element::F16, 0x7c00), (Element::Bf16, 0x4780_u16)] {
+            let bits = (0..end).flat_map(|bits| [bits, bits | 0x8000]);
+            let bits: Vec<u8> = bits.flat_map(u16::to_le_bytes).collect();
+            assert!(same(element, &bits));
+            assert!(same(element, &bits[..7 * BLOCK * element.size()]));
+            for beyond in [end, end | 0x8000, 0x7fff] {
+                let mut bits = bits.clone();
+                bits[640..642].copy_from_slice(&beyond.to_le_bytes());
+                assert!(!same(element, &bits));
             }
-            let (mut out, mut plain) = (vec![0; 2 * count], vec![1; 2 * count]);
-            let finite = to_f16(element, &bits, &mut out);
-            assert_eq!(finite, to_f16_any::<false>(element, &bits, &mut plain));
-            assert_eq!(finite, element == Element::F16);
-            assert_eq!(out, plain);
         }
+    }
+
+    #[test]
+    fn vector_code_gives_the_bytes_of_plain_code_for_f32() {
+        // Blocks of every size of number, with all kinds of digits.
+        let mut state = 1_u32;
+        for exponent in (0..255).step_by(3) {
+            let next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let exponent = (exponent + (state >> 29)) << 23;
+                (state & 0x807f_ffff | exponent).to_le_bytes()
+            };
+            let weights: Vec<u8> = std::iter::repeat_with(next)
+                .take(37 * BLOCK)
+                .flatten()
+                .collect();
+            assert_eq!(same(Element::F32, &weights), exponent < 136);
+        }
+        let ties = (0..0x7bff_u16).map(|bits| {
+            let [low, high] = [bits, bits + 1].map(|bits| half::f16::from_bits(bits).to_f32());
+            (low + (high - low) / 2.0).to_le_bytes()
+        });
+        let ties: Vec<u8> = ties.take(0x7be0).flatten().collect();
+        assert!(same(Element::F32, &ties));
     }
 
     /// All there are, up to powers of two, which change neither side's digits:

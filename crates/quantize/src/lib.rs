@@ -23,6 +23,8 @@
 //! ```
 #![deny(missing_docs)]
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod element;
 mod error;
 mod kernel;

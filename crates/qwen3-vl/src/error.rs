@@ -174,8 +174,8 @@ pub enum Error {
     },
     /// A model cannot be fetched.
     #[error(
-        "{model} at revision {revision} cannot be fetched from the hub, and there is no folder of \
-         that name: {message}; check the id, the revision and the network, or name a folder"
+        "{model} cannot be had at revision {revision}, and there is no folder of that name: {message}; \
+         or name a folder that has the checkpoint: --model DIR"
     )]
     Hub {
         /// The model's id.

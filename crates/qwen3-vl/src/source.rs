@@ -55,6 +55,36 @@ impl Source {
     /// [`Error::Model`] if it is none of these, or if a revision is given for
     /// what is not on the hub; [`Error::Hub`] if fetching fails.
     pub fn open(model: &str, revision: Option<&str>) -> Result<Source, Error> {
+        let elsewhere = || {
+            #[cfg(feature = "hub")]
+            return hub::fetch(model, revision, &|_| ());
+            #[cfg(not(feature = "hub"))]
+            return Err(Error::Model {
+                model: model.into(),
+                message: "is no folder, and this build cannot fetch from the hub".into(),
+            });
+        };
+        Source::open_or(model, revision, elsewhere)
+    }
+
+    /// As [`open`](Source::open), with word of how far fetching is.
+    ///
+    /// # Errors
+    /// As those of [`open`](Source::open).
+    #[cfg(feature = "hub")]
+    pub fn open_telling(
+        model: &str,
+        revision: Option<&str>,
+        tell: ::hub::Tell<'_>,
+    ) -> Result<Source, Error> {
+        Source::open_or(model, revision, || hub::fetch(model, revision, tell))
+    }
+
+    fn open_or(
+        model: &str,
+        revision: Option<&str>,
+        elsewhere: impl FnOnce() -> Result<Source, Error>,
+    ) -> Result<Source, Error> {
         let wrong = |message: &str| Error::Model {
             model: model.into(),
             message: message.into(),
@@ -71,17 +101,8 @@ impl Source {
             Source::folder(model)
         } else if Path::new(model).exists() {
             Err(wrong("is a file; name the folder that it is in"))
-        } else if !is_hub_id(model) {
-            Err(wrong(
-                "is neither a folder, nor nano, nor a hub id such as Qwen/Qwen3-VL-2B-Instruct",
-            ))
         } else {
-            #[cfg(feature = "hub")]
-            return hub::fetch(model, revision);
-            #[cfg(not(feature = "hub"))]
-            return Err(wrong(
-                "is no folder, and this build cannot fetch from the hub",
-            ));
+            elsewhere()
         }
     }
 
@@ -223,22 +244,6 @@ impl Source {
     }
 }
 
-/// Whether `model` could be `organization/name` on the hub.
-fn is_hub_id(model: &str) -> bool {
-    let is_part = |part: &str| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        part.len() <= 96
-            && part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-            && !part.ends_with(['-', '.'])
-            && part.chars().all(plain)
-            && !part.contains("..")
-            && !part.contains("--")
-    };
-    model
-        .split_once('/')
-        .is_some_and(|(organization, name)| is_part(organization) && is_part(name))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,7 +289,6 @@ mod tests {
                 "{error}"
             );
         }
-        assert!(is_hub_id("Qwen/Qwen3-VL-2B-Instruct"));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();
         assert!(Source::open(path, None).is_ok());

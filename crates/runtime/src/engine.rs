@@ -161,6 +161,24 @@ impl Engine {
     }
 }
 
+/// The logits of one position, f32.
+fn on_host(logits: &Tensor) -> Result<Vec<f32>> {
+    let here = logits.to_device(&Device::Cpu)?;
+    Ok(here.to_dtype(DType::F32)?.to_vec1()?)
+}
+
+/// The next token. A card finds the best one itself.
+fn pick(sampler: &mut Sampler, logits: &Tensor) -> Result<u32> {
+    #[cfg(feature = "cuda")]
+    if sampler.is_greedy() {
+        let best = crate::card::best(logits).map_err(|problem| Error::Engine(problem.0))?;
+        if let Some(best) = best {
+            return Ok(best);
+        }
+    }
+    Ok(sampler.pick(&on_host(logits)?))
+}
+
 /// Rows that a function takes in a call; `None` is any number.
 fn chunk(function: &Function<'_>) -> Result<Option<usize>> {
     match function.input("input_ids").map(|ty| &ty.dims[..]) {
@@ -206,6 +224,19 @@ impl Session<'_> {
         &self.states
     }
 
+    /// Another conversation that has read the same.
+    ///
+    /// # Errors
+    /// No room for a copy of the cache.
+    pub fn fork(&self) -> Result<Self> {
+        Ok(Self {
+            engine: self.engine,
+            fixed: self.fixed.clone(),
+            states: self.states.copy()?,
+            seen: self.seen,
+        })
+    }
+
     /// Takes a cache that was made elsewhere, which holds `seen` tokens.
     pub fn restore(&mut self, states: States, seen: usize) {
         self.states = states;
@@ -218,7 +249,10 @@ impl Session<'_> {
     /// No tokens, or a call that fails.
     pub fn read(&mut self, ids: &[i32]) -> Result<Vec<f32>> {
         let last = self.read_while(ids, |_| true)?;
-        last.ok_or_else(|| Error::Engine("there are no tokens to read".to_owned()))
+        match last {
+            Some(logits) => on_host(&logits),
+            None => Err(Error::Engine("there are no tokens to read".to_owned())),
+        }
     }
 
     /// As [`Session::read`], as long as `each` says to go on; it hears how many
@@ -227,7 +261,7 @@ impl Session<'_> {
         &mut self,
         ids: &[i32],
         mut each: impl FnMut(usize) -> bool,
-    ) -> Result<Option<Vec<f32>>> {
+    ) -> Result<Option<Tensor>> {
         let before = self.seen;
         let mut last = None;
         let all = self.feed(ids, false, |seen, logits| {
@@ -235,7 +269,7 @@ impl Session<'_> {
             Ok(each(seen - before))
         })?;
         match last {
-            Some(logits) if all => Ok(Some(logits.get(0)?.to_dtype(DType::F32)?.to_vec1()?)),
+            Some(logits) if all => Ok(Some(logits.get(0)?)),
             _ => Ok(None),
         }
     }
@@ -293,12 +327,12 @@ impl Session<'_> {
         let mut tokens = Vec::new();
         let mut next = self.read_while(ids, |read| each(Step::Read(read)))?;
         while let Some(logits) = next.filter(|_| tokens.len() < most) {
-            let token = sampler.pick(&logits);
+            let token = pick(sampler, &logits)?;
             tokens.push(token);
             if !each(Step::Token(token)) || end_tokens.contains(&token) || tokens.len() == most {
                 break;
             }
-            next = Some(self.read(&[token as i32])?);
+            next = self.read_while(&[token as i32], |_| true)?;
         }
         Ok(tokens)
     }

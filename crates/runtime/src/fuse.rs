@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 
 use crate::{
     error::{OpResult, Result},
-    graph::{Constants, Graph, Source},
+    graph::{Constants, Graph, Source, Step},
     kernel::Rows,
     ops::{Angles, Composite, Op, dequantize},
     value::Value,
@@ -82,31 +82,10 @@ pub(crate) fn calls(graph: &mut Graph, composites: &[Option<Arc<Composite>>]) {
 /// Products with the transpose of a constant matrix use it as it lies in the
 /// file, be it of halves or of scaled si8.
 pub(crate) fn products(graph: &mut Graph, constants: &Constants) -> OpResult<()> {
-    let producers = graph.producers();
-    let step_of = |source: &Source| match source {
-        Source::Slot(slot) => producers.get(slot).copied(),
-        Source::Constant(_) => None,
-    };
-    for at in 0..graph.steps.len() {
-        if !matches!(graph.steps[at].op, Op::MatMul(_)) {
-            continue;
-        }
-        let Some(turn) = step_of(&graph.steps[at].operands[1]) else {
-            continue;
-        };
-        let turn = &graph.steps[turn];
-        let order = match (&turn.op, &turn.operands[..]) {
-            (Op::Transpose, [_, Source::Constant(order)]) => &constants.values[*order],
-            _ => continue,
-        };
-        if !matches!(order, Value::Ints(order) if order.dense() == [1, 0]) {
-            continue;
-        }
-        let rows = match (&turn.operands[0], step_of(&turn.operands[0])) {
-            (Source::Constant(weight), _) => half_rows(&constants.values[*weight])?,
-            (_, Some(scaled)) if matches!(graph.steps[scaled].op, Op::BlockwiseShiftScale) => {
-                int8_rows(&graph.steps[scaled].operands, constants)?
-            }
+    for (at, weight) in turned_weights(graph, constants) {
+        let rows = match weight[..] {
+            [half] => half_rows(&constants.values[half])?,
+            [data, scale, zero, offset] => int8_rows([data, scale, zero, offset], constants)?,
             _ => None,
         };
         if let Some(rows) = rows {
@@ -116,6 +95,39 @@ pub(crate) fn products(graph: &mut Graph, constants: &Constants) -> OpResult<()>
         }
     }
     Ok(())
+}
+
+/// Products with the transpose of a constant matrix: the step, and the
+/// constant, or those that it is unfolded from.
+pub(crate) fn turned_weights(graph: &Graph, constants: &Constants) -> Vec<(usize, Vec<usize>)> {
+    let producers = graph.producers();
+    let step_of = |source: &Source| match source {
+        Source::Slot(slot) => producers.get(slot).map(|at| &graph.steps[*at]),
+        Source::Constant(_) => None,
+    };
+    let weight = |step: &Step| {
+        let turn = step_of(step.operands.get(1)?)?;
+        let order = match (&step.op, &turn.op, &turn.operands[..]) {
+            (Op::MatMul(_), Op::Transpose, [_, Source::Constant(order)]) => order,
+            _ => return None,
+        };
+        let swaps =
+            matches!(&constants.values[*order], Value::Ints(order) if order.dense() == [1, 0]);
+        let sources = match (&turn.operands[0], step_of(&turn.operands[0])) {
+            (Source::Constant(weight), _) => return swaps.then(|| vec![*weight]),
+            (_, Some(scaled)) if matches!(scaled.op, Op::BlockwiseShiftScale) => &scaled.operands,
+            _ => return None,
+        };
+        let parts = sources.iter().map(|source| match source {
+            Source::Constant(index) => Some(*index),
+            Source::Slot(_) => None,
+        });
+        parts.collect::<Option<Vec<_>>>().filter(|_| swaps)
+    };
+    let steps = graph.steps.iter().enumerate();
+    steps
+        .filter_map(|(at, step)| Some((at, weight(step)?)))
+        .collect()
 }
 
 fn half_rows(weight: &Value) -> OpResult<Option<Rows>> {
@@ -128,22 +140,9 @@ fn half_rows(weight: &Value) -> OpResult<Option<Rows>> {
     }
 }
 
-fn int8_rows(operands: &[Source], constants: &Constants) -> OpResult<Option<Rows>> {
-    let constant = |source: &Source| match source {
-        Source::Constant(index) => Some(&constants.values[*index]),
-        Source::Slot(_) => None,
-    };
-    let [data, scale, zero, offset] = operands else {
-        return Ok(None);
-    };
-    let parts = (
-        constant(data),
-        constant(scale),
-        constant(zero),
-        constant(offset),
-    );
-    let (Some(Value::Mapped(data)), Some(Value::Mapped(scale)), Some(zero), Some(offset)) = parts
-    else {
+fn int8_rows(parts: [usize; 4], constants: &Constants) -> OpResult<Option<Rows>> {
+    let [data, scale, zero, offset] = parts.map(|index| &constants.values[index]);
+    let (Value::Mapped(data), Value::Mapped(scale)) = (data, scale) else {
         return Ok(None);
     };
     let no_shift = match offset {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use aimodel::{
     Attribute, ElementType, GraphView, Module, Type,
-    mlir_bytecode::{AttrId, Encoding, Field, Operation, ResourceValue, TypeId},
+    mlir_bytecode::{AttrId, Encoding, Field, Operation, ResourceValue, TypeId, Value as Operand},
 };
 use candle_core::{Device, Tensor};
 
@@ -44,6 +44,8 @@ pub(crate) struct Graph {
     pub name: String,
     /// How many values it has; the arguments come first.
     pub slots: usize,
+    /// What the tensors among them are made of.
+    pub elements: Vec<Option<ElementType>>,
     /// Which arguments are states.
     pub arguments: Vec<bool>,
     pub steps: Vec<Step>,
@@ -170,14 +172,17 @@ pub(crate) fn compile(
 ) -> Result<Graph> {
     let module = view.module;
     let mut sources = HashMap::new();
-    let mut slots = 0;
-    let mut slot = |sources: &mut HashMap<usize, Source>, value: usize| {
-        sources.insert(value, Source::Slot(slots));
-        slots += 1;
-        slots - 1
+    let mut elements = Vec::new();
+    let mut slot = |sources: &mut HashMap<usize, Source>, value: Operand| {
+        sources.insert(value.index(), Source::Slot(elements.len()));
+        elements.push(match Type::read(module, module.value_type(value)) {
+            Ok(Type::Tensor(ty)) => Some(ty.element),
+            _ => None,
+        });
+        elements.len() - 1
     };
     for argument in view.arguments() {
-        slot(&mut sources, argument.value.index());
+        slot(&mut sources, argument.value);
     }
     let (mut steps, mut outputs) = (Vec::new(), Vec::new());
     for (index, op) in view.operations().iter().enumerate() {
@@ -223,7 +228,7 @@ pub(crate) fn compile(
             op: parsed,
             index,
             operands,
-            results: results.map(|v| slot(&mut sources, v.index())).collect(),
+            results: results.map(|v| slot(&mut sources, *v)).collect(),
             last_uses: Vec::new(),
             name,
         });
@@ -231,7 +236,8 @@ pub(crate) fn compile(
     let is_state = |id: &TypeId| Ok(matches!(Type::read(module, *id)?, Type::Handle(_)));
     let mut graph = Graph {
         name: view.name.to_string(),
-        slots,
+        slots: elements.len(),
+        elements,
         arguments: view.inputs.iter().map(is_state).collect::<Result<_>>()?,
         steps,
         shared: vec![false; outputs.len()],

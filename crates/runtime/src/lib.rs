@@ -9,6 +9,8 @@
 //! where and how much, are computed on the host.
 #![deny(missing_docs)]
 
+#[cfg(feature = "cuda")]
+mod card;
 mod device;
 pub mod engine;
 mod error;

@@ -9,6 +9,8 @@ use std::{
 use aimodel::{Module, Parameter, Summary, TensorType};
 use candle_core::{Device, Tensor};
 
+#[cfg(feature = "cuda")]
+use crate::card::{self, Card};
 use crate::{
     error::{Error, OpResult, Problem, Result, refuse},
     fuse,
@@ -134,12 +136,23 @@ impl Program {
             .map(|view| graph::compile(view, &names, &mut constants))
             .collect::<Result<Vec<_>>>()?;
         let mut folded = HashMap::new();
+        #[cfg(feature = "cuda")]
+        let (card, mut matrices) = (
+            Card::of(&device).map_err(|problem| Error::Engine(problem.0))?,
+            HashMap::new(),
+        );
         for graph in &mut graphs {
             graph.set_accumulate(options.accumulate);
             if options.fuse {
                 fuse::calls(graph, &composites);
             }
             if !device.is_cpu() {
+                #[cfg(feature = "cuda")]
+                if let (true, Some(card)) = (options.fuse, &card) {
+                    card::fuse(graph, &constants, card, &mut matrices)
+                        .map_err(|problem| Error::Engine(problem.0))?;
+                    graph.tidy();
+                }
                 fuse::fold_scales(graph, &mut constants, &mut folded)?;
             } else if options.fuse {
                 fuse::products(graph, &constants).map_err(|problem| Error::Graph {
@@ -208,12 +221,16 @@ impl Program {
                 Source::Constant(index) => &self.constants[*index],
             });
             let operands: Vec<&Value> = operands.collect();
+            #[cfg(feature = "cuda")]
+            if step.op.is_apart(&operands) {
+                card::flush().map_err(|problem| graph.error(step, &operands, problem))?;
+            }
             let results = match step.op {
                 Op::Invoke(callee) => {
                     let arguments = operands.into_iter().cloned().collect();
                     self.run(&self.graphs[callee], arguments, cells, Rows::All)?
                 }
-                Op::Rows(_) if rows != Rows::All && graph.gives(step) => self
+                _ if rows != Rows::All && step.op.by_rows() && graph.gives(step) => self
                     .one_row(step, &operands, rows)
                     .map_err(|problem| graph.error(step, &operands, problem))?,
                 _ => self
@@ -224,7 +241,11 @@ impl Program {
                 slots[*slot] = Some(value);
             }
             for slot in &step.last_uses {
-                slots[*slot] = None;
+                let last = slots[*slot].take();
+                #[cfg(feature = "cuda")]
+                card::hold(last);
+                #[cfg(not(feature = "cuda"))]
+                drop(last);
             }
         }
         let outputs = graph.outputs.iter().map(|source| match source {
@@ -237,9 +258,12 @@ impl Program {
     /// A product whose rows are those of an output.
     fn one_row(&self, step: &Step, operands: &[&Value], rows: Rows) -> OpResult<Vec<Value>> {
         match (rows, operands) {
-            (Rows::One(row), [Value::Float(x)]) if x.rank() == 3 && row < x.dims()[1] => {
+            (Rows::One(row), [Value::Float(x), rest @ ..])
+                if x.rank() == 3 && row < x.dims()[1] =>
+            {
                 let x = Value::Float(x.narrow(1, row, 1)?);
-                Ok(vec![step.op.run(&self.device, &[&x])?])
+                let operands = [&[&x], rest].concat();
+                Ok(vec![step.op.run(&self.device, &operands)?])
             }
             _ => Ok(vec![step.op.run(&self.device, operands)?]),
         }
@@ -433,6 +457,9 @@ impl<'p> Function<'p> {
                 wrong(name, expected, found)
             })?);
         }
+        #[cfg(feature = "cuda")]
+        let _scope =
+            card::Scope::new(&self.program.device).map_err(|problem| Error::Engine(problem.0))?;
         let mut cells = Vec::new();
         for parameter in self.states() {
             match states.take(&parameter.name, &parameter.ty, &self.program.device) {
@@ -450,6 +477,11 @@ impl<'p> Function<'p> {
         });
         let arguments = arguments.collect();
         let results = self.program.run(graph, arguments, &mut cells, rows);
+        #[cfg(feature = "cuda")]
+        let results = results.and_then(|results| {
+            card::flush().map_err(|problem| Error::Engine(problem.0))?;
+            Ok(results)
+        });
         self.put_back(states, cells);
         let tensors = results?
             .into_iter()
@@ -460,6 +492,8 @@ impl<'p> Function<'p> {
                 Value::Ints(ints) => ints.to_tensor(),
                 other => other.float(&self.program.device),
             };
+            #[cfg(feature = "cuda")]
+            let tensor = tensor.and_then(card::keep);
             let tensor = tensor.map_err(|problem| Error::Engine(problem.0))?;
             match shared {
                 true => Ok(tensor.force_contiguous()?),

@@ -107,11 +107,16 @@ impl Sampler {
         }
     }
 
+    /// Whether it always takes the best token.
+    pub fn is_greedy(&self) -> bool {
+        self.sampling.temperature == 0.0
+    }
+
     /// The next token. Logits that are no numbers are never drawn.
     pub fn pick(&mut self, logits: &[f32]) -> u32 {
         let greedy = best(logits);
         let top = logits.get(greedy as usize).copied().unwrap_or_default();
-        if self.sampling.temperature == 0.0 || !top.is_finite() {
+        if self.is_greedy() || !top.is_finite() {
             return greedy;
         }
         let candidates = self.candidates(logits, top);

@@ -47,6 +47,18 @@ impl States {
         Ok(())
     }
 
+    /// States that hold the same, and are changed by themselves.
+    ///
+    /// # Errors
+    /// No room for a copy.
+    pub fn copy(&self) -> Result<Self> {
+        let mut copy = Self::new();
+        for (name, content) in &self.tensors {
+            copy.set(name, content)?;
+        }
+        Ok(copy)
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.tensors.clear();
@@ -117,6 +129,8 @@ impl Cell {
         }
         // An update in place comes back as the state itself.
         if content.id() != self.tensor.id() {
+            #[cfg(feature = "cuda")]
+            crate::card::flush()?;
             self.tensor = content.force_contiguous()?;
         }
         Ok(())
@@ -144,12 +158,16 @@ impl Cell {
             }
             let mut dims = self.tensor.dims().to_vec();
             dims[axis] = need.max(2 * have);
+            #[cfg(feature = "cuda")]
+            crate::card::flush()?;
             let larger = Tensor::zeros(dims, self.tensor.dtype(), self.tensor.device())?;
             if have > 0 {
                 larger.slice_set(&self.tensor, axis, 0)?;
             }
             self.tensor = larger;
         }
+        #[cfg(feature = "cuda")]
+        let update = &crate::card::dense(update)?;
         write_slice(&self.tensor, &update.contiguous()?, parts)
     }
 }

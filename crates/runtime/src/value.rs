@@ -208,8 +208,14 @@ impl Ints {
 
     /// As a tensor of floats.
     pub fn to_float(&self, dtype: DType, device: &Device) -> OpResult<Tensor> {
-        let values: Vec<f32> = self.dense().into_iter().map(|v| v as f32).collect();
-        Ok(Tensor::from_vec(values, self.dims.as_slice(), device)?.to_dtype(dtype)?)
+        let values = self.dense().into_iter().map(|v| v as f32);
+        let dims = self.dims.as_slice();
+        if dtype == DType::F16 {
+            let values: Vec<f16> = values.map(f16::from_f32).collect();
+            return Ok(Tensor::from_vec(values, dims, device)?);
+        }
+        let values: Vec<f32> = values.collect();
+        Ok(Tensor::from_vec(values, dims, device)?.to_dtype(dtype)?)
     }
 
     /// As a tensor of indices.

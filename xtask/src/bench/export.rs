@@ -5,7 +5,7 @@
 use super::timing::{median, peak_memory, range, timed};
 use crate::export::Job;
 use crate::progress::{self, size};
-use crate::repo;
+use crate::{hub, repo};
 use ::export::Bundle;
 use anyhow::{Result, ensure};
 use qwen3_vl::{Checkpoint, Config, Source, TensorView, names};
@@ -86,7 +86,7 @@ impl Run {
 }
 
 fn measure(model: &str, mode: &str, runs: u32) -> Result<Found> {
-    let source = Source::open(model, None)?;
+    let source = hub::source(model, None)?;
     let config = Config::load(&source)?;
     let mut found = Found {
         model: source.model().to_owned(),

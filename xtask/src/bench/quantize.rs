@@ -1,7 +1,8 @@
 //! `bench quantize`: quantizing the matrices of a decoder as int8hu does, beside
 //! its floor: a copy of the same bytes in memory, by as many threads.
 
-use super::timing::{median, range, timed};
+use super::timing::{median, peak_memory, range, timed};
+use crate::hub;
 use crate::progress::{self, size};
 use ::quantize::{BLOCK, Matrix, Scheme, Weights};
 use anyhow::{Result, ensure};
@@ -55,6 +56,8 @@ struct Found {
     /// Bytes of the matrices in the checkpoint.
     bytes: u64,
     runs: Vec<Run>,
+    /// What is copied and quantized at once included.
+    peak_memory: Option<u64>,
 }
 
 /// Seconds of one run.
@@ -72,7 +75,7 @@ impl Run {
 }
 
 fn measure(model: &str, runs: u32) -> Result<Found> {
-    let source = Source::open(model, None)?;
+    let source = hub::source(model, None)?;
     let config = Config::load(&source)?;
     let checkpoint = Checkpoint::open(&source)?;
     let mut matrices = Vec::new();
@@ -93,6 +96,7 @@ fn measure(model: &str, runs: u32) -> Result<Found> {
             .map(|(view, _)| view.bytes.len() as u64)
             .sum(),
         runs: Vec::new(),
+        peak_memory: None,
     };
     let mut buffers = Buffers::default();
     for _ in 0..runs {
@@ -108,6 +112,7 @@ fn measure(model: &str, runs: u32) -> Result<Found> {
         }
         found.runs.push(run);
     }
+    found.peak_memory = peak_memory();
     Ok(found)
 }
 
@@ -164,6 +169,7 @@ impl Found {
     fn text(&self) -> String {
         let ratios: Vec<f64> = self.runs.iter().map(Run::ratio).collect();
         let (least, most) = range(&ratios);
+        let memory = self.peak_memory.map_or("not told here".to_owned(), size);
         let line = |seconds: f64| {
             let rate = size((self.bytes as f64 / seconds) as u64);
             format!("{seconds:8.3} s  {rate}/s")
@@ -171,7 +177,8 @@ impl Found {
         format!(
             "quantize the matrices of {}, {} in the checkpoint, {} threads, medians of {} runs\n\
              \x20 copy in memory  {}\n\
-             \x20 quantize        {}, {:.2} of the copy of its run ({least:.2} to {most:.2})\n",
+             \x20 quantize        {}, {:.2} of the copy of its run ({least:.2} to {most:.2})\n\
+             \x20 largest memory  {memory}\n",
             self.model,
             size(self.bytes),
             self.threads,
@@ -198,6 +205,7 @@ impl Found {
                 "quantize": self.median(|run| run.quantize),
                 "ratio": self.ratio(),
             },
+            "peak_memory_bytes": self.peak_memory,
         })
     }
 }

@@ -33,7 +33,7 @@ pub const PRODUCER: Rule = Rule {
     id: "asset-producer",
     what: "an asset whose metadata names no producer",
     reason: "that is how assets of coreai-torch 0.4.0 look, which beta 2 and later do not load",
-    remedy: "write the asset again with a current library, or export it again",
+    remedy: "`cargo xtask repair --name-producer`, or export it again",
     source: DELEGATES,
 };
 

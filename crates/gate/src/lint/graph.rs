@@ -1,10 +1,10 @@
 //! What the graphs of a program hold.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use aimodel::{
-    Attribute, Dim, ElementType, GraphView, Module, NAMESPACE, TensorType, Type, Value, graphs,
-    mlir_bytecode::{AttrId, Field, Operation},
+    Attribute, Dim, ElementType, GraphView, Locations, Module, TensorType, Type, Value, graphs,
+    mlir_bytecode::Operation,
 };
 
 use super::{DELEGATES, Findings, LIBRARY, Rule, scales, states};
@@ -57,7 +57,7 @@ pub const LOCATIONS: Rule = Rule {
     id: "debug-locations",
     what: "a location that is not of the AICode dialect, or fused locations within fused ones",
     reason: "loading ends with \"expected AICode versioned location\" on beta 2 and later",
-    remedy: "strip the debug information when the asset is written",
+    remedy: "`cargo xtask repair` writes a copy without them",
     source: LIBRARY,
 };
 
@@ -280,54 +280,15 @@ fn declaration(view: &GraphView<'_>) -> Option<String> {
 
 /// Looks at every location of a program, regions and arguments included.
 fn locations(module: &Module, asset: &str, findings: &mut Findings) {
-    let mut seen: HashSet<Option<AttrId>> = HashSet::new();
-    let mut waiting = vec![&module.root];
-    while let Some(op) = waiting.pop() {
-        seen.insert(Some(op.location));
-        for block in op.regions.iter().flat_map(|region| &region.blocks) {
-            seen.extend(block.arguments.iter().map(|argument| argument.location));
-            waiting.extend(&block.operations);
+    let found = Locations::of(module);
+    let problems = [
+        (found.unknown, "an argument has an unknown location"),
+        (found.builtin, "there is a location of the builtin dialect"),
+        (found.nested, "there are fused locations within fused ones"),
+    ];
+    for (count, problem) in problems {
+        if count > 0 {
+            findings.add(&LOCATIONS, asset, problem);
         }
-    }
-    let mut problems: Vec<&str> = seen.iter().filter_map(|id| fault(module, *id)).collect();
-    problems.sort_unstable();
-    for problem in problems {
-        findings.add(&LOCATIONS, asset, problem);
-    }
-}
-
-/// What is wrong with a location.
-fn fault(module: &Module, id: Option<AttrId>) -> Option<&'static str> {
-    let Some(id) = id else {
-        return Some("an argument has an unknown location");
-    };
-    let entry = module.attr_entry(id);
-    if entry.dialect.as_ref() != NAMESPACE {
-        return Some("there is a location of the builtin dialect");
-    }
-    let nested = fused(module, id)
-        .iter()
-        .any(|field| matches!(field, Field::Attr(inner) if !fused(module, *inner).is_empty()));
-    nested.then_some("there are fused locations within fused ones")
-}
-
-/// The locations that a location is fused of; see `docs/format.md`.
-fn fused(module: &Module, id: AttrId) -> &[Field] {
-    let fields = module.attr_entry(id).as_fields().unwrap_or_default();
-    let rest = match fields {
-        [Field::Int(40), Field::Attr(_), Field::Attr(_), rest @ ..] => rest,
-        // The same, inlined at another.
-        [
-            Field::Int(41),
-            Field::Attr(_),
-            Field::Attr(_),
-            Field::Attr(_),
-            rest @ ..,
-        ] => rest,
-        _ => return &[],
-    };
-    match rest {
-        [Field::Int(count), rest @ ..] => rest.get(..*count as usize).unwrap_or_default(),
-        _ => &[],
     }
 }

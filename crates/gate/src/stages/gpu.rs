@@ -13,7 +13,7 @@ use qwen3_vl::{
 use runtime::{
     States,
     candle_core::{DType, Device, Tensor},
-    engine::{Image, Session},
+    engine::{Image, Session, best},
 };
 
 use super::{cosines, least, top};
@@ -91,7 +91,14 @@ fn judge(
     };
 
     // A
-    let logits = start()?.read_all(&prompt.ids)?;
+    let (head, after) = prompt.ids.split_at(entry.prompt_tokens);
+    let mut session = start()?;
+    let asked = session.read_all(head)?;
+    let answering = session.fork()?;
+    let logits = match after {
+        [] => asked.clone(),
+        _ => Tensor::cat(&[&asked, &session.read_all(after)?], 0)?,
+    };
     let found = rows_of(&logits, &recorded.logits)?;
     evidence.cosine(
         "A: logits of every position, least cosine",
@@ -124,8 +131,8 @@ fn judge(
     evidence.cosines(what, &entry.name, ("position", 0), found, bar.cosine);
 
     // B
-    let (head, after) = prompt.ids.split_at(entry.prompt_tokens);
-    let made = start()?.generate(head, bar.greedy, &[], |_| true)?;
+    let last = asked.narrow(0, head.len() - 1, 1)?;
+    let made = greedy(answering.fork()?, &last, bar.greedy)?;
     if steps > 0 {
         let expected = recorded.greedy_ids.get(..bar.greedy).unwrap_or_default();
         let margins = &recorded.margins[head.len() - 1..][..expected.len()];
@@ -141,7 +148,8 @@ fn judge(
         );
         evidence.compare(rows, |id| chain.text(id));
     } else {
-        forced(chain, entry, recorded, (&prompt, start()?), &made, evidence)?;
+        let ours = (answering, last, made.as_slice());
+        forced(chain, entry, recorded, &prompt, ours, evidence)?;
     }
 
     // D
@@ -172,13 +180,24 @@ fn judge(
     Ok(())
 }
 
+/// Tokens after a prompt that was read, whose last logits are `[1, V]`.
+fn greedy(mut session: Session<'_>, last: &Tensor, most: usize) -> Result<Vec<u32>> {
+    if most == 0 {
+        return Ok(Vec::new());
+    }
+    let first = best(&last.flatten_all()?.to_vec1()?);
+    let rest = session.generate(&[first as i32], most - 1, &[], |_| true)?;
+    Ok([vec![first], rest].concat())
+}
+
 /// B where weights are random: the asset's own tokens, given to the fp32 model.
+/// The session has read the prompt, and gave its last logits.
 fn forced(
     chain: &Chain<'_>,
     entry: &Entry,
     recorded: &Recorded,
-    (prompt, mut start): (&GraphPrompt, Session<'_>),
-    made: &[u32],
+    prompt: &GraphPrompt,
+    (mut session, last, made): (Session<'_>, Tensor, &[u32]),
     evidence: &mut Evidence,
 ) -> Result<()> {
     let bar = chain.gates.gpu;
@@ -193,10 +212,13 @@ fn forced(
     let positions = in_graph(&ids, 0, &prompt.rope);
     let output = text_model.forward(&ids, &positions, vision.as_ref(), &mut Cache::default())?;
     let rows = to_rows(&output.logits)?;
-    let ours = start.read_all(&ids)?;
+    let ours = match &ids[entry.prompt_tokens..] {
+        [] => last,
+        made => Tensor::cat(&[&last, &session.read_all(made)?], 0)?,
+    };
     let ours = to_rows(&ours)?;
     let first = entry.prompt_tokens - 1;
-    let pairs = ours.iter().zip(&rows).skip(first);
+    let pairs = ours.iter().zip(&rows[first..]);
     let found: Vec<f64> = pairs.map(|(a, b)| cosine(a, b)).collect();
     evidence.cosine(
         "B: logits along the asset's own greedy tokens, against the fp32 model: least cosine",

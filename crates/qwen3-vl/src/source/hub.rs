@@ -1,234 +1,221 @@
-//! Checkpoints fetched from the Hugging Face hub, into its usual cache.
+//! Checkpoints from the Hugging Face hub: which files are needed.
 
 use super::Source;
-use crate::{Config, Error, checkpoint, config, tokenizer};
-use hf_hub::api::sync::ApiBuilder;
-use hf_hub::{Cache, Repo, RepoType};
-use std::collections::BTreeSet;
-use std::path::Path;
+use crate::{Checkpoint, Config, Error, TokenizerFiles, checkpoint, config, tokenizer};
+use ::hub::{Hub, Settings, Tell, is_repository_id};
 
 /// Fetches what an export reads of `model` at `revision`, `main` if `None`.
-/// What the cache has is not fetched again, and where the hub cannot be
-/// reached, a whole checkpoint in the cache will do.
-pub(super) fn fetch(model: &str, revision: Option<&str>) -> Result<Source, Error> {
-    let mut builder = ApiBuilder::from_env();
-    if let Ok(token) = std::env::var("HF_TOKEN") {
-        builder = builder.with_token(Some(token));
+/// Where the hub cannot be reached, a whole checkpoint in the cache will do.
+pub(super) fn fetch(model: &str, revision: Option<&str>, tell: Tell<'_>) -> Result<Source, Error> {
+    if !is_repository_id(model) {
+        return Err(Error::Model {
+            model: model.into(),
+            message: "is neither a folder, nor nano, nor a hub id such as \
+                      Qwen/Qwen3-VL-2B-Instruct"
+                .into(),
+        });
     }
-    fetch_with(
-        builder,
-        &Cache::from_env(),
-        model,
-        revision.unwrap_or("main"),
-    )
+    let revision = revision.unwrap_or("main");
+    let hub = Settings::from_env().and_then(Hub::new);
+    let hub = hub.map_err(|error| failed(model, revision, error))?;
+    fetch_from(&hub, model, revision, tell)
 }
 
-fn fetch_with(
-    builder: ApiBuilder,
-    cache: &Cache,
-    model: &str,
-    revision: &str,
-) -> Result<Source, Error> {
-    let fail = |message: String| Error::Hub {
+fn failed(model: &str, revision: &str, message: impl ToString) -> Error {
+    Error::Hub {
         model: model.into(),
         revision: revision.into(),
-        message,
-    };
-    let at = |revision: &str| Repo::with_revision(model.into(), RepoType::Model, revision.into());
-    let api = builder
-        .with_progress(true)
-        .build()
-        .map_err(|error| fail(error.to_string()))?;
-    let info = match api.repo(at(revision)).info() {
-        Ok(info) => info,
-        Err(error) => {
-            let cached = cache.repo(at(revision)).get(config::FILE);
-            let source = cached.and_then(|file| snapshot(model, &file));
-            return match source {
-                Some(source) if is_whole(&source) => Ok(source),
-                _ => Err(fail(error.to_string())),
-            };
-        }
-    };
-    let there: BTreeSet<&str> = info
-        .siblings
-        .iter()
-        .map(|file| file.rfilename.as_str())
-        .collect();
-    // From here on the commit, lest the branch moves between two files.
-    let repo = api.repo(at(&info.sha));
-    let get = |file: &str| {
-        repo.get(file)
-            .map_err(|error| fail(format!("{file}: {error}")))
-    };
+        message: message.to_string(),
+    }
+}
 
-    if !there.contains(config::FILE) {
+fn fetch_from(hub: &Hub, model: &str, revision: &str, tell: Tell<'_>) -> Result<Source, Error> {
+    let fail = |error: ::hub::Error| failed(model, revision, error);
+    let repository = hub.repository(model, revision, tell).map_err(fail)?;
+    let outage = repository.cached();
+    if outage.is_none() && !repository.has(config::FILE) {
         return Err(Error::MissingFile {
             place: format!("{model} on the hub"),
             file: config::FILE.into(),
         });
     }
-    let file = get(config::FILE)?;
-    let source =
-        snapshot(model, &file).ok_or_else(|| fail(format!("{} has no folder", file.display())))?;
+    repository.fetch(&[config::FILE]).map_err(fail)?;
+    let mut source = Source::folder(repository.folder())?;
+    source.model = model.into();
+    source.revision = Some(repository.commit().into());
     // Before gigabytes are fetched.
     Config::load(&source)?;
-    for file in tokenizer::FILES {
-        if there.contains(file) {
-            get(file)?;
-        }
-    }
+
+    let mut wanted: Vec<String> = tokenizer::FILES.map(String::from).into();
+    wanted.retain(|file| repository.has(file));
     // Without weights, opening the checkpoint says what is missing.
-    if there.contains(checkpoint::SINGLE) {
-        get(checkpoint::SINGLE)?;
-    } else if there.contains(checkpoint::INDEX) {
-        get(checkpoint::INDEX)?;
-        for shard in checkpoint::shards(&source)? {
-            get(&shard)?;
+    if repository.has(checkpoint::SINGLE) {
+        wanted.push(checkpoint::SINGLE.into());
+    } else if repository.has(checkpoint::INDEX) {
+        repository.fetch(&[checkpoint::INDEX]).map_err(fail)?;
+        wanted.extend(checkpoint::shards(&source)?);
+    }
+    repository.fetch(&wanted).map_err(fail)?;
+    match outage {
+        None => repository.keep().map_err(fail)?,
+        Some(why) => {
+            let whole = Checkpoint::open(&source).and_then(|_| TokenizerFiles::load(&source));
+            whole.map_err(|error| {
+                failed(
+                    model,
+                    revision,
+                    format!("{why}, and the cache has not all of it: {error}"),
+                )
+            })?;
         }
     }
-    // The cache knows only the commit so far; without the hub, the name must do.
-    let noted = cache.repo(at(revision)).create_ref(&info.sha);
-    noted.map_err(|error| fail(format!("the cache cannot be written: {error}")))?;
     Ok(source)
-}
-
-/// The cache's folder for a commit, which holds `file` and bears its name.
-fn snapshot(model: &str, file: &Path) -> Option<Source> {
-    let folder = file.parent()?;
-    let mut source = Source::folder(folder).ok()?;
-    source.revision = Some(source.model);
-    source.model = model.into();
-    Some(source)
-}
-
-fn is_whole(source: &Source) -> bool {
-    crate::Checkpoint::open(source).is_ok() && crate::TokenizerFiles::load(source).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::synth;
-    use std::io::{BufRead, BufReader, Write};
-    use std::net::{TcpListener, TcpStream};
-    use std::path::PathBuf;
-    use std::thread;
+    use ::hub::Event;
+    use ::hub::server::{Fault, Server};
+    use std::path::Path;
 
-    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+    const ID: &str = "org/tiny";
 
-    /// Answers as the hub does, from a folder, for as long as the test runs.
-    fn serve(folder: PathBuf) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                answer(&folder, stream);
-            }
-        });
-        address
+    struct Bench {
+        server: Server,
+        folder: tempfile::TempDir,
     }
 
-    fn answer(folder: &Path, mut stream: TcpStream) {
-        let lines = BufReader::new(stream.try_clone().unwrap()).lines();
-        let request: Vec<String> = lines
-            .map_while(Result::ok)
-            .take_while(|l| !l.is_empty())
-            .collect();
-        let path = request[0].split(' ').nth(1).unwrap_or_default();
-        let (status, headers, body) = if let Some(rest) = path.strip_prefix("/api/models/org/tiny/")
-        {
-            let siblings: Vec<_> = std::fs::read_dir(folder)
-                .unwrap()
-                .map(|entry| serde_json::json!({"rfilename": entry.unwrap().file_name().to_str()}))
-                .collect();
-            let info = serde_json::json!({"sha": COMMIT, "siblings": siblings});
-            match rest {
-                "revision/main" => ("200 OK", String::new(), info.to_string().into_bytes()),
-                _ => ("404 Not Found", String::new(), Vec::new()),
-            }
-        } else {
-            let file = path.rsplit('/').next().unwrap_or_default();
-            assert!(path.contains(COMMIT), "{path} is not pinned to the commit");
-            let bytes = std::fs::read(folder.join(file)).unwrap();
-            let range = request.iter().find_map(|line| {
-                let (name, value) = line.split_once(": bytes=")?;
-                name.eq_ignore_ascii_case("range").then_some(value)
-            });
-            let (start, end) = range
-                .and_then(|range| range.split_once('-'))
-                .unwrap_or(("0", ""));
-            let start: usize = start.parse().unwrap();
-            let end = end
-                .parse()
-                .map_or(bytes.len(), |end: usize| (end + 1).min(bytes.len()));
-            let headers = format!(
-                "ETag: \"{file}\"\r\nX-Repo-Commit: {COMMIT}\r\nContent-Range: bytes {start}-{}/{}\r\n",
-                end.saturating_sub(1),
-                bytes.len()
-            );
-            ("206 Partial Content", headers, bytes[start..end].to_vec())
-        };
-        let length = body.len();
-        let _ = write!(
-            stream,
-            "HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n"
-        );
-        let _ = stream.write_all(&body);
+    impl Bench {
+        /// A checkpoint in several files, and one that no export needs.
+        fn new() -> Bench {
+            let folder = tempfile::tempdir().unwrap();
+            let remote = folder.path().join("remote");
+            let config = Config::preset("nano").unwrap();
+            let options = synth::Options::default().shard_bytes(1 << 20);
+            synth::write(&config, &remote, options, |_, _| {}).unwrap();
+            std::fs::write(remote.join("README.md"), "not needed").unwrap();
+            let server = Server::start().unwrap();
+            server.add(ID, &remote).unwrap();
+            Bench { server, folder }
+        }
+
+        fn fetch(&self, endpoint: &str, cache: &str, revision: &str) -> Result<Source, Error> {
+            let mut settings = Settings::new(endpoint).unwrap();
+            settings.cache = self.folder.path().join(cache);
+            settings.pause = std::time::Duration::from_millis(5);
+            settings.tries = 2;
+            fetch_from(&Hub::new(settings).unwrap(), ID, revision, &|_: Event<
+                '_,
+            >| {
+                ()
+            })
+        }
     }
 
-    fn fetch_from(endpoint: &str, cache: &Path, revision: &str) -> Result<Source, Error> {
-        let builder = ApiBuilder::new()
-            .with_endpoint(endpoint.into())
-            .with_cache_dir(cache.into())
-            .with_token(None)
-            .with_retries(0);
-        fetch_with(builder, &Cache::new(cache.into()), "org/tiny", revision)
+    fn is_whole(source: &Source) -> bool {
+        Checkpoint::open(source).is_ok() && TokenizerFiles::load(source).is_ok()
     }
 
     #[test]
     fn a_checkpoint_is_fetched_whole_and_found_again_without_the_hub() {
-        let folder = tempfile::tempdir().unwrap();
-        let (remote, cache) = (folder.path().join("remote"), folder.path().join("cache"));
-        let config = Config::preset("nano").unwrap();
-        let options = synth::Options::default().shard_bytes(1 << 20);
-        synth::write(&config, &remote, options, |_, _| {}).unwrap();
-        std::fs::write(remote.join("README.md"), "not needed").unwrap();
-        let endpoint = serve(remote.clone());
-
-        let source = fetch_from(&endpoint, &cache, "main").unwrap();
-        assert_eq!(
-            (source.model(), source.revision()),
-            ("org/tiny", Some(COMMIT))
-        );
+        let bench = Bench::new();
+        let endpoint = bench.server.endpoint();
+        let source = bench.fetch(endpoint, "cache", "main").unwrap();
+        let commit = source.revision().unwrap().to_owned();
+        assert_eq!((source.model(), commit.len()), (ID, 40));
         assert!(is_whole(&source));
         assert!(source.map("README.md").unwrap().is_none());
+        let shards = |source: &Source| {
+            let folder = std::fs::read_dir(source.place()).unwrap().flatten();
+            let names = folder.map(|entry| entry.file_name().into_string().unwrap());
+            names.filter(|name| name.ends_with(".safetensors")).count()
+        };
+        assert!(shards(&source) > 1);
 
         // Nobody listens there: port 9 is for discarding.
         let offline = "http://127.0.0.1:9";
-        assert_eq!(
-            fetch_from(offline, &cache, "main").unwrap().revision(),
-            Some(COMMIT)
-        );
-        let error = fetch_from(offline, &folder.path().join("empty"), "main").unwrap_err();
-        assert!(matches!(error, Error::Hub { .. }), "{error}");
-        assert!(error.to_string().contains("org/tiny"), "{error}");
-
-        let error = fetch_from(&endpoint, &cache, "no-such").unwrap_err();
+        for revision in ["main", &commit] {
+            let source = bench.fetch(offline, "cache", revision).unwrap();
+            assert_eq!(source.revision(), Some(commit.as_str()));
+        }
+        let error = bench
+            .fetch(offline, "empty", "main")
+            .unwrap_err()
+            .to_string();
+        for words in [ID, "cannot be reached", "--model DIR"] {
+            assert!(error.contains(words), "{error}");
+        }
+        let error = bench.fetch(endpoint, "cache", "no-such").unwrap_err();
         assert!(error.to_string().contains("no-such"), "{error}");
+
+        // A cache that lost a part of it does not do, and is made whole again.
+        let lost = Path::new(&source.place()).join("model-00001-of-00003.safetensors");
+        std::fs::remove_file(&lost).unwrap();
+        let error = bench
+            .fetch(offline, "cache", "main")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("not in the cache"), "{error}");
+        bench.fetch(endpoint, "cache", "main").unwrap();
+        assert!(lost.is_file());
+    }
+
+    #[test]
+    fn a_checkpoint_that_broke_off_is_not_taken_for_a_whole_one() {
+        let bench = Bench::new();
+        let endpoint = bench.server.endpoint();
+        bench.server.fault("GET", "/cdn/", 1, 99, Fault::Drop);
+        let error = bench
+            .fetch(endpoint, "cache", "main")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("what is done is kept"), "{error}");
+        assert!(bench.fetch("http://127.0.0.1:9", "cache", "main").is_err());
+        bench.server.calm();
+        assert!(is_whole(&bench.fetch(endpoint, "cache", "main").unwrap()));
     }
 
     #[test]
     fn another_architecture_is_refused_before_its_weights_are_fetched() {
-        let folder = tempfile::tempdir().unwrap();
-        let (remote, cache) = (folder.path().join("remote"), folder.path().join("cache"));
+        let bench = Bench::new();
+        let remote = bench.folder.path().join("other");
         std::fs::create_dir(&remote).unwrap();
         std::fs::write(remote.join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
-        std::fs::write(remote.join("model.safetensors"), "large").unwrap();
-        let error = fetch_from(&serve(remote.clone()), &cache, "main").unwrap_err();
+        std::fs::write(remote.join("model.safetensors"), vec![1; 100_000]).unwrap();
+        bench.server.add(ID, &remote).unwrap();
+        let error = bench
+            .fetch(bench.server.endpoint(), "cache", "main")
+            .unwrap_err();
         assert!(matches!(error, Error::Architecture { .. }), "{error}");
+        let requests = bench.server.requests();
+        assert!(
+            !requests.iter().any(|r| r.contains("safetensors")),
+            "{requests:?}"
+        );
         std::fs::remove_file(remote.join("config.json")).unwrap();
-        let error = fetch_from(&serve(remote), &folder.path().join("other"), "main").unwrap_err();
+        bench.server.add(ID, &remote).unwrap();
+        let error = bench
+            .fetch(bench.server.endpoint(), "cache", "main")
+            .unwrap_err();
         assert!(matches!(error, Error::MissingFile { .. }), "{error}");
+    }
+
+    #[test]
+    fn shards_that_lead_elsewhere_are_not_followed() {
+        let bench = Bench::new();
+        let remote = bench.folder.path().join("remote");
+        let index = remote.join("model.safetensors.index.json");
+        let text = std::fs::read_to_string(&index).unwrap();
+        let hostile = text.replace("model-00001-of-00003", "../../../../secret");
+        assert_ne!(text, hostile);
+        std::fs::write(&index, hostile).unwrap();
+        bench.server.add(ID, &remote).unwrap();
+        let error = bench
+            .fetch(bench.server.endpoint(), "cache", "main")
+            .unwrap_err();
+        assert!(error.to_string().contains("secret"), "{error}");
+        assert!(!bench.folder.path().join("secret.safetensors").exists());
     }
 }

@@ -37,9 +37,9 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn load_int8(from: &[u8; WIDTH]) -> Self {
         unsafe {
-            let bytes = _mm_loadu_si128(from.as_ptr().cast());
-            let low = _mm256_cvtepi8_epi32(bytes);
-            let high = _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(bytes, bytes));
+            let from: *const __m128i = from.as_ptr().cast();
+            let low = _mm256_cvtepi8_epi32(_mm_loadl_epi64(from));
+            let high = _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.byte_add(8)));
             Self(_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high))
         }
     }
@@ -131,6 +131,17 @@ impl Lanes for Avx2 {
             let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
         })
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        unsafe {
+            let eight = _mm256_add_ps(self.0, self.1);
+            let high = _mm256_extractf128_ps::<1>(eight);
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), high);
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
     }
 
     #[inline(always)]

@@ -7,14 +7,12 @@ use super::lanes::{Lanes, WIDTH, on_lanes};
 /// Elements of a row that share a scale.
 pub(super) const BLOCK: usize = 2 * WIDTH;
 
-/// Sums of a row that run side by side, so that none waits for itself.
-const SUMS: usize = 4;
+/// Rows that are read side by side, far from each other: a core gets more from
+/// memory in four streams than in one, and none of the sums waits for itself.
+const STREAMS: usize = 4;
 
 /// Blocks whose scales are widened at once.
-const SCALES: usize = 64;
-
-/// How far ahead memory is asked for, in bytes.
-const AHEAD: usize = 4096;
+const SCALES: usize = WIDTH;
 
 on_lanes! {
     /// The inner products of `x` with rows of si8, a scale for each block.
@@ -26,41 +24,56 @@ on_lanes! {
     pub(super) fn half_rows(lines: &[u8], x: &[f32], out: &mut [f32]) = any_half
 }
 
-/// Asks for the `length` bytes that are read some time after `at`.
+/// The rows that are read together: one of each quarter.
 #[inline(always)]
-fn look_ahead<V: Lanes>(bytes: &[u8], at: usize, length: usize) {
-    let from = bytes.len().min(at + AHEAD);
-    V::prefetch(&bytes[from..bytes.len().min(from + length)]);
+fn apart(row: usize, quarter: usize) -> [usize; STREAMS] {
+    std::array::from_fn(|stream| stream * quarter + row)
 }
 
 #[inline(always)]
 fn any_int8<V: Lanes>(bytes: &[u8], scales: &[u8], x: &[f32], out: &mut [f32]) {
-    let (cols, blocks) = (x.len(), x.len() / BLOCK);
     let x = x.as_chunks::<BLOCK>().0;
-    let mut wide = [0.0; SCALES];
-    for (row, out) in out.iter_mut().enumerate() {
-        let line = &bytes[row * cols..(row + 1) * cols];
-        let line = line.as_chunks::<BLOCK>().0;
-        let scales = &scales[2 * row * blocks..2 * (row + 1) * blocks];
-        let (mut sums, mut at) = ([V::splat(0.0); SUMS], row * cols);
-        let parts = line.chunks(SCALES).zip(x.chunks(SCALES));
-        for ((line, x), scales) in parts.zip(scales.chunks(2 * SCALES)) {
-            widen::<V>(scales, &mut wide);
-            let (fours, rest) = line.as_chunks::<SUMS>();
-            let (x_fours, x_rest) = x.as_chunks::<SUMS>();
-            let (wides, wide_rest) = wide[..line.len()].as_chunks::<SUMS>();
-            for ((four, x), scales) in fours.iter().zip(x_fours).zip(wides) {
-                look_ahead::<V>(bytes, at, SUMS * BLOCK);
-                at += SUMS * BLOCK;
-                for i in 0..SUMS {
-                    sums[i] = add_block(&four[i], &x[i], scales[i], sums[i]);
-                }
-            }
-            for (i, block) in rest.iter().enumerate() {
-                sums[i] = add_block(block, &x_rest[i], wide_rest[i], sums[i]);
+    let quarter = out.len() / STREAMS;
+    for row in 0..quarter {
+        int8_some::<V, STREAMS>(bytes, scales, x, apart(row, quarter), out);
+    }
+    for row in STREAMS * quarter..out.len() {
+        int8_some::<V, 1>(bytes, scales, x, [row], out);
+    }
+}
+
+#[inline(always)]
+fn int8_some<V: Lanes, const R: usize>(
+    bytes: &[u8],
+    scales: &[u8],
+    x: &[[f32; BLOCK]],
+    rows: [usize; R],
+    out: &mut [f32],
+) {
+    let blocks = x.len();
+    let bytes = bytes.as_chunks::<BLOCK>().0;
+    let lines = rows.map(|row| bytes[row * blocks..(row + 1) * blocks].as_chunks::<SCALES>());
+    let scales = rows.map(|row| &scales[2 * row * blocks..2 * (row + 1) * blocks]);
+    let (x, x_rest) = x.as_chunks::<SCALES>();
+    let (mut sums, mut wide) = ([V::splat(0.0); R], [[0.0; SCALES]; R]);
+    for (part, x) in x.iter().enumerate() {
+        let here = lines.map(|(line, _)| &line[part]);
+        for i in 0..R {
+            let scales = &scales[i][2 * SCALES * part..2 * SCALES * (part + 1)];
+            widen::<V>(scales, &mut wide[i]);
+        }
+        for (block, x) in x.iter().enumerate() {
+            for i in 0..R {
+                sums[i] = add_block(&here[i][block], x, wide[i][block], sums[i]);
             }
         }
-        *out = total(sums);
+    }
+    for i in 0..R {
+        widen::<V>(&scales[i][2 * SCALES * x.len()..], &mut wide[i]);
+        for ((block, x), scale) in lines[i].1.iter().zip(x_rest).zip(wide[i]) {
+            sums[i] = add_block(block, x, scale, sums[i]);
+        }
+        out[rows[i]] = sums[i].sum();
     }
 }
 
@@ -70,11 +83,6 @@ fn add_block<V: Lanes>(block: &[u8; BLOCK], x: &[f32; BLOCK], scale: f32, sum: V
     let product = V::load_int8(low).mul(V::load(x_low));
     let product = V::load_int8(high).fma(V::load(x_high), product);
     product.fma(V::splat(scale), sum)
-}
-
-#[inline(always)]
-fn total<V: Lanes>([a, b, c, d]: [V; SUMS]) -> f32 {
-    a.add(b).add(c.add(d)).sum()
 }
 
 /// The two halves of a block.
@@ -108,29 +116,29 @@ pub(super) fn widen<V: Lanes>(bytes: &[u8], out: &mut [f32]) {
 
 #[inline(always)]
 fn any_half<V: Lanes>(bytes: &[u8], x: &[f32], out: &mut [f32]) {
+    let quarter = out.len() / STREAMS;
+    for row in 0..quarter {
+        half_some::<V, STREAMS>(bytes, x, apart(row, quarter), out);
+    }
+    for row in STREAMS * quarter..out.len() {
+        half_some::<V, 1>(bytes, x, [row], out);
+    }
+}
+
+#[inline(always)]
+fn half_some<V: Lanes, const R: usize>(bytes: &[u8], x: &[f32], rows: [usize; R], out: &mut [f32]) {
     let width = 2 * x.len();
+    let lines = rows.map(|row| bytes[row * width..(row + 1) * width].as_chunks::<{ 2 * WIDTH }>());
     let (xs, x_rest) = x.as_chunks::<WIDTH>();
-    for (row, out) in out.iter_mut().enumerate() {
-        let line = &bytes[row * width..(row + 1) * width];
-        let (parts, rest) = line.as_chunks::<{ 2 * WIDTH }>();
-        let mut sums = [V::splat(0.0); SUMS];
-        let (fours, ends) = parts.as_chunks::<SUMS>();
-        let (x_fours, x_ends) = xs.as_chunks::<SUMS>();
-        let add = |part: &[u8; 2 * WIDTH], x: &[f32; WIDTH], sum: V| {
-            V::load_half(&read_halves(part)).fma(V::load(x), sum)
-        };
-        for (at, (four, x)) in fours.iter().zip(x_fours).enumerate() {
-            let length = SUMS * 2 * WIDTH;
-            look_ahead::<V>(bytes, row * width + at * length, length);
-            for i in 0..SUMS {
-                sums[i] = add(&four[i], &x[i], sums[i]);
-            }
+    let mut sums = [V::splat(0.0); R];
+    for (at, x) in xs.iter().enumerate() {
+        for i in 0..R {
+            sums[i] = V::load_half(&read_halves(&lines[i].0[at])).fma(V::load(x), sums[i]);
         }
-        for (i, (part, x)) in ends.iter().zip(x_ends).enumerate() {
-            sums[i] = add(part, x, sums[i]);
-        }
-        let pairs = rest.as_chunks::<2>().0.iter().zip(x_rest);
-        *out = pairs.fold(total(sums), |sum, (pair, x)| {
+    }
+    for i in 0..R {
+        let pairs = lines[i].1.as_chunks::<2>().0.iter().zip(x_rest);
+        out[rows[i]] = pairs.fold(sums[i].sum(), |sum, (pair, x)| {
             f16::from_le_bytes(*pair).to_f32().mul_add(*x, sum)
         });
     }

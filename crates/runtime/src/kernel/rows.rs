@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The least bytes of a piece of work when one vector is multiplied.
-const PIECE_BYTES: usize = 1 << 17;
+const PIECE_BYTES: usize = 1 << 19;
 
 /// A matrix in rows, as it lies in the file.
 #[derive(Clone, Debug)]

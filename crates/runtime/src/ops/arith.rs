@@ -168,6 +168,8 @@ pub fn select(operands: &Operands<'_>) -> OpResult<Value> {
     if let Some(side) = side {
         return Ok(Value::Float(operands.float(side)?.broadcast_as(dims)?));
     }
+    #[cfg(feature = "cuda")]
+    crate::card::flush()?;
     let flags: Vec<u8> = values.into_iter().map(|f| u8::from(f != 0)).collect();
     let flags = Tensor::from_vec(flags, dims.as_slice(), operands.device)?;
     let x = operands.float(1)?.broadcast_as(dims.as_slice())?;

@@ -60,15 +60,20 @@ impl Angles {
         }
     }
 
+    /// How fast each pair of a head's elements turns, the first the fastest.
+    pub fn frequencies(&self, half: usize) -> Vec<f32> {
+        (0..half)
+            .map(|i| 1.0 / (self.base.powf(f64::from(i as f32 / half as f32)) as f32))
+            .collect()
+    }
+
     fn of(&self, positions: &[i64], half: usize) -> Arc<Turns> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |turns: &&Arc<Turns>| turns.half == half && turns.positions == positions;
         if let Some(turns) = known.iter().find(same) {
             return turns.clone();
         }
-        let frequencies: Vec<f32> = (0..half)
-            .map(|i| 1.0 / (self.base.powf(f64::from(i as f32 / half as f32)) as f32))
-            .collect();
+        let frequencies = self.frequencies(half);
         let angles = positions
             .iter()
             .flat_map(|p| frequencies.iter().map(move |f| *p as f32 * f));
@@ -110,6 +115,12 @@ fn rms_norm(eps: f64, operands: &Operands<'_>) -> OpResult<Tensor> {
     if let Some(out) = halves::norm(&x, &scale, eps)? {
         return Ok(out);
     }
+    #[cfg(feature = "cuda")]
+    if let Some(out) = crate::card::norm(&x, &scale, None, eps)? {
+        return Ok(out);
+    }
+    #[cfg(feature = "cuda")]
+    crate::card::flush()?;
     let w = wide(&x)?;
     let normed = w.broadcast_mul(&inverse_root(&w.sqr()?, eps)?)?;
     Ok(normed.to_dtype(x.dtype())?.broadcast_mul(&scale)?)
@@ -117,6 +128,14 @@ fn rms_norm(eps: f64, operands: &Operands<'_>) -> OpResult<Tensor> {
 
 fn layer_norm(eps: f64, operands: &Operands<'_>) -> OpResult<Tensor> {
     let x = operands.float(0)?;
+    #[cfg(feature = "cuda")]
+    {
+        let (gamma, beta) = (operands.float(1)?, operands.float(2)?);
+        if let Some(out) = crate::card::norm(&x, &gamma, Some(&beta), eps)? {
+            return Ok(out);
+        }
+        crate::card::flush()?;
+    }
     let w = wide(&x)?;
     let centred = w.broadcast_sub(&reduce::last_mean(&w)?)?;
     let normed = centred.broadcast_mul(&inverse_root(&centred.sqr()?, eps)?)?;
@@ -147,6 +166,8 @@ fn rope(angles: &Angles, operands: &Operands<'_>) -> OpResult<Tensor> {
         let dims = (1, 1, rows, half);
         Tensor::from_slice(values, dims, operands.device)
     };
+    #[cfg(feature = "cuda")]
+    crate::card::flush()?;
     let (sin, cos) = (table(&angles.sin)?, table(&angles.cos)?);
     let w = wide(&x)?;
     let (a, b) = (w.narrow(3, 0, half)?, w.narrow(3, half, half)?);
@@ -168,6 +189,12 @@ fn attention(causal: bool, operands: &Operands<'_>) -> OpResult<Tensor> {
     if let Some(out) = halves::attention(shape, scale, [&query, &key, &value])? {
         return Ok(out);
     }
+    #[cfg(feature = "cuda")]
+    if let Some(out) = crate::card::attention(shape, scale, [&query, &key, &value])? {
+        return Ok(out);
+    }
+    #[cfg(feature = "cuda")]
+    crate::card::flush()?;
     let query = wide(&wide(&query)?.affine(scale, 0.0)?.to_dtype(dtype)?)?;
     let (kv, group) = (shape.kv_heads, shape.heads / shape.kv_heads);
     let grouped = |x: &Tensor, rows: usize| -> OpResult<Tensor> {

@@ -59,6 +59,12 @@ pub fn gather_nd(operands: &Operands<'_>) -> OpResult<Value> {
         }
         other => {
             let x = other.float(operands.device)?;
+            #[cfg(feature = "cuda")]
+            if let Some(rows) = crate::card::take(&x, width, &places)? {
+                return Ok(Value::Float(rows.reshape(dims)?));
+            }
+            #[cfg(feature = "cuda")]
+            crate::card::flush()?;
             let count: usize = x.dims()[..depth].iter().product();
             let at = places.iter().map(|at| *at as i64).collect();
             let at = Ints::vector(ElementType::Si32, at).to_index(operands.device)?;
@@ -110,12 +116,24 @@ pub fn gather_along_axis(operands: &Operands<'_>) -> OpResult<Value> {
     if whole {
         let stride = indices.strides[axis];
         let at = (0..indices.dims[axis]).map(|i| indices.data[i * stride]);
+        #[cfg(feature = "cuda")]
+        if axis == 0 {
+            let width: usize = dims[1..].iter().product();
+            let places: Vec<usize> = at.clone().map(|at| at as usize).collect();
+            if let Some(rows) = crate::card::take(&x, width, &places)? {
+                return Ok(Value::Float(rows.reshape(indices.dims)?));
+            }
+        }
+        #[cfg(feature = "cuda")]
+        crate::card::flush()?;
         let at = Ints::vector(ElementType::Si32, at.collect());
         return Ok(Value::Float(
             x.contiguous()?
                 .index_select(&at.to_index(operands.device)?, axis)?,
         ));
     }
+    #[cfg(feature = "cuda")]
+    crate::card::flush()?;
     let at = indices.to_index(operands.device)?.contiguous()?;
     Ok(Value::Float(x.contiguous()?.gather(&at, axis)?))
 }

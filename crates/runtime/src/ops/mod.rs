@@ -65,6 +65,9 @@ pub(crate) enum Op {
     Composite(Arc<Composite>),
     /// `x · weightᵀ` with a matrix that stays as it lies in the file.
     Rows(Arc<Rows>),
+    /// Several of them in one piece, on a card.
+    #[cfg(feature = "cuda")]
+    Card(Arc<crate::card::Fused>),
 }
 
 impl Op {
@@ -143,6 +146,45 @@ impl Op {
         )
     }
 
+    /// Whether it is a product whose rows are those of its first operand.
+    pub fn by_rows(&self) -> bool {
+        match self {
+            Self::Rows(_) => true,
+            #[cfg(feature = "cuda")]
+            Self::Card(fused) => {
+                matches!(&**fused, crate::card::Fused::Product(product) if !product.add)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it does something on a card that launches which were collected
+    /// before must precede, and does not see to that itself.
+    #[cfg(feature = "cuda")]
+    pub fn is_apart(&self, operands: &[&Value]) -> bool {
+        match self {
+            Self::Card(_)
+            | Self::Composite(_)
+            | Self::Where
+            | Self::GetShape
+            | Self::Reshape
+            | Self::Transpose
+            | Self::Slice
+            | Self::ExpandDims
+            | Self::ShrinkDims
+            | Self::BroadcastTo
+            | Self::BroadcastInDims
+            | Self::GatherNd
+            | Self::GatherAlongAxis
+            | Self::ReadHandle
+            | Self::WriteHandle
+            | Self::UpdateHandle(_)
+            | Self::Invoke(_) => false,
+            Self::Cast(_) => true,
+            _ => operands.iter().any(|value| value.is_float()),
+        }
+    }
+
     /// Computes it, where it has one result and no state.
     pub fn run(&self, device: &Device, operands: &[&Value]) -> OpResult<Value> {
         let context = Operands { device, operands };
@@ -175,6 +217,8 @@ impl Op {
             Self::CreateToken => Ok(Value::Token),
             Self::Composite(composite) => composite.run(&context),
             Self::Rows(rows) => matmul::rows(rows, &context),
+            #[cfg(feature = "cuda")]
+            Self::Card(fused) => fused.run(&context),
             Self::ReadHandle | Self::WriteHandle | Self::UpdateHandle(_) | Self::Invoke(_) => {
                 refuse("it needs the states or the graphs of a call")
             }

@@ -38,8 +38,16 @@ pub fn reshape(operands: &Operands<'_>) -> OpResult<Value> {
 fn reshape_to(x: &Value, dims: Vec<usize>, device: &Device) -> OpResult<Value> {
     Ok(match x {
         Value::Ints(ints) => Value::Ints(ints.reshape(dims)?),
-        other => Value::Float(other.float(device)?.reshape(dims)?),
+        other => Value::Float(dense(&other.float(device)?)?.reshape(dims)?),
     })
+}
+
+/// The same elements in row-major order.
+fn dense(x: &Tensor) -> OpResult<Tensor> {
+    #[cfg(feature = "cuda")]
+    return crate::card::dense(x);
+    #[cfg(not(feature = "cuda"))]
+    Ok(x.contiguous()?)
 }
 
 pub fn transpose(operands: &Operands<'_>) -> OpResult<Value> {
@@ -124,6 +132,8 @@ pub fn slice(operands: &Operands<'_>) -> OpResult<Value> {
                 if part.stride == 1 {
                     y = y.narrow(axis, part.begin, part.count)?;
                 } else {
+                    #[cfg(feature = "cuda")]
+                    crate::card::flush()?;
                     let places = (0..part.count).map(|i| (part.begin + i * part.stride) as i64);
                     let places = Ints::vector(ElementType::Si32, places.collect());
                     y = y
@@ -186,6 +196,17 @@ pub fn slice_update(operands: &Operands<'_>) -> OpResult<Value> {
 /// Writes a contiguous `update` into the storage of `x`, at strides of 1.
 pub(crate) fn write_slice(x: &Tensor, update: &Tensor, parts: &[Bounds]) -> OpResult<()> {
     let dims = x.dims();
+    #[cfg(feature = "cuda")]
+    {
+        let mut view = x.clone();
+        for (axis, part) in parts.iter().enumerate() {
+            view = view.narrow(axis, part.begin, part.count)?;
+        }
+        if crate::card::write(&view, update)? {
+            return Ok(());
+        }
+        crate::card::flush()?;
+    }
     let partial: Vec<usize> = (0..dims.len())
         .filter(|&i| parts[i].count != dims[i])
         .collect();

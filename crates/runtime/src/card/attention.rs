@@ -1,0 +1,301 @@
+//! Attention to a cache of halves.
+
+use std::ffi::c_void;
+
+use candle_core::{
+    Tensor,
+    cuda_backend::cudarc::cublas::{result, sys},
+};
+
+use half::f16;
+
+use super::{COUNTERS, Card, Kernel, Place, SCRATCH, THREADS, WARPS, dense, flush, parameters};
+use crate::{
+    error::{OpResult, Problem, refuse},
+    kernel::AttentionShape,
+};
+
+/// The least keys of a block, and the most blocks that share the keys.
+const LEAST_SHARE: usize = 64;
+const MOST_SPLITS: usize = 32;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct AttentionArgs {
+    query: u64,
+    key: u64,
+    value: u64,
+    key_strides: [i64; 2],
+    value_strides: [i64; 2],
+    parts: u64,
+    done: u64,
+    out: u64,
+    group: i32,
+    keys: i32,
+    dim: i32,
+    share: i32,
+    scale: f32,
+    gap: u32,
+}
+
+parameters!(AttentionArgs, SoftmaxArgs);
+
+/// Attention of `[1, heads, rows, dim]`; keys and values may be views of a
+/// cache.
+pub(crate) fn attention(
+    shape: AttentionShape,
+    scale: f64,
+    [query, key, value]: [&Tensor; 3],
+) -> OpResult<Option<Tensor>> {
+    let Some(card) = Card::of(query.device())? else {
+        return Ok(None);
+    };
+    let together = shape.heads == shape.kv_heads;
+    let query = match together {
+        true => query.clone(),
+        // The heads that share keys are one matrix.
+        false => dense(query)?,
+    };
+    let places = (card.place(&query), card.place(key), card.place(value));
+    let (Some(q), Some(k), Some(v)) = places else {
+        return Ok(None);
+    };
+    let by_row = |place: &Place| place.strides[3] == 1;
+    if ![&q, &k, &v].into_iter().all(by_row) {
+        return Ok(None);
+    }
+    match one(&card, shape, scale, [&q, &k, &v])? {
+        Some(out) => Ok(Some(out)),
+        None => many(&card, shape, scale, [&q, &k, &v]).map(Some),
+    }
+}
+
+/// One query a head.
+fn one(
+    card: &Card,
+    shape: AttentionShape,
+    scale: f64,
+    [query, key, value]: [&Place; 3],
+) -> OpResult<Option<Tensor>> {
+    let AttentionShape {
+        heads,
+        kv_heads,
+        rows,
+        keys,
+        dim,
+        ..
+    } = shape;
+    let group = heads / kv_heads;
+    let (kernel, side) = match group {
+        _ if group % 4 == 0 => (Kernel::Attention4, 4),
+        _ if group % 2 == 0 => (Kernel::Attention2, 2),
+        _ => (Kernel::Attention1, 1),
+    };
+    let lanes = dim / 8;
+    let share = keys.div_ceil(MOST_SPLITS).next_multiple_of(8);
+    let share = share.max(LEAST_SHARE);
+    let splits = keys.div_ceil(share);
+    let fits = rows == 1
+        && dim % 8 == 0
+        && lanes.is_power_of_two()
+        && lanes <= 32
+        && query.dense
+        && [query, key, value].into_iter().all(Place::aligned)
+        && heads * splits * (dim + 2) <= SCRATCH
+        && heads / side <= COUNTERS;
+    if !fits {
+        return Ok(None);
+    }
+    let (out, pointer) = card.result(&[1, heads, 1, dim])?;
+    let args = AttentionArgs {
+        query: query.pointer,
+        key: key.pointer,
+        value: value.pointer,
+        key_strides: [key.strides[1] as i64, key.strides[2] as i64],
+        value_strides: [value.strides[1] as i64, value.strides[2] as i64],
+        parts: card.pointer(&card.parts),
+        done: card.pointer(&card.counters),
+        out: pointer,
+        group: group as i32,
+        keys: keys as i32,
+        dim: dim as i32,
+        share: share as i32,
+        scale: scale as f32,
+        gap: 0,
+    };
+    let grid = [splits, kv_heads, group / side];
+    let shared = 4 * side * (THREADS / lanes) * (dim + 2);
+    // SAFETY: the views have the extents of `shape`, and the parts have room.
+    unsafe { card.launch(kernel, grid, THREADS, shared, &args)? };
+    Ok(Some(out))
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct SoftmaxArgs {
+    scores: u64,
+    out: u64,
+    count: i32,
+    keys: i32,
+    rows: i32,
+    causal: i32,
+}
+
+/// A batch of matrices in memory: from one row to the next, from one matrix to
+/// the next.
+#[derive(Clone, Copy)]
+struct Matrix {
+    pointer: u64,
+    row: usize,
+    next: usize,
+    single: bool,
+}
+
+/// Scores of all queries, their softmax, and what it makes of the values.
+fn many(
+    card: &Card,
+    shape: AttentionShape,
+    scale: f64,
+    [query, key, value]: [&Place; 3],
+) -> OpResult<Tensor> {
+    let AttentionShape {
+        heads,
+        kv_heads,
+        rows,
+        keys,
+        dim,
+        causal,
+    } = shape;
+    let group = heads / kv_heads;
+    let queries = group * rows;
+    let matrix = |place: &Place| Matrix {
+        pointer: place.pointer,
+        row: place.strides[2].max(dim),
+        next: place.strides[1],
+        single: false,
+    };
+    let (key, value) = (matrix(key), matrix(value));
+    let query = match group {
+        1 => matrix(query),
+        _ => Matrix {
+            pointer: query.pointer,
+            row: dim,
+            next: queries * dim,
+            single: false,
+        },
+    };
+    let count = kv_heads * queries * keys;
+    let (scores, weights) = (card.room::<f32>(count)?, card.room::<f16>(count)?);
+    let score = Matrix {
+        pointer: card.pointer(&scores),
+        row: keys,
+        next: queries * keys,
+        single: true,
+    };
+    let weight = Matrix {
+        pointer: card.pointer(&weights),
+        single: false,
+        ..score
+    };
+    // Rows of all heads side by side, which is how they are needed next.
+    let (out, pointer) = match group {
+        1 => card.result(&[1, rows, heads, dim])?,
+        _ => card.result(&[1, heads, rows, dim])?,
+    };
+    let mixed = Matrix {
+        pointer,
+        row: if group == 1 { heads * dim } else { dim },
+        next: if group == 1 { dim } else { queries * dim },
+        single: false,
+    };
+    multiply(
+        card,
+        [queries, dim, keys],
+        kv_heads,
+        scale,
+        query,
+        (key, true),
+        score,
+    )?;
+    let args = SoftmaxArgs {
+        scores: score.pointer,
+        out: weight.pointer,
+        count: (kv_heads * queries) as i32,
+        keys: keys as i32,
+        rows: rows as i32,
+        causal: i32::from(causal),
+    };
+    let blocks = [(kv_heads * queries).div_ceil(WARPS), 1, 1];
+    // SAFETY: there is a warp for each row of the scores.
+    unsafe { card.launch(Kernel::Softmax, blocks, THREADS, 0, &args)? };
+    multiply(
+        card,
+        [queries, keys, dim],
+        kv_heads,
+        1.0,
+        weight,
+        (value, false),
+        mixed,
+    )?;
+    Ok(match group {
+        1 => out.transpose(1, 2)?,
+        _ => out,
+    })
+}
+
+/// `out = factor · x · y`, or `yᵀ`, for each matrix of a batch; sums are in
+/// single precision.
+fn multiply(
+    card: &Card,
+    [rows, inner, cols]: [usize; 3],
+    batch: usize,
+    factor: f64,
+    x: Matrix,
+    (y, turned): (Matrix, bool),
+    out: Matrix,
+) -> OpResult<()> {
+    let int = |value: usize| match i32::try_from(value) {
+        Ok(value) => Ok(value),
+        Err(_) => refuse(format!("{value} is too large for a product")),
+    };
+    let (alpha, beta) = (factor as f32, 0.0_f32);
+    let ty = |matrix: Matrix| match matrix.single {
+        true => sys::cudaDataType::CUDA_R_32F,
+        false => sys::cudaDataType::CUDA_R_16F,
+    };
+    flush()?;
+    let blas = card.device.cublas_handle();
+    // By columns, as the library counts, everything is its own transpose.
+    // SAFETY: the callers' matrices are memory of this card of these extents.
+    let status = unsafe {
+        result::gemm_strided_batched_ex(
+            *blas.handle(),
+            match turned {
+                true => sys::cublasOperation_t::CUBLAS_OP_T,
+                false => sys::cublasOperation_t::CUBLAS_OP_N,
+            },
+            sys::cublasOperation_t::CUBLAS_OP_N,
+            int(cols)?,
+            int(rows)?,
+            int(inner)?,
+            std::ptr::from_ref(&alpha).cast::<c_void>(),
+            y.pointer as *const c_void,
+            ty(y),
+            int(y.row)?,
+            y.next as i64,
+            x.pointer as *const c_void,
+            ty(x),
+            int(x.row)?,
+            x.next as i64,
+            std::ptr::from_ref(&beta).cast::<c_void>(),
+            out.pointer as *mut c_void,
+            ty(out),
+            int(out.row)?,
+            out.next as i64,
+            int(batch)?,
+            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+            sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,
+        )
+    };
+    status.map_err(|error| Problem(format!("cuBLAS says: {error:?}")))
+}

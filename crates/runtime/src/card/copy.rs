@@ -1,0 +1,78 @@
+//! Halves from one place to another.
+
+use candle_core::Tensor;
+
+use super::{
+    BLOCKS, Card, Kernel, Place, RANK, THREADS, axes, axis_args, by_eight, flush, parameters,
+};
+use crate::error::OpResult;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CopyArgs {
+    from: u64,
+    to: u64,
+    extents: [i32; RANK],
+    strides: [[i32; RANK]; 2],
+    count: i32,
+}
+
+parameters!(CopyArgs);
+
+/// The same elements in row-major order.
+pub(crate) fn dense(x: &Tensor) -> OpResult<Tensor> {
+    if x.is_contiguous() {
+        return Ok(x.clone());
+    }
+    if let Some(card) = Card::of(x.device())?
+        && let Some(from) = card.place(x)
+    {
+        let (out, _) = card.result(x.dims())?;
+        if let Some(to) = card.place(&out)
+            && copy(&card, &from, &to)?
+        {
+            return Ok(out);
+        }
+    }
+    flush()?;
+    Ok(x.contiguous()?)
+}
+
+/// Writes `x` into the memory of a view of the same extents; false where that
+/// is left to the tensor library.
+pub(crate) fn write(to: &Tensor, x: &Tensor) -> OpResult<bool> {
+    let Some(card) = Card::of(to.device())? else {
+        return Ok(false);
+    };
+    match (card.place(x), card.place(to)) {
+        (Some(from), Some(to)) => copy(&card, &from, &to),
+        _ => Ok(false),
+    }
+}
+
+fn copy(card: &Card, from: &Place, to: &Place) -> OpResult<bool> {
+    let strides = [from.strides.clone(), to.strides.clone()];
+    let mut axes = axes(&from.dims, &strides);
+    let wide = by_eight(&mut axes, &[from.pointer, to.pointer]);
+    let count: usize = axes.iter().map(|(extent, _)| extent).product();
+    let fits = from.dims == to.dims && !from.dims.contains(&0);
+    let (true, Some((extents, strides)), Ok(int)) = (fits, axis_args(&axes), i32::try_from(count))
+    else {
+        return Ok(false);
+    };
+    let args = CopyArgs {
+        from: from.pointer,
+        to: to.pointer,
+        extents,
+        strides,
+        count: int,
+    };
+    let kernel = match wide {
+        true => Kernel::Copy8,
+        false => Kernel::Copy1,
+    };
+    let blocks = count.div_ceil(THREADS).min(BLOCKS * card.processors);
+    // SAFETY: both views have these extents.
+    unsafe { card.launch(kernel, [blocks, 1, 1], THREADS, 0, &args)? };
+    Ok(true)
+}

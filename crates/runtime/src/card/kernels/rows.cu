@@ -1,0 +1,189 @@
+// Along rows: norms, rotary embeddings, rows of a table, the best of many.
+
+#include "common.cuh"
+
+// ---------------------------------------------------------------------------
+// Norms of rows.
+
+struct Norm {
+  const half *x;
+  // From one row to the next.
+  int64_t stride;
+  const half *gamma;
+  // Null for an RMS norm, which has no mean to take away either.
+  const half *beta;
+  half *out;
+  int width;
+  float eps;
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const __grid_constant__ Norm p) {
+  release();
+  wait();
+  const half *x = p.x + blockIdx.x * p.stride;
+  half *out = p.out + static_cast<int64_t>(blockIdx.x) * p.width;
+  float mean = 0;
+  if (p.beta) {
+    float sum = 0;
+    for (int i = threadIdx.x; i < p.width; i += THREADS) sum += __half2float(x[i]);
+    mean = block_sum(sum) / p.width;
+  }
+  float squares = 0;
+  for (int i = threadIdx.x; i < p.width; i += THREADS) {
+    const float centred = __half2float(x[i]) - mean;
+    squares += centred * centred;
+  }
+  const float factor = 1.0f / sqrtf(block_sum(squares) / p.width + p.eps);
+  for (int i = threadIdx.x; i < p.width; i += THREADS) {
+    float value = rounded((__half2float(x[i]) - mean) * factor) * __half2float(p.gamma[i]);
+    if (p.beta) value = rounded(value) + __half2float(p.beta[i]);
+    out[i] = __float2half_rn(value);
+  }
+}
+
+// ---------------------------------------------------------------------------
+// Rotary embeddings, mixed by masks.
+
+constexpr int TURNS = 4;
+
+struct Turn {
+  const half *x;
+  int64_t head_stride;
+  int64_t row_stride;
+  // The scale of an RMS norm before, [heads, dim], or null.
+  const half *norm;
+  float eps;
+  // How fast each pair turns, [dim / 2].
+  const float *frequencies[TURNS];
+  // How much of each turned row is taken, [dim].
+  const half *masks[TURNS];
+  // [turns, rows], where they are more than fit here.
+  const int *positions;
+  int few[INLINE];
+  half *out;
+  int turns;
+  int heads;
+  int rows;
+  int dim;
+};
+
+// A block for a row of a head, a thread for a pair. Only x comes from before:
+// the angles are known by the time it is there.
+extern "C" __global__ void turn(const __grid_constant__ Turn p) {
+  __shared__ float parts[WARP];
+  const int head = blockIdx.x / p.rows, row = blockIdx.x % p.rows;
+  const int half_dim = p.dim / 2, i = threadIdx.x;
+  const bool inside = i < half_dim;
+  float cosine[TURNS], sine[TURNS], near[TURNS], far[TURNS], scale[2] = {1, 1};
+  if (inside && p.norm) {
+    scale[0] = __half2float(p.norm[head * p.dim + i]);
+    scale[1] = __half2float(p.norm[head * p.dim + half_dim + i]);
+  }
+#pragma unroll
+  for (int t = 0; t < TURNS; t++) {
+    if (t >= p.turns || !inside) continue;
+    const int index = t * p.rows + row;
+    const int position = p.positions ? p.positions[index] : p.few[index];
+    const float angle = static_cast<float>(position) * p.frequencies[t][i];
+    cosine[t] = rounded(cosf(angle));
+    sine[t] = rounded(sinf(angle));
+    near[t] = __half2float(p.masks[t][i]);
+    far[t] = __half2float(p.masks[t][half_dim + i]);
+  }
+  release();
+  wait();
+  const half *x = p.x + head * p.head_stride + row * p.row_stride;
+  float a = inside ? __half2float(x[i]) : 0, b = inside ? __half2float(x[half_dim + i]) : 0;
+  if (p.norm) {
+    const float squares = warp_sum(a * a + b * b);
+    if (threadIdx.x % WARP == 0) parts[threadIdx.x / WARP] = squares;
+    __syncthreads();
+    float total = 0;
+    for (int w = 0; w < blockDim.x / WARP; w++) total += parts[w];
+    const float factor = 1.0f / sqrtf(total / p.dim + p.eps);
+    a = rounded(rounded(a * factor) * scale[0]);
+    b = rounded(rounded(b * factor) * scale[1]);
+  }
+  if (!inside) return;
+  float real = 0, imaginary = 0;
+#pragma unroll
+  for (int t = 0; t < TURNS; t++) {
+    if (t >= p.turns) continue;
+    const float r = rounded(rounded(a * cosine[t] - b * sine[t]) * near[t]);
+    const float m = rounded(rounded(a * sine[t] + b * cosine[t]) * far[t]);
+    real = t == 0 ? r : rounded(real + r);
+    imaginary = t == 0 ? m : rounded(imaginary + m);
+  }
+  half *out = p.out + static_cast<int64_t>(blockIdx.x) * p.dim;
+  out[i] = __float2half_rn(real);
+  out[half_dim + i] = __float2half_rn(imaginary);
+}
+
+// ---------------------------------------------------------------------------
+// Rows of a table, and the best of many.
+
+struct Take {
+  const half *table;
+  const int *places;
+  int few[INLINE];
+  half *out;
+  int width;
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS) take(const __grid_constant__ Take p) {
+  release();
+  wait();
+  const int row = blockIdx.y;
+  const int64_t place = p.places ? p.places[row] : p.few[row];
+  const int i = blockIdx.x * THREADS + threadIdx.x;
+  if (i < p.width) p.out[static_cast<int64_t>(row) * p.width + i] = p.table[place * p.width + i];
+}
+
+struct Best {
+  const half *x;
+  unsigned *out;
+  int count;
+};
+
+// The first of the greatest; NaN is less than all. One block.
+extern "C" __global__ void __launch_bounds__(1024) best(const __grid_constant__ Best p) {
+  __shared__ float values[WARP];
+  __shared__ int places[WARP];
+  release();
+  wait();
+  float most = -INFINITY;
+  int place = INT32_MAX;
+  auto meet = [&](float value, int at) {
+    if (value > most || (value == most && at < place)) {
+      most = value;
+      place = at;
+    }
+  };
+  const int vectors = p.count / 8;
+  for (int v = threadIdx.x; v < vectors; v += blockDim.x) {
+    float f[8];
+    unpack(reinterpret_cast<const uint4 *>(p.x)[v], f);
+#pragma unroll
+    for (int i = 0; i < 8; i++) meet(f[i], 8 * v + i);
+  }
+  for (int i = 8 * vectors + threadIdx.x; i < p.count; i += blockDim.x) meet(__half2float(p.x[i]), i);
+  auto gather = [&]() {
+    for (int step = WARP / 2; step > 0; step /= 2) {
+      const float value = __shfl_xor_sync(ALL, most, step);
+      const int at = __shfl_xor_sync(ALL, place, step);
+      meet(value, at);
+    }
+  };
+  gather();
+  const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  if (lane == 0) {
+    values[warp] = most;
+    places[warp] = place;
+  }
+  __syncthreads();
+  if (warp != 0) return;
+  most = values[lane];
+  place = places[lane];
+  gather();
+  if (lane == 0) *p.out = place == INT32_MAX ? 0 : place;
+}

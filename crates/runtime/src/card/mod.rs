@@ -1,0 +1,449 @@
+//! Kernels of our own on an NVIDIA card, beside those of the tensor library.
+//!
+//! `kernels/` has them; each takes one struct, whose twin stands beside the
+//! function that launches it. `fuse.rs` finds in a graph what they compute in
+//! one piece. Where an operand lies otherwise than a kernel can take it, there
+//! is no result, and the tensor library does it.
+
+mod attention;
+mod call;
+mod chain;
+mod copy;
+mod fuse;
+mod product;
+mod record;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod turn;
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytemuck::NoUninit;
+use candle_core::{
+    CudaDevice, CudaStorage, DType, Device, Storage, Tensor,
+    cuda_backend::{
+        CudaStorageSlice,
+        cudarc::{
+            driver::{
+                CudaFunction, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError, sys,
+            },
+            nvrtc::Ptx,
+        },
+    },
+    op::BackpropOp,
+};
+use half::f16;
+
+use record::{Launch, Recorded};
+
+use crate::{
+    error::{OpResult, Problem, refuse},
+    ops::Operands,
+    value::Value,
+};
+
+pub(crate) use attention::attention;
+pub(crate) use call::{Scope, flush, hold, keep};
+pub(crate) use chain::Chain;
+pub(crate) use copy::{dense, write};
+pub(crate) use fuse::fuse;
+pub(crate) use product::Product;
+pub(crate) use rows::{best, norm, take};
+pub(crate) use turn::Turn;
+
+/// The structs of kernels: integers and floats without gaps.
+macro_rules! parameters {
+    ($($name:ty),*) => {
+        // SAFETY: all fields are numbers, and what would be a gap is a field.
+        $(unsafe impl bytemuck::NoUninit for $name {})*
+    };
+}
+use parameters;
+
+mod ptx {
+    include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
+}
+
+/// Threads of most blocks; the same as in `kernels/`.
+const THREADS: usize = 256;
+/// Rows that a block of them has, where a warp has one.
+const WARPS: usize = THREADS / 32;
+/// Integers that go with a launch itself.
+const INLINE: usize = 8;
+/// Bytes of shared memory that a block has without asking.
+const SHARED: usize = 48 << 10;
+/// Floats for parts of an attention.
+const SCRATCH: usize = 1 << 21;
+/// Counters of groups of heads.
+const COUNTERS: usize = 1 << 10;
+/// The most axes of a chain or a copy; the same as in `kernels/`.
+const RANK: usize = 5;
+/// Blocks for each processor, where elements are many.
+const BLOCKS: usize = 16;
+/// Lists of integers that are kept on the card for the next layer.
+const UPLOADS: usize = 8;
+
+/// An operation that was put together from several, for a card.
+#[derive(Debug)]
+pub(crate) enum Fused {
+    Product(Product),
+    Turn(Turn),
+    Chain(Chain),
+}
+
+impl Fused {
+    pub fn run(&self, operands: &Operands<'_>) -> OpResult<Value> {
+        match self {
+            Self::Product(product) => product.run(operands),
+            Self::Turn(turn) => turn.run(operands),
+            Self::Chain(chain) => chain.run(operands),
+        }
+    }
+}
+
+/// The kernels, by their names in `kernels/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    ProductInt8,
+    ProductHalf,
+    GatedInt8,
+    GatedHalf,
+    Unfold,
+    NormRows,
+    Turn,
+    Attention1,
+    Attention2,
+    Attention4,
+    Softmax,
+    Chain1,
+    Chain8,
+    Copy1,
+    Copy8,
+    Take,
+    Best,
+}
+
+const KERNELS: [(Kernel, &str); 17] = [
+    (Kernel::ProductInt8, "product_int8"),
+    (Kernel::ProductHalf, "product_half"),
+    (Kernel::GatedInt8, "gated_int8"),
+    (Kernel::GatedHalf, "gated_half"),
+    (Kernel::Unfold, "unfold"),
+    (Kernel::NormRows, "norm_rows"),
+    (Kernel::Turn, "turn"),
+    (Kernel::Attention1, "attention_1"),
+    (Kernel::Attention2, "attention_2"),
+    (Kernel::Attention4, "attention_4"),
+    (Kernel::Softmax, "softmax"),
+    (Kernel::Chain1, "chain_1"),
+    (Kernel::Chain8, "chain_8"),
+    (Kernel::Copy1, "copy_1"),
+    (Kernel::Copy8, "copy_8"),
+    (Kernel::Take, "take"),
+    (Kernel::Best, "best"),
+];
+
+impl From<DriverError> for Problem {
+    fn from(error: DriverError) -> Self {
+        Self(format!("the card says: {error}"))
+    }
+}
+
+/// A card with the kernels loaded. All work goes through the one stream of the
+/// device, so that what is launched may be read or freed by what comes after.
+pub(crate) struct Card {
+    device: CudaDevice,
+    stream: Arc<CudaStream>,
+    functions: Vec<CudaFunction>,
+    /// Whether a kernel may be launched while the one before it runs.
+    overlap: bool,
+    processors: usize,
+    parts: CudaSlice<f32>,
+    counters: CudaSlice<u32>,
+    uploads: Mutex<VecDeque<(Vec<i32>, Tensor)>>,
+    /// Memory for the results of a call, while no call has it.
+    slabs: Mutex<Vec<Tensor>>,
+    graphs: Mutex<Vec<Recorded>>,
+}
+
+/// The cards that were used, the last few devices of the process.
+static CARDS: Mutex<VecDeque<Arc<Card>>> = Mutex::new(VecDeque::new());
+const CARDS_KEPT: usize = 8;
+
+impl Card {
+    /// The card that a device is; none for a processor.
+    pub fn of(device: &Device) -> OpResult<Option<Arc<Self>>> {
+        let Device::Cuda(device) = device else {
+            return Ok(None);
+        };
+        let mut cards = CARDS.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = cards.iter().find(|card| card.device.id() == device.id());
+        if let Some(card) = known {
+            return Ok(Some(card.clone()));
+        }
+        let card = Arc::new(Self::new(device)?);
+        cards.truncate(CARDS_KEPT - 1);
+        cards.push_front(card.clone());
+        Ok(Some(card))
+    }
+
+    fn new(device: &CudaDevice) -> OpResult<Self> {
+        let stream = device.cuda_stream();
+        let context = stream.context();
+        let sources = [ptx::PRODUCTS, ptx::ATTENTION, ptx::ROWS, ptx::ELEMENTS];
+        let modules = sources.map(|source| context.load_module(Ptx::from_src(source)));
+        let modules = modules.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let function = |name: &str| {
+            let found = modules.iter().map(|module| module.load_function(name));
+            found.reduce(|have, next| have.or(next))
+        };
+        let functions = KERNELS.iter().filter_map(|(_, name)| function(name));
+        let functions = functions.collect::<Result<Vec<_>, _>>()?;
+        let processors = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        Ok(Self {
+            functions,
+            overlap: context.compute_capability()?.0 >= 9,
+            processors: context.attribute(processors)?.max(1) as usize,
+            parts: stream.alloc_zeros(SCRATCH)?,
+            counters: stream.alloc_zeros(COUNTERS)?,
+            uploads: Mutex::new(VecDeque::new()),
+            slabs: Mutex::new(Vec::new()),
+            graphs: Mutex::new(Vec::new()),
+            device: device.clone(),
+            stream,
+        })
+    }
+
+    /// Launches a kernel: with the others of the call, if there is one.
+    ///
+    /// # Safety
+    /// `parameters` is the kernel's struct, and all that it points to is
+    /// memory of this card that this stream may use.
+    unsafe fn launch<T: NoUninit>(
+        &self,
+        kernel: Kernel,
+        grid: [usize; 3],
+        threads: usize,
+        shared: usize,
+        parameters: &T,
+    ) -> OpResult<()> {
+        let mut blocks = [0_u32; 3];
+        for (blocks, extent) in blocks.iter_mut().zip(grid) {
+            *blocks = match u32::try_from(extent) {
+                Ok(extent @ 1..) => extent,
+                _ => return refuse(format!("{grid:?} blocks cannot be launched")),
+            };
+        }
+        let bytes = bytemuck::bytes_of(parameters);
+        let mut words = vec![0_u64; bytes.len().div_ceil(8)];
+        bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+        let launch = Launch {
+            kernel,
+            grid: blocks,
+            threads: threads as u32,
+            shared: shared as u32,
+            parameters: words,
+        };
+        match call::collect(self, launch)? {
+            Some(launch) => self.send(&launch),
+            None => Ok(()),
+        }
+    }
+
+    /// Memory that is not yet written.
+    fn room<T: DeviceRepr>(&self, count: usize) -> OpResult<CudaSlice<T>> {
+        // SAFETY: what is launched next writes all of it.
+        Ok(unsafe { self.device.alloc(count)? })
+    }
+
+    fn pointer<T>(&self, slice: &CudaSlice<T>) -> u64 {
+        slice.device_ptr(&self.stream).0
+    }
+
+    /// Room for a result of halves, and where it lies.
+    fn result(&self, dims: &[usize]) -> OpResult<(Tensor, u64)> {
+        if let Some(result) = call::result(self, dims)? {
+            return Ok(result);
+        }
+        let slice = self.room(dims.iter().product())?;
+        let pointer = self.pointer(&slice);
+        Ok((self.halves(slice, dims), pointer))
+    }
+
+    fn halves(&self, slice: CudaSlice<f16>, dims: impl Into<candle_core::Shape>) -> Tensor {
+        self.tensor(CudaStorageSlice::F16(slice), dims)
+    }
+
+    fn tensor(&self, slice: CudaStorageSlice, dims: impl Into<candle_core::Shape>) -> Tensor {
+        let storage = CudaStorage {
+            slice,
+            device: self.device.clone(),
+        };
+        Tensor::from_storage(Storage::Cuda(storage), dims, BackpropOp::none(), false)
+    }
+
+    /// Where a tensor of halves lies, if it is on this card.
+    fn place(&self, tensor: &Tensor) -> Option<Place> {
+        match tensor.dtype() {
+            DType::F16 => self.any_place(tensor),
+            _ => None,
+        }
+    }
+
+    /// Where a tensor of halves or singles lies.
+    fn any_place(&self, tensor: &Tensor) -> Option<Place> {
+        let (storage, layout) = tensor.storage_and_layout();
+        let Storage::Cuda(storage) = &*storage else {
+            return None;
+        };
+        if storage.device.id() != self.device.id() {
+            return None;
+        }
+        let (pointer, size) = match &storage.slice {
+            CudaStorageSlice::F16(slice) => (self.pointer(slice), 2),
+            CudaStorageSlice::F32(slice) => (self.pointer(slice), 4),
+            _ => return None,
+        };
+        Some(Place {
+            pointer: pointer + (layout.start_offset() * size) as u64,
+            dims: layout.dims().to_vec(),
+            strides: layout.stride().to_vec(),
+            dense: layout.is_contiguous(),
+            half: size == 2,
+        })
+    }
+
+    /// Integers for a kernel: with the launch, or in memory of the card.
+    fn integers(&self, values: &[i32]) -> OpResult<Integers> {
+        let mut few = [0; INLINE];
+        if let Some(few) = few.get_mut(..values.len()) {
+            few.copy_from_slice(values);
+        } else {
+            let many = self.upload(values)?;
+            let pointer = {
+                let (storage, _) = many.storage_and_layout();
+                match &*storage {
+                    Storage::Cuda(CudaStorage {
+                        slice: CudaStorageSlice::I32(slice),
+                        ..
+                    }) => self.pointer(slice),
+                    _ => return refuse("integers are not on the card"),
+                }
+            };
+            return Ok(Integers {
+                few,
+                pointer,
+                _many: Some(many),
+            });
+        }
+        Ok(Integers {
+            few,
+            pointer: 0,
+            _many: None,
+        })
+    }
+
+    /// Integers on the card; the last few lists stay there.
+    fn upload(&self, values: &[i32]) -> OpResult<Tensor> {
+        let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, tensor)) = uploads.iter().find(|(known, _)| known == values) {
+            return Ok(tensor.clone());
+        }
+        flush()?;
+        let device = Device::Cuda(self.device.clone());
+        let tensor = Tensor::from_slice(values, values.len(), &device)?;
+        uploads.truncate(UPLOADS - 1);
+        uploads.push_front((values.to_vec(), tensor.clone()));
+        Ok(tensor)
+    }
+}
+
+/// Where floats lie on the card.
+struct Place {
+    pointer: u64,
+    dims: Vec<usize>,
+    strides: Vec<usize>,
+    dense: bool,
+    half: bool,
+}
+
+impl Place {
+    /// Whether 16 bytes of halves can be read at once at multiples of 8 of
+    /// the last axis.
+    fn aligned(&self) -> bool {
+        let outer = self.strides.split_last();
+        self.pointer % 16 == 0
+            && outer.is_some_and(|(last, outer)| {
+                let mut outer = outer.iter().zip(&self.dims);
+                *last == 1 && outer.all(|(stride, dim)| *dim == 1 || stride % 8 == 0)
+            })
+    }
+}
+
+/// Extents and the steps of each view along them, outermost first, with axes
+/// put together that are one in all views.
+fn axes(dims: &[usize], strides: &[Vec<usize>]) -> Vec<(usize, Vec<usize>)> {
+    let mut axes: Vec<(usize, Vec<usize>)> = Vec::new();
+    for (axis, &extent) in dims.iter().enumerate() {
+        if extent == 1 {
+            continue;
+        }
+        let steps: Vec<usize> = strides.iter().map(|own| own[axis]).collect();
+        if let Some((outer, outer_steps)) = axes.last_mut() {
+            let mut pairs = outer_steps.iter().zip(&steps);
+            if pairs.all(|(outer, inner)| *outer == inner * extent) {
+                (*outer, *outer_steps) = (*outer * extent, steps);
+                continue;
+            }
+        }
+        axes.push((extent, steps));
+    }
+    axes
+}
+
+/// Makes eight elements of the last axis one, where all views can be read so:
+/// the elements lie side by side, or are all the same.
+fn by_eight(axes: &mut [(usize, Vec<usize>)], pointers: &[u64]) -> bool {
+    let Some(((extent, steps), outer)) = axes.split_last_mut() else {
+        return false;
+    };
+    let fits = |view: usize| match steps[view] {
+        0 => true,
+        1 => pointers[view] % 16 == 0 && outer.iter().all(|(_, steps)| steps[view] % 8 == 0),
+        _ => false,
+    };
+    let wide = *extent % 8 == 0 && (0..steps.len()).all(fits);
+    if wide {
+        *extent /= 8;
+        steps.iter_mut().for_each(|step| *step *= 8);
+    }
+    wide
+}
+
+/// Axes as a kernel takes them: the extents, and the steps of each view.
+fn axis_args<const VIEWS: usize>(
+    axes: &[(usize, Vec<usize>)],
+) -> Option<([i32; RANK], [[i32; RANK]; VIEWS])> {
+    let first = RANK.checked_sub(axes.len())?;
+    let (mut extents, mut strides) = ([1; RANK], [[0; RANK]; VIEWS]);
+    for (at, (extent, steps)) in (first..).zip(axes) {
+        extents[at] = i32::try_from(*extent).ok()?;
+        for (own, step) in strides.iter_mut().zip(steps) {
+            own[at] = i32::try_from(*step).ok()?;
+        }
+    }
+    Some((extents, strides))
+}
+
+/// Integers for a kernel.
+struct Integers {
+    few: [i32; INLINE],
+    /// 0 where the few are all.
+    pointer: u64,
+    /// Keeps the memory until the launch is in the stream.
+    _many: Option<Tensor>,
+}

@@ -1,0 +1,322 @@
+//! Products with constant matrices, which stay on the card as they lie in the
+//! file.
+
+use std::sync::Arc;
+
+use candle_core::{Tensor, cuda_backend::cudarc::driver::CudaSlice};
+use half::f16;
+
+use super::{Card, Chain, Kernel, SHARED, THREADS, WARPS, dense, flush, parameters};
+use crate::{
+    error::{OpResult, refuse},
+    ops::{Binary, Composite, Op, Operands},
+    value::{Mapped, Value, broadcast, halves},
+};
+
+/// Elements of a row that have one scale.
+pub(super) const BLOCK: usize = 32;
+/// Blocks for each processor of a product with one row.
+const BLOCKS: usize = 2;
+/// Blocks for each processor, where weights are unfolded.
+const UNFOLD_BLOCKS: usize = 8;
+
+/// A matrix of scaled si8 on the card.
+pub(crate) struct Int8 {
+    data: CudaSlice<u8>,
+    scales: CudaSlice<f16>,
+    rows: usize,
+    cols: usize,
+}
+
+impl std::fmt::Debug for Int8 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Int8({}×{})", self.rows, self.cols)
+    }
+}
+
+impl Int8 {
+    /// Takes rows of si8 and their scales, f16, to the card.
+    pub fn new(card: &Card, data: &Mapped, scales: &Mapped) -> OpResult<Self> {
+        let &[rows, cols] = &data.dims[..] else {
+            return refuse("it is no matrix");
+        };
+        if cols % BLOCK != 0 || scales.dims != [rows, cols / BLOCK] {
+            return refuse("the scales do not fit the matrix");
+        }
+        Ok(Self {
+            data: card.stream.clone_htod(data.bytes()?)?,
+            scales: card.stream.clone_htod(&halves(scales.bytes()?))?,
+            rows,
+            cols,
+        })
+    }
+
+    /// As halves, `[rows, cols]`.
+    fn unfold(&self, card: &Card) -> OpResult<Tensor> {
+        #[repr(C)]
+        #[derive(Clone, Copy)]
+        struct UnfoldArgs {
+            weight: u64,
+            scales: u64,
+            out: u64,
+            count: i64,
+        }
+        parameters!(UnfoldArgs);
+        let count = self.rows * self.cols;
+        let out = card.room(count)?;
+        let args = UnfoldArgs {
+            weight: card.pointer(&self.data),
+            scales: card.pointer(&self.scales),
+            out: card.pointer(&out),
+            count: count as i64,
+        };
+        let blocks = (count / 16).div_ceil(THREADS);
+        let blocks = blocks.clamp(1, UNFOLD_BLOCKS * card.processors);
+        // SAFETY: data, scales and result have the extents of the matrix.
+        unsafe { card.launch(Kernel::Unfold, [blocks, 1, 1], THREADS, 0, &args)? };
+        Ok(card.halves(out, (self.rows, self.cols)))
+    }
+}
+
+/// A constant matrix in rows.
+#[derive(Clone, Debug)]
+pub(crate) enum Weight {
+    /// Of halves: the next operand.
+    Half,
+    Int8(Arc<Int8>),
+}
+
+/// `norm(x) · weightᵀ + add`, or `(norm(x) · weightᵀ) · silu(norm(x) · gateᵀ)`.
+///
+/// Operands are x, the weights that are halves, the norm's scale, and what is
+/// added, as far as there are such.
+#[derive(Debug)]
+pub(crate) struct Product {
+    /// The weight, and the gate if there is one.
+    pub weights: Vec<Weight>,
+    pub norm: Option<Arc<Composite>>,
+    pub add: bool,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ProductArgs {
+    weights: [u64; 2],
+    scales: [u64; 2],
+    x: u64,
+    norm: u64,
+    add: u64,
+    out: u64,
+    rows: i32,
+    cols: i32,
+    eps: f32,
+    gap: u32,
+}
+
+parameters!(ProductArgs);
+
+/// A weight in its place.
+enum Matrix<'w> {
+    Half(Tensor),
+    Int8(&'w Int8),
+}
+
+impl Matrix<'_> {
+    fn dims(&self) -> OpResult<[usize; 2]> {
+        match self {
+            Self::Int8(matrix) => Ok([matrix.rows, matrix.cols]),
+            Self::Half(tensor) => Ok(tensor.dims2()?.into()),
+        }
+    }
+}
+
+impl Product {
+    /// How many operands come before the norm's scale.
+    pub fn first(&self) -> usize {
+        let half = |weight: &&Weight| matches!(weight, Weight::Half);
+        1 + self.weights.iter().filter(half).count()
+    }
+
+    pub fn run(&self, operands: &Operands<'_>) -> OpResult<Value> {
+        let Some(card) = Card::of(operands.device)? else {
+            return refuse("it needs a card");
+        };
+        let x = operands.float(0)?;
+        let mut at = 1;
+        let mut matrices = Vec::new();
+        for weight in &self.weights {
+            matrices.push(match weight {
+                Weight::Int8(matrix) => Matrix::Int8(matrix),
+                Weight::Half => {
+                    at += 1;
+                    Matrix::Half(operands.float(at - 1)?)
+                }
+            });
+        }
+        let [rows, cols] = matrices[0].dims()?;
+        if x.dims().last() != Some(&cols) {
+            return refuse(format!(
+                "{:?} · {:?}ᵀ is no product",
+                x.dims(),
+                [rows, cols]
+            ));
+        }
+        let norm = match &self.norm {
+            Some(norm) => Some((norm, operands.at(at)?)),
+            None => None,
+        };
+        let add = match self.add {
+            true => Some(operands.at(at + usize::from(norm.is_some()))?),
+            false => None,
+        };
+        if let Some(out) = self.one(&card, &x, &matrices, norm, add)? {
+            return Ok(Value::Float(out));
+        }
+        let device = operands.device;
+        let x = match norm {
+            Some((norm, scale)) => {
+                let operands = [operands.at(0)?, scale];
+                norm.run(&Operands {
+                    device,
+                    operands: &operands,
+                })?
+                .float(device)?
+            }
+            None => x,
+        };
+        let mut values = Vec::new();
+        for matrix in &matrices {
+            values.push(Value::Float(many(&card, &x, matrix)?));
+        }
+        let product = match &values[..] {
+            [product, gate] => {
+                let gating = Chain::of(&[Op::Silu, Op::Binary(Binary::Mul)]);
+                gating.run(&Operands {
+                    device,
+                    operands: &[gate, product],
+                })?
+            }
+            _ => values.swap_remove(0),
+        };
+        let out = match add {
+            Some(add) => Chain::of(&[Op::Binary(Binary::Add)]).run(&Operands {
+                device,
+                operands: &[&product, add],
+            }),
+            None => Ok(product),
+        };
+        // What is only needed here goes away.
+        flush()?;
+        out
+    }
+
+    /// The product of one row of halves.
+    fn one(
+        &self,
+        card: &Card,
+        x: &Tensor,
+        matrices: &[Matrix<'_>],
+        norm: Option<(&Arc<Composite>, &Value)>,
+        add: Option<&Value>,
+    ) -> OpResult<Option<Tensor>> {
+        let [rows, cols] = matrices[0].dims()?;
+        let place = |tensor: &Tensor, count: usize| {
+            let place = card.place(tensor).filter(|place| place.dense)?;
+            let fits = tensor.elem_count() == count && place.pointer % 16 == 0;
+            fits.then_some(place.pointer)
+        };
+        let vector = |value: &Value, count: usize| match value {
+            Value::Float(tensor) => place(tensor, count),
+            _ => None,
+        };
+        let mut args = ProductArgs {
+            weights: [0; 2],
+            scales: [0; 2],
+            x: place(x, cols).unwrap_or(0),
+            norm: 0,
+            add: 0,
+            out: 0,
+            rows: rows as i32,
+            cols: cols as i32,
+            eps: 0.0,
+            gap: 0,
+        };
+        let width = match matrices[0] {
+            Matrix::Half(_) => 8,
+            Matrix::Int8(_) => BLOCK,
+        };
+        let shared = 2 * cols;
+        if args.x == 0 || rows == 0 || cols % width != 0 || shared >= SHARED {
+            return Ok(None);
+        }
+        if let Some((composite, scale)) = norm {
+            let Composite::RmsNorm { eps } = **composite else {
+                return Ok(None);
+            };
+            match vector(scale, cols) {
+                Some(scale) => (args.norm, args.eps) = (scale, eps as f32),
+                None => return Ok(None),
+            }
+        }
+        let mut dims = x.dims().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = rows;
+        }
+        if let Some(add) = add {
+            match vector(add, rows) {
+                Some(pointer) => args.add = pointer,
+                None => return Ok(None),
+            }
+            dims = broadcast(&dims, add.dims())?;
+        }
+        for (index, matrix) in matrices.iter().enumerate() {
+            if matrix.dims()? != [rows, cols] {
+                return Ok(None);
+            }
+            match (matrix, &matrices[0]) {
+                (Matrix::Int8(matrix), Matrix::Int8(_)) => {
+                    args.weights[index] = card.pointer(&matrix.data);
+                    args.scales[index] = card.pointer(&matrix.scales);
+                }
+                (Matrix::Half(tensor), Matrix::Half(_)) => match place(tensor, rows * cols) {
+                    Some(pointer) => args.weights[index] = pointer,
+                    None => return Ok(None),
+                },
+                _ => return Ok(None),
+            }
+        }
+        let kernel = match (&matrices[0], matrices.len()) {
+            (Matrix::Int8(_), 1) => Kernel::ProductInt8,
+            (Matrix::Int8(_), _) => Kernel::GatedInt8,
+            (Matrix::Half(_), 1) => Kernel::ProductHalf,
+            (Matrix::Half(_), _) => Kernel::GatedHalf,
+        };
+        let (out, pointer) = card.result(&dims)?;
+        args.out = pointer;
+        let blocks = rows.div_ceil(WARPS).min(BLOCKS * card.processors);
+        // SAFETY: the extents of all operands were looked at.
+        unsafe { card.launch(kernel, [blocks, 1, 1], THREADS, shared, &args)? };
+        Ok(Some(out))
+    }
+}
+
+/// The product of any number of rows, by the tensor library.
+fn many(card: &Card, x: &Tensor, matrix: &Matrix<'_>) -> OpResult<Tensor> {
+    let [rows, cols] = matrix.dims()?;
+    let mut dims = x.dims().to_vec();
+    if let Some(last) = dims.last_mut() {
+        *last = rows;
+    }
+    if dims.contains(&0) || cols == 0 {
+        flush()?;
+        return Ok(Tensor::zeros(dims, x.dtype(), x.device())?);
+    }
+    let weight = match matrix {
+        Matrix::Half(tensor) => tensor.clone(),
+        Matrix::Int8(matrix) => matrix.unfold(card)?,
+    };
+    let x = dense(x)?;
+    flush()?;
+    let weight = weight.to_dtype(x.dtype())?.t()?;
+    Ok(x.reshape(((), cols))?.matmul(&weight)?.reshape(dims)?)
+}

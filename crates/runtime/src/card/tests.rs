@@ -1,0 +1,393 @@
+//! Each kernel against what the processor computes, on drawn numbers. They
+//! need a card: `cargo test --release -p runtime --features cuda`.
+
+use std::sync::Arc;
+
+use aimodel::{Approximate, Blob, ElementType};
+use candle_core::{DType, Device, Tensor};
+use half::f16;
+use rand_xoshiro::{
+    Xoshiro256PlusPlus,
+    rand_core::{Rng, SeedableRng},
+};
+
+use super::{
+    Card, Chain, Product, Turn, attention, best,
+    chain::Link,
+    norm,
+    product::{BLOCK, Int8, Weight},
+    take,
+};
+use crate::{
+    kernel::{AttentionShape, Rows},
+    ops::{Angles, Binary, Composite, Op, Unary},
+    value::{Ints, Mapped, Value},
+};
+
+/// Halves that were rounded at another time differ by so much of the greatest.
+const ROUNDINGS: f64 = 2e-3;
+
+struct Draw(Xoshiro256PlusPlus);
+
+impl Draw {
+    fn new(seed: u64) -> Self {
+        Self(Xoshiro256PlusPlus::seed_from_u64(seed))
+    }
+
+    /// Numbers around 0, about `size` large.
+    fn halves(&mut self, count: usize, size: f32) -> Vec<f16> {
+        let mut one = || (self.0.next_u64() >> 40) as f32 / (1 << 23) as f32 - 1.0;
+        let sums = (0..count).map(|_| (one() + one() + one()) * size);
+        sums.map(f16::from_f32).collect()
+    }
+
+    fn tensor(&mut self, dims: &[usize], size: f32) -> Tensor {
+        let values = self.halves(dims.iter().product(), size);
+        Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count)
+            .map(|_| (self.0.next_u64() >> 32) as u8)
+            .collect()
+    }
+}
+
+fn device() -> Device {
+    crate::cuda(0).unwrap()
+}
+
+/// Runs an operation where its operands lie.
+fn run(op: &Op, device: &Device, operands: &[Value]) -> Tensor {
+    let operands: Vec<Value> = operands
+        .iter()
+        .map(|value| match value {
+            Value::Float(tensor) => Value::Float(tensor.to_device(device).unwrap()),
+            other => other.clone(),
+        })
+        .collect();
+    let operands: Vec<&Value> = operands.iter().collect();
+    let result = op.run(device, &operands).map_err(|problem| problem.0);
+    result.unwrap().float(device).unwrap()
+}
+
+#[track_caller]
+fn close(found: &Tensor, expected: &Tensor, tolerance: f64, what: &str) {
+    assert_eq!(found.dims(), expected.dims(), "{what}");
+    let numbers = |tensor: &Tensor| -> Vec<f64> {
+        let here = tensor.to_device(&Device::Cpu).unwrap();
+        let flat = here.flatten_all().unwrap();
+        flat.to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+    };
+    let (found, expected) = (numbers(found), numbers(expected));
+    let most = expected.iter().fold(0.0_f64, |most, v| most.max(v.abs()));
+    for (at, (a, b)) in found.iter().zip(&expected).enumerate() {
+        let off = (a - b).abs();
+        assert!(
+            a == b || off <= tolerance * most,
+            "{what}: {at} is {a}, not {b}, of at most {most}"
+        );
+    }
+}
+
+/// A matrix of each kind: on the card, and on the processor.
+fn matrices(draw: &mut Draw, rows: usize, cols: usize, int8: bool) -> (Weight, Vec<Value>, Rows) {
+    let card = Card::of(&device()).unwrap().unwrap();
+    match int8 {
+        true => {
+            let data = Blob::new(draw.bytes(rows * cols));
+            let scales = draw.halves(rows * cols / BLOCK, 0.01);
+            let scales = scales.into_iter().flat_map(|s| s.to_le_bytes());
+            let scales = Blob::new(scales.collect::<Vec<u8>>());
+            let mapped = |element, cols, data: &Blob| Mapped {
+                element,
+                dims: vec![rows, cols],
+                data: data.clone(),
+            };
+            let matrix = Int8::new(
+                &card,
+                &mapped(ElementType::Si8, cols, &data),
+                &mapped(ElementType::F16, cols / BLOCK, &scales),
+            );
+            let matrix = Arc::new(matrix.map_err(|problem| problem.0).unwrap());
+            let here = Rows::int8([rows, cols], BLOCK, data, scales).unwrap();
+            (Weight::Int8(matrix), Vec::new(), here)
+        }
+        false => {
+            let values = draw.halves(rows * cols, 0.5);
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let here = Rows::half([rows, cols], Blob::new(bytes)).unwrap();
+            let tensor = Tensor::from_vec(values, (rows, cols), &Device::Cpu).unwrap();
+            (Weight::Half, vec![Value::Float(tensor)], here)
+        }
+    }
+}
+
+#[test]
+fn products_are_those_of_the_processor() {
+    let device = device();
+    let card = Card::of(&device).unwrap().unwrap();
+    let shapes = [
+        (7, 32),
+        (64, 128),
+        (300, 2048),
+        (37, 6144),
+        (5, 12288),
+        (3000, 544),
+    ];
+    for (index, (rows, cols)) in shapes.into_iter().enumerate() {
+        for int8 in [true, false] {
+            for count in [1, 3, 70] {
+                let mut draw = Draw::new(index as u64);
+                let x = Value::Float(draw.tensor(&[1, count, cols], 1.0));
+                let scale = Value::Float(draw.tensor(&[cols], 1.0));
+                let add = Value::Float(draw.tensor(&[1, count, rows], 50.0));
+                let (weight, operand, here) = matrices(&mut draw, rows, cols, int8);
+                let (gate, gate_operand, gate_here) = matrices(&mut draw, rows, cols, int8);
+                let composite = Arc::new(Composite::RmsNorm { eps: 1e-6 });
+                for (normed, added) in [(false, false), (true, false), (false, true), (true, true)]
+                {
+                    let cpu = Device::Cpu;
+                    let mut inner = x.clone();
+                    let mut operands = [vec![x.clone()], operand.clone()].concat();
+                    if normed {
+                        let norm = Op::Composite(composite.clone());
+                        inner = Value::Float(run(&norm, &cpu, &[x.clone(), scale.clone()]));
+                        operands.push(scale.clone());
+                    }
+                    let here = Op::Rows(Arc::new(here.clone()));
+                    let mut expected = run(&here, &cpu, &[inner]);
+                    if added {
+                        let sum = Op::Binary(Binary::Add);
+                        expected = run(&sum, &cpu, &[Value::Float(expected), add.clone()]);
+                        operands.push(add.clone());
+                    }
+                    let product = Product {
+                        weights: vec![weight.clone()],
+                        norm: normed.then(|| composite.clone()),
+                        add: added,
+                    };
+                    let op = Op::Card(Arc::new(super::Fused::Product(product)));
+                    let found = run(&op, &device, &operands);
+                    let what =
+                        format!("{rows}×{cols}, {count} rows, int8 {int8}, {normed}, {added}");
+                    close(&found, &expected, ROUNDINGS, &what);
+                }
+                let cpu = Device::Cpu;
+                let both = [&here, &gate_here].map(|rows| {
+                    let op = Op::Rows(Arc::new(rows.clone()));
+                    Value::Float(run(&op, &cpu, std::slice::from_ref(&x)))
+                });
+                let gated = Value::Float(run(&Op::Silu, &cpu, &both[1..]));
+                let expected = run(&Op::Binary(Binary::Mul), &cpu, &[both[0].clone(), gated]);
+                let product = Product {
+                    weights: vec![weight.clone(), gate],
+                    norm: None,
+                    add: false,
+                };
+                let op = Op::Card(Arc::new(super::Fused::Product(product)));
+                let operands = [vec![x], operand, gate_operand].concat();
+                let found = run(&op, &device, &operands);
+                let what = format!("gated {rows}×{cols}, {count} rows, int8 {int8}");
+                close(&found, &expected, 2.0 * ROUNDINGS, &what);
+            }
+        }
+    }
+    card.stream.synchronize().unwrap();
+}
+
+#[test]
+fn attention_is_that_of_the_processor() {
+    let device = device();
+    let shapes = [
+        // heads, kv heads, rows, keys, dim
+        (4, 2, 1, 1, 32),
+        (4, 2, 1, 37, 32),
+        (16, 8, 1, 275, 128),
+        (32, 8, 1, 4000, 128),
+        (3, 1, 1, 100, 64),
+        (4, 4, 1, 33, 256),
+        (2, 2, 1, 50, 24),
+        (4, 2, 5, 64, 32),
+        (16, 8, 64, 275, 128),
+        (4, 4, 49, 49, 64),
+        (4, 4, 16, 16, 16),
+    ];
+    for (index, (heads, kv_heads, rows, keys, dim)) in shapes.into_iter().enumerate() {
+        for causal in [true, false] {
+            let mut draw = Draw::new(index as u64);
+            let query = draw.tensor(&[1, heads, rows, dim], 1.0);
+            // Keys and values lie in a cache that is larger.
+            let cache = |draw: &mut Draw| draw.tensor(&[1, kv_heads, keys + 11, dim], 1.0);
+            let (key, value) = (cache(&mut draw), cache(&mut draw));
+            let on = |device: &Device| {
+                let part = |x: &Tensor| {
+                    let x = x.to_device(device).unwrap();
+                    x.narrow(2, 3, keys).unwrap()
+                };
+                let query = query.to_device(device).unwrap();
+                let op = Op::Composite(Arc::new(Composite::Attention { causal }));
+                let operands = [query, part(&key), part(&value)].map(Value::Float);
+                let operands: Vec<&Value> = operands.iter().collect();
+                let result = op.run(device, &operands).map_err(|problem| problem.0);
+                result.unwrap().float(device).unwrap()
+            };
+            let what = format!("{heads}/{kv_heads} heads, {rows} rows, {keys} keys, {dim}");
+            // Twice: what a launch leaves behind must not matter.
+            for _ in 0..2 {
+                close(&on(&device), &on(&Device::Cpu), ROUNDINGS, &what);
+            }
+            let shape =
+                AttentionShape::new(query.dims(), key.dims(), value.dims(), causal).unwrap();
+            let on_card = [&query, &key, &value].map(|x| x.to_device(&device).unwrap());
+            let scale = 1.0 / (dim as f64).sqrt();
+            let found = attention(shape, scale, on_card.each_ref()).unwrap();
+            assert!(found.is_some(), "{what} has no kernel");
+        }
+    }
+}
+
+#[test]
+fn turns_are_those_of_the_processor() {
+    let device = device();
+    for (heads, rows, dim, normed) in [(6, 1, 32, true), (24, 1, 128, true), (5, 9, 64, false)] {
+        let mut draw = Draw::new(dim as u64);
+        let composites = (0..3).map(|_| Arc::new(Composite::Rope(Angles::new(5e6))));
+        let mut turn = Turn::new(composites.collect());
+        // A part of what a product gave.
+        let x = draw.tensor(&[1, heads + 2, rows, dim], 1.0);
+        let mut operands = vec![Value::Float(x.narrow(1, 1, heads).unwrap())];
+        if normed {
+            turn.norm = Some(Arc::new(Composite::RmsNorm { eps: 1e-6 }));
+            operands.push(Value::Float(draw.tensor(&[heads, 1, dim], 1.0)));
+        }
+        for step in [1, 17, 400] {
+            let positions = (0..rows as i64).map(|row| 3 + row * step).collect();
+            operands.push(Value::Ints(Ints::new(
+                ElementType::Si32,
+                vec![1, rows],
+                positions,
+            )));
+            operands.push(Value::Float(draw.tensor(&[1, 1, 1, dim], 1.0)));
+        }
+        let op = Op::Card(Arc::new(super::Fused::Turn(turn)));
+        let expected = run(&op, &Device::Cpu, &operands);
+        let found = run(&op, &device, &operands);
+        close(
+            &found,
+            &expected,
+            ROUNDINGS,
+            &format!("{heads} heads of {dim}"),
+        );
+    }
+}
+
+#[test]
+fn chains_are_those_of_the_processor() {
+    let device = device();
+    let link = |op: Op, other: Option<usize>, turned: bool, element: ElementType| Link {
+        op,
+        other,
+        turned,
+        element,
+    };
+    let half = ElementType::F16;
+    let binary = |op, other, turned| link(Op::Binary(op), Some(other), turned, half);
+    let alone = |op| link(op, None, false, half);
+    let chains: Vec<Vec<Link>> = vec![
+        vec![alone(Op::Silu), binary(Binary::Mul, 1, false)],
+        vec![
+            binary(Binary::Add, 1, false),
+            alone(Op::Gelu(Approximate::Tanh)),
+        ],
+        vec![
+            binary(Binary::Sub, 1, true),
+            alone(Op::Gelu(Approximate::None)),
+        ],
+        vec![
+            alone(Op::Unary(Unary::Exp)),
+            binary(Binary::Divide, 1, true),
+        ],
+        vec![
+            binary(Binary::Maximum, 1, false),
+            binary(Binary::Minimum, 2, true),
+        ],
+        vec![alone(Op::Unary(Unary::Sin)), alone(Op::Unary(Unary::Cos))],
+        vec![
+            link(Op::Cast(ElementType::F32), None, false, ElementType::F32),
+            link(Op::Unary(Unary::Exp), None, false, ElementType::F32),
+            link(Op::Unary(Unary::Rsqrt), None, false, ElementType::F32),
+        ],
+    ];
+    let shapes: [[&[usize]; 3]; 4] = [
+        [&[1, 5, 64], &[64], &[1, 1, 1]],
+        [&[3, 1, 7, 2], &[1, 5, 7, 1], &[]],
+        [&[2000, 300], &[2000, 300], &[300]],
+        [&[1], &[1], &[1]],
+    ];
+    for shapes in shapes {
+        for links in &chains {
+            let mut draw = Draw::new(7);
+            let count = 1 + links
+                .iter()
+                .filter_map(|link| link.other)
+                .max()
+                .unwrap_or(0);
+            let operands: Vec<Value> = shapes[..count]
+                .iter()
+                .map(|dims| Value::Float(draw.tensor(dims, 1.0)))
+                .collect();
+            let what = format!("{links:?} of {shapes:?}");
+            let chain = Chain {
+                links: links.clone(),
+            };
+            let op = Op::Card(Arc::new(super::Fused::Chain(chain)));
+            let expected = run(&op, &Device::Cpu, &operands);
+            close(&run(&op, &device, &operands), &expected, ROUNDINGS, &what);
+        }
+    }
+}
+
+#[test]
+fn rows_are_those_of_the_processor() {
+    let (device, mut draw) = (device(), Draw::new(3));
+    let there = |tensor: &Tensor| tensor.to_device(&device).unwrap();
+    for (rows, width) in [(1, 2048), (784, 1024), (9, 72)] {
+        let x = draw.tensor(&[rows, width], 3.0);
+        let (gamma, beta) = (draw.tensor(&[width], 1.0), draw.tensor(&[width], 1.0));
+        for beta in [None, Some(&beta)] {
+            let composite = match beta {
+                None => Composite::RmsNorm { eps: 1e-6 },
+                Some(_) => Composite::LayerNorm { eps: 1e-6 },
+            };
+            let operands = [Some(&x), Some(&gamma), beta].into_iter().flatten();
+            let operands: Vec<Value> = operands.cloned().map(Value::Float).collect();
+            let expected = run(&Op::Composite(Arc::new(composite)), &Device::Cpu, &operands);
+            let beta = beta.map(there);
+            let found = norm(&there(&x), &there(&gamma), beta.as_ref(), 1e-6).unwrap();
+            close(
+                &found.unwrap(),
+                &expected,
+                ROUNDINGS,
+                &format!("norm {rows}×{width}"),
+            );
+        }
+    }
+    let table = draw.tensor(&[50, 96], 1.0);
+    for places in [vec![49], vec![3, 0, 49, 3], (0..40).rev().collect()] {
+        let at: Vec<u32> = places.iter().map(|at| *at as u32).collect();
+        let at = Tensor::new(at, &Device::Cpu).unwrap();
+        let expected = table.index_select(&at, 0).unwrap();
+        let found = take(&there(&table), 96, &places).unwrap().unwrap();
+        close(&found, &expected, 0.0, "rows of a table");
+    }
+    assert!(take(&there(&table), 96, &[50]).unwrap().is_none());
+    for count in [1, 7, 512, 151_936] {
+        let mut x = draw.halves(count, 1.0);
+        let most = f16::from_f32(9.0);
+        x[count / 2] = most;
+        x[count - 1] = most;
+        let x = Tensor::from_vec(x, count, &device).unwrap();
+        assert_eq!(best(&x).unwrap(), Some(count as u32 / 2), "of {count}");
+    }
+}

@@ -1,0 +1,189 @@
+//! Rotary embeddings by several positions at once, mixed by masks.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{Device, Tensor};
+
+use super::{Card, INLINE, Kernel, flush, parameters};
+use crate::{
+    error::{OpResult, refuse},
+    ops::{Binary, Composite, Op, Operands},
+    value::Value,
+};
+
+/// Ways to count positions; the same as in `kernels/`.
+pub(super) const TURNS: usize = 4;
+/// Elements of a head, of which a block has a thread for each pair.
+const MOST_DIM: usize = 2048;
+
+/// `Σ rope(norm(x), positions) · mask`. Operands are x, the norm's scale if
+/// there is one, and positions and mask of each turn.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    pub norm: Option<Arc<Composite>>,
+    pub turns: Vec<Arc<Composite>>,
+    tables: Mutex<Option<(usize, Vec<Tensor>)>>,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct TurnArgs {
+    x: u64,
+    head_stride: i64,
+    row_stride: i64,
+    norm: u64,
+    eps: f32,
+    gap: u32,
+    frequencies: [u64; TURNS],
+    masks: [u64; TURNS],
+    positions: u64,
+    few: [i32; INLINE],
+    out: u64,
+    turns: i32,
+    heads: i32,
+    rows: i32,
+    dim: i32,
+}
+
+parameters!(TurnArgs);
+
+impl Turn {
+    pub fn new(turns: Vec<Arc<Composite>>) -> Self {
+        Self {
+            norm: None,
+            turns,
+            tables: Mutex::new(None),
+        }
+    }
+
+    pub fn run(&self, operands: &Operands<'_>) -> OpResult<Value> {
+        match self.at_once(operands)? {
+            Some(out) => Ok(Value::Float(out)),
+            None => self.one_by_one(operands),
+        }
+    }
+
+    /// The position of the first turn's positions among the operands.
+    fn first(&self) -> usize {
+        1 + usize::from(self.norm.is_some())
+    }
+
+    fn at_once(&self, operands: &Operands<'_>) -> OpResult<Option<Tensor>> {
+        let Some(card) = Card::of(operands.device)? else {
+            return Ok(None);
+        };
+        let x = operands.float(0)?;
+        let Some(place) = card.place(&x) else {
+            return Ok(None);
+        };
+        let (&[1, heads, rows, dim], &[_, head_stride, row_stride, 1]) =
+            (&place.dims[..], &place.strides[..])
+        else {
+            return Ok(None);
+        };
+        if dim % 2 != 0 || dim > MOST_DIM || x.elem_count() == 0 {
+            return Ok(None);
+        }
+        let dense = |index: usize, count: usize| -> OpResult<Option<u64>> {
+            let tensor = operands.float(index)?;
+            let place = card.place(&tensor);
+            let fits = place.filter(|place| place.dense && tensor.elem_count() == count);
+            Ok(fits.map(|place| place.pointer))
+        };
+        let (norm, eps) = match self.norm.as_deref() {
+            Some(Composite::RmsNorm { eps }) => match dense(1, heads * dim)? {
+                Some(scale) => (scale, *eps),
+                None => return Ok(None),
+            },
+            None => (0, 0.0),
+            _ => return Ok(None),
+        };
+        let (mut masks, mut frequencies) = ([0; TURNS], [0; TURNS]);
+        let tables = self.tables(dim / 2, operands.device)?;
+        let mut positions = Vec::new();
+        for (turn, table) in tables.iter().enumerate() {
+            let at = self.first() + 2 * turn;
+            let own = operands.ints(at)?.dense();
+            if own.len() != rows {
+                return Ok(None);
+            }
+            positions.extend(own.iter().map(|position| *position as i32));
+            match (dense(at + 1, dim)?, card.any_place(table)) {
+                (Some(mask), Some(table)) => {
+                    (masks[turn], frequencies[turn]) = (mask, table.pointer);
+                }
+                _ => return Ok(None),
+            }
+        }
+        let positions = card.integers(&positions)?;
+        let (out, pointer) = card.result(&[1, heads, rows, dim])?;
+        let args = TurnArgs {
+            x: place.pointer,
+            head_stride: head_stride as i64,
+            row_stride: row_stride as i64,
+            norm,
+            eps: eps as f32,
+            gap: 0,
+            frequencies,
+            masks,
+            positions: positions.pointer,
+            few: positions.few,
+            out: pointer,
+            turns: tables.len() as i32,
+            heads: heads as i32,
+            rows: rows as i32,
+            dim: dim as i32,
+        };
+        let threads = (dim / 2).next_multiple_of(32);
+        // SAFETY: the extents of all operands were looked at.
+        unsafe { card.launch(Kernel::Turn, [heads * rows, 1, 1], threads, 0, &args)? };
+        Ok(Some(out))
+    }
+
+    /// How fast the pairs turn, `[half]` for each turn.
+    fn tables(&self, half: usize, device: &Device) -> OpResult<Vec<Tensor>> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, tables)) = &*tables
+            && *known == half
+        {
+            return Ok(tables.clone());
+        }
+        flush()?;
+        let made = self.turns.iter().map(|turn| match &**turn {
+            Composite::Rope(angles) => {
+                Ok(Tensor::from_vec(angles.frequencies(half), half, device)?)
+            }
+            _ => refuse("it does not turn"),
+        });
+        let made = made.collect::<OpResult<Vec<_>>>()?;
+        *tables = Some((half, made.clone()));
+        Ok(made)
+    }
+
+    fn one_by_one(&self, operands: &Operands<'_>) -> OpResult<Value> {
+        flush()?;
+        let device = operands.device;
+        let run = |composite: &Composite, operands: &[&Value]| {
+            composite.run(&Operands { device, operands })
+        };
+        let x = match &self.norm {
+            Some(norm) => &run(norm, &[operands.at(0)?, operands.at(1)?])?,
+            None => operands.at(0)?,
+        };
+        let mut sum = None;
+        for (index, turn) in self.turns.iter().enumerate() {
+            let at = self.first() + 2 * index;
+            let turned = run(turn, &[x, operands.at(at)?])?;
+            let mixed = Op::Binary(Binary::Mul).run(device, &[&turned, operands.at(at + 1)?])?;
+            sum = Some(match sum {
+                Some(sum) => Op::Binary(Binary::Add).run(device, &[&sum, &mixed])?,
+                None => mixed,
+            });
+        }
+        flush()?;
+        match sum {
+            Some(sum) => Ok(sum),
+            None => refuse("there is nothing to turn"),
+        }
+    }
+}
