@@ -1,28 +1,29 @@
 //! Compiles the kernels for a card, where they are asked for.
 
-fn main() {
+use std::error::Error;
+
+fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     #[cfg(feature = "cuda")]
-    kernels();
+    kernels()?;
+    Ok(())
 }
 
 /// Each file of `card/kernels` becomes PTX in a constant of `ptx.rs`.
 #[cfg(feature = "cuda")]
-fn kernels() {
+fn kernels() -> Result<(), Box<dyn Error>> {
     const FOLDER: &str = "src/card/kernels";
     println!("cargo::rerun-if-changed={FOLDER}");
     println!("cargo::rerun-if-env-changed=CUDA_COMPUTE_CAP");
-    let out = std::env::var_os("OUT_DIR").map(std::path::PathBuf::from);
-    let Some(out) = out else {
-        panic!("cargo sets OUT_DIR")
-    };
+    let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     let built = cudaforge::KernelBuilder::new()
         .source_dir(FOLDER)
         .arg("-std=c++17")
         .arg("-O3")
         .build_ptx()
         .and_then(|output| output.write(out.join("ptx.rs")));
-    if let Err(error) = built {
-        panic!("{FOLDER} was not compiled: {error}; the feature `cuda` needs nvcc on the PATH");
-    }
+    built.map_err(|error| {
+        format!("{FOLDER} was not compiled: {error}; the feature `cuda` needs nvcc on the PATH")
+    })?;
+    Ok(())
 }
