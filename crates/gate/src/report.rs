@@ -2,7 +2,7 @@
 //!
 //! It opens from disk: styles and charts are in the file, nothing is fetched,
 //! and there is no script. Whatever the transcript says is text: the template
-//! engine escapes all of it, and [`text`] makes visible what a browser would
+//! engine escapes all of it, and `text.rs` makes visible what a browser would
 //! not show.
 
 mod chart;

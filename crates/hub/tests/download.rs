@@ -1,5 +1,8 @@
 //! Files of a repository come whole, once, and only what was asked for.
 
+// Helpers outside test functions, which clippy.toml does not exempt.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Bench, ID, LARGE, assert_says, contents, noise};

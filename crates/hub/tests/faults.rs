@@ -1,5 +1,8 @@
 //! A hub, or a network, that misbehaves: what arrives is right, or nothing is.
 
+// Helpers outside test functions, which clippy.toml does not exempt.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Bench, LARGE, assert_says, noise};

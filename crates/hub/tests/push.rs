@@ -1,5 +1,8 @@
 //! A folder is published as it is, or the repository stays as it was.
 
+// Helpers outside test functions, which clippy.toml does not exempt.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Bench, assert_says, noise, write};

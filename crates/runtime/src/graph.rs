@@ -44,8 +44,8 @@ pub(crate) struct Graph {
     pub name: String,
     /// How many values it has; the arguments come first.
     pub slots: usize,
-    /// What the tensors among them are made of; only a card's fusions ask.
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code))]
+    /// What the tensors among them are made of.
+    #[cfg(feature = "cuda")]
     pub elements: Vec<Option<ElementType>>,
     /// Which arguments are states.
     pub arguments: Vec<bool>,
@@ -238,6 +238,7 @@ pub(crate) fn compile(
     let mut graph = Graph {
         name: view.name.to_string(),
         slots: elements.len(),
+        #[cfg(feature = "cuda")]
         elements,
         arguments: view.inputs.iter().map(is_state).collect::<Result<_>>()?,
         steps,

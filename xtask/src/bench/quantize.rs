@@ -6,7 +6,7 @@ use crate::hub;
 use crate::progress::{self, size};
 use ::quantize::{BLOCK, Matrix, Scheme, Weights};
 use anyhow::{Result, ensure};
-use qwen3_vl::{Checkpoint, Config, Source, TensorView, names};
+use qwen3_vl::{Checkpoint, Config, TensorView, names};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use std::hint::black_box;

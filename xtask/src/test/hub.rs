@@ -251,7 +251,16 @@ impl Bench {
         let oracle = oracle
             .to_str()
             .context("the repository's path is no text")?;
-        let make = ["release", "--recipe", recipe, "--oracle", oracle, "--out"];
+        let make = [
+            "release",
+            "--recipe",
+            recipe,
+            "--oracle",
+            oracle,
+            "--exports",
+            "made",
+            "--out",
+        ];
         self.run("home", &[&make[..], &["release"]].concat())?
             .expect(0, &["files"])?;
 

@@ -82,6 +82,8 @@ mod tests {
 
     const ID: &str = "org/tiny";
 
+    fn unheard(_: Event<'_>) {}
+
     struct Bench {
         server: Server,
         folder: tempfile::TempDir,
@@ -106,11 +108,7 @@ mod tests {
             settings.cache = self.folder.path().join(cache);
             settings.pause = std::time::Duration::from_millis(5);
             settings.tries = 2;
-            fetch_from(&Hub::new(settings).unwrap(), ID, revision, &|_: Event<
-                '_,
-            >| {
-                ()
-            })
+            fetch_from(&Hub::new(settings).unwrap(), ID, revision, &unheard)
         }
     }
 
