@@ -102,10 +102,12 @@ fn continue_greedily(
     let scratch = repo::scratch()?;
     let input = scratch.path().join("prompt.safetensors");
     given.write(&input)?;
+    // The script runs in another folder, and Core AI's library crashes where
+    // there is no asset.
     let paths = [
-        &subject.decoder.asset.dir,
-        &subject.vision.asset.dir,
-        &input,
+        std::path::absolute(&subject.decoder.asset.dir)?,
+        std::path::absolute(&subject.vision.asset.dir)?,
+        input,
     ];
     let mut command = python::script(venv, "generate.py", paths);
     // No token is -1: what follows an end token is compared, too.
