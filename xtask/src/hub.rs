@@ -22,6 +22,7 @@ pub fn source(model: &str, revision: Option<&str>) -> Result<Source> {
 
 /// Flags of publishing.
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// Publish the folder as this repository on the hub, organization/name
     #[arg(long, value_name = "REPO")]
