@@ -8,9 +8,9 @@ use crate::{Refused, export, hub, repo};
 use ::export::{Mode, Query};
 use ::gate::device::IPhone;
 use ::gate::{Gates, Settings, Stage, StageReport, Subject, Transcript, Verdict, device_name};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use qwen3_vl::Source;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -115,6 +115,7 @@ pub fn run(args: Args) -> Result<()> {
     job.required = args.require;
     job.quiet = args.json;
 
+    replaceable(args.out.as_deref(), args.report.as_deref())?;
     let started = Instant::now();
     let transcript = job.run()?;
     job.save(&transcript, args.out.as_deref(), args.report.as_deref())?;
@@ -280,6 +281,31 @@ pub fn gates_file(given: &str) -> Result<PathBuf> {
     }
 }
 
+/// Whether the evidence and the report may go where they shall: what is there
+/// is an earlier one, and nothing else that would be lost.
+fn replaceable(out: Option<&Path>, report: Option<&Path>) -> Result<()> {
+    let ours = [
+        (out, "{", "evidence of the gates"),
+        (report, "<!DOCTYPE html>", "report"),
+    ];
+    for (path, start, what) in ours {
+        let Some(path) = path.filter(|path| path.exists()) else {
+            continue;
+        };
+        let mut found = Vec::new();
+        if path.is_file() {
+            let file = std::fs::File::open(path)?;
+            file.take(start.len() as u64).read_to_end(&mut found)?;
+        }
+        ensure!(
+            found == start.as_bytes() && path.file_name() != Some("metadata.json".as_ref()),
+            "{} is there, and no {what} of an earlier run; name another file, or remove it",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
 /// Writes a file whole, in the place of one that may be there.
 fn replace(path: &Path, text: &str) -> Result<()> {
     let write = || -> Result<()> {
@@ -307,4 +333,32 @@ fn replace(path: &Path, text: &str) -> Result<()> {
 fn say(what: &str, text: &str) -> Result<()> {
     progress::print(&format!("{what:>9}  {text}\n"))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_earlier_report_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let report = at("report.html", "<!DOCTYPE html>\n<html>");
+        let evidence = at("nano_cpu.json", "{}");
+        replaceable(Some(&evidence), Some(&report)).unwrap();
+        replaceable(None, Some(&folder.path().join("new.html"))).unwrap();
+        let hash = at("main.hash", "0123");
+        for path in [hash.as_path(), folder.path(), &evidence] {
+            let error = replaceable(None, Some(path)).unwrap_err().to_string();
+            assert!(error.contains("no report of an earlier run"), "{error}");
+        }
+        let metadata = at("metadata.json", "{}");
+        for path in [metadata, report] {
+            assert!(replaceable(Some(&path), None).is_err());
+        }
+    }
 }

@@ -287,6 +287,10 @@ fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<
         let bound = check.must.strip_prefix(AT_LEAST);
         let bound = bound.and_then(|bound| bound.parse::<f64>().ok());
         if let (Some(bound), Ok(found)) = (bound, check.found.parse::<f64>()) {
+            // No measure of these stages is above 1 by more than a rounding.
+            if !found.is_finite() || cosine.is_some() && found > 1.0 + 1e-6 {
+                wrong.push(format!("{what}: {found} is no cosine"));
+            }
             if (found >= bound) != check.holds {
                 wrong.push(format!(
                     "{what}: {found} of {bound} at least is said to {}",
@@ -340,8 +344,12 @@ fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<
 /// What does not fit together in rows of tokens.
 fn unsound_tokens(rows: &TokenRows, pass: bool, gates: &Gates) -> Option<String> {
     let same = rows.expected == rows.found;
+    let pairs = rows.expected.iter().zip(&rows.found);
+    let first = pairs
+        .take_while(|(expected, found)| expected == found)
+        .count();
     let place = format!("{}: {}", rows.prompt, rows.what);
-    if same != rows.divergence.is_none() {
+    if rows.divergence != (!same).then_some(first) {
         return Some(format!(
             "{place}: the rows and where they diverge do not fit"
         ));

@@ -221,6 +221,11 @@ impl Given {
     pub fn load(path: &Path) -> Result<Given> {
         // As git stores it, whatever a checkout made of its ends of lines.
         let read = |path: &Path| {
+            let about = std::fs::metadata(path).map_err(Error::file(path))?;
+            if !about.is_file() || about.len() > LARGEST {
+                let problem = format!("is no plain file of {LARGEST} bytes at most");
+                return Err(Error::input(path.display(), problem));
+            }
             let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
             Ok::<_, Error>(text.replace("\r\n", "\n"))
         };

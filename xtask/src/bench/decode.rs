@@ -8,12 +8,13 @@ use crate::device::Device;
 use crate::export::Job;
 use crate::progress::{self, size};
 use crate::repo;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use runtime::candle_core::{self, DType, Tensor};
-use runtime::engine::{Engine, Image, best};
+use runtime::engine::{Engine, Image};
 use runtime::{Options, Program};
 use serde_json::{Value, json};
 use std::hint::black_box;
+use std::time::Instant;
 
 /// Flags of `bench decode`.
 #[derive(clap::Args)]
@@ -192,15 +193,16 @@ impl Subject {
             None => None,
         };
         let mut session = self.engine.start(1 << 30, 0, None)?;
-        let (logits, prefill) = timed(|| session.read(&self.prompt));
-        let mut next = best(&logits?);
-        let (done, decode) = timed(|| {
-            for _ in 0..self.new {
-                next = best(&session.read(&[next as i32])?);
-            }
-            anyhow::Ok(())
-        });
-        done?;
+        let (started, mut times) = (Instant::now(), Vec::new());
+        // One more, so that each of the others has one before it.
+        session.generate(&self.prompt, self.new as usize + 1, &[], |_| {
+            times.push(started.elapsed().as_secs_f64());
+            true
+        })?;
+        let (Some(prefill), Some(end)) = (times.first(), times.last()) else {
+            bail!("the decoder gave no token");
+        };
+        let (prefill, decode) = (*prefill, end - prefill);
         Ok(Run {
             rate: 0.0,
             most: 0.0,
