@@ -206,7 +206,22 @@ fn a_gate_that_is_missing_or_was_skipped() {
 #[test]
 fn a_verdict_that_its_checks_do_not_bear_out() {
     type Change = fn(&mut Transcript);
-    let cases: [(Change, &str); 9] = [
+    let cases: [(Change, &str); 11] = [
+        (
+            |one| report(one, Stage::Gpu).checks[0].found = "inf".to_owned(),
+            "inf is no cosine",
+        ),
+        (
+            |one| {
+                // As if the rows went together until a last token that may differ.
+                let rows = &mut report(one, Stage::Gpu).tokens[0];
+                rows.found.iter_mut().for_each(|token| *token ^= 1);
+                rows.divergence = Some(rows.found.len() - 1);
+                rows.margins = vec![0.0; rows.found.len()];
+                rows.forgiven = true;
+            },
+            "the rows and where they diverge",
+        ),
         (
             |one| report(one, Stage::Gpu).checks[0].holds = false,
             "passes, and scene-1",
