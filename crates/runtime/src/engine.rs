@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::{
     error::{Error, Result},
+    kernel,
     program::{Function, Program, Rows},
     sample::Sampler,
     states::States,
@@ -164,7 +165,10 @@ impl Engine {
 /// The logits of one position, f32.
 fn on_host(logits: &Tensor) -> Result<Vec<f32>> {
     let here = logits.to_device(&Device::Cpu)?;
-    Ok(here.to_dtype(DType::F32)?.to_vec1()?)
+    match here.dtype() {
+        DType::F16 => Ok(kernel::to_single(&here.to_vec1()?)),
+        _ => Ok(here.to_dtype(DType::F32)?.to_vec1()?),
+    }
 }
 
 /// The next token. A card finds the best one itself.

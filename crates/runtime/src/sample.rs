@@ -176,15 +176,19 @@ fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
     b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
 
-/// The token with the greatest logit; the first of them if there are several.
+/// The token with the greatest logit; the first of them if there are several,
+/// and the first of all if none is a number.
 pub fn best(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (index, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] || logits[best].is_nan() {
-            best = index;
-        }
-    }
-    best as u32
+    /// Maxima that are found side by side, in vectors.
+    const SIDE: usize = 16;
+    let (lanes, rest) = logits.as_chunks::<SIDE>();
+    let most = lanes.iter().fold([f32::NEG_INFINITY; SIDE], |most, lane| {
+        std::array::from_fn(|i| most[i].max(lane[i]))
+    });
+    let most = most.iter().chain(rest).copied();
+    let most = most.fold(f32::NEG_INFINITY, f32::max);
+    let best = logits.iter().position(|logit| *logit == most);
+    best.unwrap_or(0) as u32
 }
 
 #[cfg(test)]
@@ -308,7 +312,14 @@ mod tests {
         ] {
             assert_eq!([(); 9].map(|()| sampler.pick(&logits)), [2; 9]);
         }
-        for logits in [&[][..], &[f32::NAN], &[f32::INFINITY, 1.0]] {
+        // Of equals the first, wherever they stand among those that are compared
+        // side by side; what is no number is passed over.
+        for (first, second) in [(0, 1), (3, 19), (15, 31), (16, 15 + 16), (20, 34), (33, 34)] {
+            let mut logits = [f32::NAN; 35];
+            (logits[first], logits[second]) = (7.0, 7.0);
+            assert_eq!(best(&logits), first as u32);
+        }
+        for logits in [&[][..], &[f32::NAN; 35], &[f32::INFINITY, 1.0]] {
             assert_eq!(hot(1.0, None, 0.9).pick(logits), 0);
         }
     }

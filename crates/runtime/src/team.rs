@@ -46,17 +46,53 @@ pub(crate) fn run(pieces: usize, work: Work<'_>) {
 /// on all threads.
 pub(crate) fn split<T: Send>(out: &mut [T], size: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     let (length, size) = (out.len(), size.max(1));
-    let start = AtomicPtr::new(out.as_mut_ptr());
-    run(length.div_ceil(size), &|piece| {
-        let from = piece * size;
-        let count = size.min(length - from);
+    let start = |piece: usize| (piece * size).min(length);
+    cut(out, length.div_ceil(size), start, |piece, _, part| {
+        work(piece, part)
+    });
+}
+
+/// Calls `work` with runs of elements and the position of their first, on all
+/// threads. Runs are long at first, so that few are begun, and get shorter down
+/// to `least`, so that all threads end together. All but the last have a
+/// multiple of `least` elements.
+pub(crate) fn share<T: Send>(out: &mut [T], least: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+    let (length, least) = (out.len(), least.max(1));
+    let threads = team().helpers.len() + 1;
+    let (mut starts, mut from) = (vec![0], 0);
+    while from < length {
+        let share = (length - from) / (2 * threads);
+        from = (from + share.next_multiple_of(least).max(least)).min(length);
+        starts.push(from);
+    }
+    let pieces = starts.len() - 1;
+    cut(
+        out,
+        pieces,
+        |piece| starts[piece],
+        |_, from, part| work(from, part),
+    );
+}
+
+/// Calls `work` with each piece, the position of its first element, and its
+/// elements: those from its own start to the next one's. Starts ascend from
+/// zero to the length.
+fn cut<T: Send>(
+    out: &mut [T],
+    pieces: usize,
+    start: impl Fn(usize) -> usize + Sync,
+    work: impl Fn(usize, usize, &mut [T]) + Sync,
+) {
+    let first = AtomicPtr::new(out.as_mut_ptr());
+    run(pieces, &|piece| {
+        let (from, end) = (start(piece), start(piece + 1));
         // SAFETY: the range lies in `out`, which is borrowed until `run`
         // returns, and no other piece has an element of it.
         let part = unsafe {
-            let first = start.load(Ordering::Relaxed).add(from);
-            std::slice::from_raw_parts_mut(first, count)
+            let first = first.load(Ordering::Relaxed).add(from);
+            std::slice::from_raw_parts_mut(first, end - from)
         };
-        work(piece, part);
+        work(piece, from, part);
     });
 }
 
@@ -235,6 +271,30 @@ mod tests {
                 }
             });
             assert!(out.iter().enumerate().all(|(i, value)| *value == i + round));
+        }
+    }
+
+    #[test]
+    fn shares_are_of_all_elements() {
+        for (length, least) in [(0, 4), (1, 4), (9, 4), (1000, 4), (77, 1), (64, 64), (5, 0)] {
+            let mut out = vec![0; length];
+            let parts = Mutex::new(Vec::new());
+            share(&mut out, least, |first, part| {
+                lock(&parts).push((first, part.len()));
+                for (i, value) in part.iter_mut().enumerate() {
+                    *value += first + i;
+                }
+            });
+            assert!(out.iter().enumerate().all(|(i, value)| *value == i));
+            let mut parts = parts.into_inner().unwrap();
+            parts.sort();
+            assert!(parts.is_sorted_by_key(|(_, count)| std::cmp::Reverse(*count)));
+            let whole = |(_, count): &(usize, usize)| count % least.max(1) == 0;
+            assert!(
+                parts
+                    .split_last()
+                    .is_none_or(|(_, most)| most.iter().all(whole))
+            );
         }
     }
 

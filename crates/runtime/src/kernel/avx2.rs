@@ -4,7 +4,10 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::lanes::{Lanes, WIDTH};
+use super::{
+    fixed::FixedBlock,
+    lanes::{BLOCK, Lanes, WIDTH},
+};
 
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(__m256, __m256);
@@ -54,6 +57,25 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn multiply_fixed(bytes: &[u8; BLOCK], x: &FixedBlock) -> Self {
+        let bytes: *const __m128i = bytes.as_ptr().cast();
+        // SAFETY: a block has 32 bytes, and as many numbers of 16 bits.
+        unsafe {
+            let first = _mm256_cvtepi8_epi16(_mm_loadu_si128(bytes));
+            let second = _mm256_cvtepi8_epi16(_mm_loadu_si128(bytes.add(1)));
+            let multiply = |x: &[i16; BLOCK]| {
+                let x: *const __m256i = x.as_ptr().cast();
+                let products = _mm256_add_epi32(
+                    _mm256_madd_epi16(first, _mm256_loadu_si256(x)),
+                    _mm256_madd_epi16(second, _mm256_loadu_si256(x.add(1))),
+                );
+                _mm256_cvtepi32_ps(products)
+            };
+            Self(multiply(&x.high), multiply(&x.low))
+        }
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32; WIDTH]) {
         let to = to.as_mut_ptr();
         unsafe {
@@ -71,6 +93,17 @@ impl Lanes for Avx2 {
                 to.add(1),
                 _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.1),
             );
+        }
+    }
+
+    #[inline(always)]
+    fn store_int16(self, to: &mut [i16; WIDTH]) {
+        unsafe {
+            let (low, high) = (_mm256_cvtps_epi32(self.0), _mm256_cvtps_epi32(self.1));
+            // Packed in two halves, each of a half of either.
+            let packed = _mm256_packs_epi32(low, high);
+            let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(packed);
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), packed);
         }
     }
 

@@ -4,7 +4,10 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::lanes::{Lanes, WIDTH};
+use super::{
+    fixed::FixedBlock,
+    lanes::{BLOCK, Lanes, WIDTH},
+};
 
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(__m512);
@@ -39,6 +42,20 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn multiply_fixed(bytes: &[u8; BLOCK], x: &FixedBlock) -> Self {
+        // SAFETY: a block has 32 bytes, and as many numbers of 16 bits.
+        Self(unsafe {
+            let bytes = _mm512_cvtepi8_epi16(_mm256_loadu_si256(bytes.as_ptr().cast()));
+            let high = _mm512_madd_epi16(bytes, _mm512_loadu_si512(x.high.as_ptr().cast()));
+            let low = _mm512_madd_epi16(bytes, _mm512_loadu_si512(x.low.as_ptr().cast()));
+            // The halves of each are summed: high parts first, then low ones.
+            let first = _mm512_shuffle_i64x2::<0b01_00_01_00>(high, low);
+            let second = _mm512_shuffle_i64x2::<0b11_10_11_10>(high, low);
+            _mm512_cvtepi32_ps(_mm512_add_epi32(first, second))
+        })
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32; WIDTH]) {
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), self.0) }
     }
@@ -48,6 +65,14 @@ impl Lanes for Avx512 {
         unsafe {
             let halves = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0);
             _mm256_storeu_si256(to.as_mut_ptr().cast(), halves);
+        }
+    }
+
+    #[inline(always)]
+    fn store_int16(self, to: &mut [i16; WIDTH]) {
+        unsafe {
+            let packed = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(self.0));
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), packed);
         }
     }
 

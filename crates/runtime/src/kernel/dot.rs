@@ -1,22 +1,25 @@
 //! A vector times the rows of a matrix: each weight is read once, from memory.
 
+use std::array::from_fn;
+
 use half::f16;
 
-use super::lanes::{Lanes, WIDTH, on_lanes};
+use super::{
+    fixed::{Fixed, HIGH},
+    lanes::{BLOCK, Lanes, WIDTH, on_lanes},
+};
 
-/// Elements of a row that share a scale.
-pub(super) const BLOCK: usize = 2 * WIDTH;
-
-/// Rows that are read side by side, far from each other: a core gets more from
-/// memory in four streams than in one, and none of the sums waits for itself.
-const STREAMS: usize = 4;
+/// Rows that are read side by side, each of another quarter of what is asked
+/// for: a core gets more from memory in four streams than in one, and none of
+/// the sums waits for itself.
+pub(super) const STREAMS: usize = 4;
 
 /// Blocks whose scales are widened at once.
 const SCALES: usize = WIDTH;
 
 on_lanes! {
     /// The inner products of `x` with rows of si8, a scale for each block.
-    pub(super) fn int8_rows(lines: &[u8], scales: &[u8], x: &[f32], out: &mut [f32]) = any_int8
+    pub(super) fn int8_rows(lines: &[u8], scales: &[u8], x: &Fixed, out: &mut [f32]) = any_int8
 }
 
 on_lanes! {
@@ -27,12 +30,11 @@ on_lanes! {
 /// The rows that are read together: one of each quarter.
 #[inline(always)]
 fn apart(row: usize, quarter: usize) -> [usize; STREAMS] {
-    std::array::from_fn(|stream| stream * quarter + row)
+    from_fn(|stream| stream * quarter + row)
 }
 
 #[inline(always)]
-fn any_int8<V: Lanes>(bytes: &[u8], scales: &[u8], x: &[f32], out: &mut [f32]) {
-    let x = x.as_chunks::<BLOCK>().0;
+fn any_int8<V: Lanes>(bytes: &[u8], scales: &[u8], x: &Fixed, out: &mut [f32]) {
     let quarter = out.len() / STREAMS;
     for row in 0..quarter {
         int8_some::<V, STREAMS>(bytes, scales, x, apart(row, quarter), out);
@@ -46,59 +48,46 @@ fn any_int8<V: Lanes>(bytes: &[u8], scales: &[u8], x: &[f32], out: &mut [f32]) {
 fn int8_some<V: Lanes, const R: usize>(
     bytes: &[u8],
     scales: &[u8],
-    x: &[[f32; BLOCK]],
+    x: &Fixed,
     rows: [usize; R],
     out: &mut [f32],
 ) {
-    let blocks = x.len();
+    let blocks = x.blocks.len();
     let bytes = bytes.as_chunks::<BLOCK>().0;
-    let lines = rows.map(|row| bytes[row * blocks..(row + 1) * blocks].as_chunks::<SCALES>());
-    let scales = rows.map(|row| &scales[2 * row * blocks..2 * (row + 1) * blocks]);
-    let (x, x_rest) = x.as_chunks::<SCALES>();
+    let lines: [_; R] = from_fn(|i| &bytes[rows[i] * blocks..(rows[i] + 1) * blocks]);
+    let scales: [_; R] = from_fn(|i| &scales[2 * rows[i] * blocks..2 * (rows[i] + 1) * blocks]);
     let (mut sums, mut wide) = ([V::splat(0.0); R], [[0.0; SCALES]; R]);
-    for (part, x) in x.iter().enumerate() {
-        let here = lines.map(|(line, _)| &line[part]);
+    let parts = x.blocks.chunks(SCALES).zip(x.units.chunks(SCALES));
+    for (part, (x, units)) in parts.enumerate() {
+        let first = part * SCALES;
+        let here: [_; R] = from_fn(|i| &lines[i][first..first + x.len()]);
         for i in 0..R {
-            let scales = &scales[i][2 * SCALES * part..2 * SCALES * (part + 1)];
+            let scales = &scales[i][2 * first..2 * (first + x.len())];
             widen::<V>(scales, &mut wide[i]);
+            for (scale, unit) in wide[i].iter_mut().zip(units) {
+                *scale *= unit;
+            }
         }
         for (block, x) in x.iter().enumerate() {
             for i in 0..R {
-                sums[i] = add_block(&here[i][block], x, wide[i][block], sums[i]);
+                let products = V::multiply_fixed(&here[i][block], x);
+                sums[i] = products.fma(V::splat(wide[i][block]), sums[i]);
             }
         }
     }
+    let counts = V::load(&from_fn(|lane| match lane < WIDTH / 2 {
+        true => HIGH,
+        false => 1.0,
+    }));
     for i in 0..R {
-        widen::<V>(&scales[i][2 * SCALES * x.len()..], &mut wide[i]);
-        for ((block, x), scale) in lines[i].1.iter().zip(x_rest).zip(wide[i]) {
-            sums[i] = add_block(block, x, scale, sums[i]);
-        }
-        out[rows[i]] = sums[i].sum();
-    }
-}
-
-#[inline(always)]
-fn add_block<V: Lanes>(block: &[u8; BLOCK], x: &[f32; BLOCK], scale: f32, sum: V) -> V {
-    let ((low, high), (x_low, x_high)) = (halves(block), halves(x));
-    let product = V::load_int8(low).mul(V::load(x_low));
-    let product = V::load_int8(high).fma(V::load(x_high), product);
-    product.fma(V::splat(scale), sum)
-}
-
-/// The two halves of a block.
-#[inline(always)]
-fn halves<T>(block: &[T; BLOCK]) -> (&[T; WIDTH], &[T; WIDTH]) {
-    match block.as_chunks::<WIDTH>().0 {
-        [low, high] => (low, high),
-        // A block is two times as wide.
-        _ => unreachable!(),
+        out[rows[i]] = sums[i].mul(counts).sum();
     }
 }
 
 /// Sixteen little-endian halves.
 #[inline(always)]
 pub(super) fn read_halves(bytes: &[u8; 2 * WIDTH]) -> [f16; WIDTH] {
-    std::array::from_fn(|i| f16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]))
+    from_fn(|i| f16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]))
 }
 
 /// Little-endian halves in single precision; `out` may have room for more.
@@ -128,7 +117,10 @@ fn any_half<V: Lanes>(bytes: &[u8], x: &[f32], out: &mut [f32]) {
 #[inline(always)]
 fn half_some<V: Lanes, const R: usize>(bytes: &[u8], x: &[f32], rows: [usize; R], out: &mut [f32]) {
     let width = 2 * x.len();
-    let lines = rows.map(|row| bytes[row * width..(row + 1) * width].as_chunks::<{ 2 * WIDTH }>());
+    let lines: [_; R] = from_fn(|i| {
+        let line = &bytes[rows[i] * width..(rows[i] + 1) * width];
+        line.as_chunks::<{ 2 * WIDTH }>()
+    });
     let (xs, x_rest) = x.as_chunks::<WIDTH>();
     let mut sums = [V::splat(0.0); R];
     for (at, x) in xs.iter().enumerate() {

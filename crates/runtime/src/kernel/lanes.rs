@@ -2,11 +2,16 @@
 //!
 //! A kernel is written once, over [`Lanes`], and compiled for each [`Level`].
 //! All of them compute the same, to the bit: sums run in sixteen lanes, and
-//! each product is added with one rounding.
+//! each product, or exact sum of a few, is added with one rounding.
 
 use half::f16;
 
+use super::fixed::FixedBlock;
+
 pub(super) const WIDTH: usize = 16;
+
+/// Elements of a row of si8 that share a scale.
+pub(super) const BLOCK: usize = 2 * WIDTH;
 
 /// Sixteen numbers of single precision.
 ///
@@ -21,9 +26,15 @@ pub(super) trait Lanes: Copy {
     /// From sixteen si8.
     fn load_int8(from: &[u8; WIDTH]) -> Self;
     fn load_half(from: &[f16; WIDTH]) -> Self;
+    /// The products of si8 with a block in fixed point, four to a lane: in the
+    /// first eight lanes those with its high parts, in the others those with
+    /// its low parts. None is rounded: no sum is beyond ±2²³.
+    fn multiply_fixed(bytes: &[u8; BLOCK], x: &FixedBlock) -> Self;
     fn store(self, to: &mut [f32; WIDTH]);
     /// Rounds to the nearest, ties to even.
     fn store_half(self, to: &mut [f16; WIDTH]);
+    /// Integers that 16 bits hold; of others, levels differ.
+    fn store_int16(self, to: &mut [i16; WIDTH]);
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;

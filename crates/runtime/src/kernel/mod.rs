@@ -12,6 +12,7 @@ mod avx2;
 mod avx512;
 mod dot;
 mod elementwise;
+mod fixed;
 mod halves;
 mod lanes;
 mod rows;

@@ -4,7 +4,8 @@ use aimodel::Blob;
 
 use super::{
     dot,
-    lanes::{Level, WIDTH},
+    fixed::Fixed,
+    lanes::{BLOCK, Level, WIDTH},
     tile::{self, PIECE, Turned, Weights},
 };
 use crate::{
@@ -12,8 +13,11 @@ use crate::{
     team,
 };
 
-/// The least bytes of a piece of work when one vector is multiplied.
-const PIECE_BYTES: usize = 1 << 19;
+/// Elements of a piece of work when one vector is multiplied, at least.
+const PIECE_ELEMENTS: usize = 1 << 17;
+/// Elements of the rows that are read side by side: if they lay farther from
+/// each other, more tables that translate addresses would be needed.
+const GROUP_ELEMENTS: usize = 1 << 19;
 
 /// A matrix in rows, as it lies in the file.
 #[derive(Clone, Debug)]
@@ -94,11 +98,12 @@ impl Rows {
         if self.rows == 0 || self.cols == 0 || count == 0 {
             return Ok(vec![0.0; self.rows * count]);
         }
-        let blocks_fit = !matches!(self.scales, Some((_, block)) if block != dot::BLOCK);
-        match count == 1 && blocks_fit {
-            true => Ok(self.one(level, x)),
-            false => Ok(self.many(level, x, count)),
-        }
+        let blocks_fit = !matches!(self.scales, Some((_, block)) if block != BLOCK);
+        let one = match count == 1 && blocks_fit {
+            true => self.one(level, x),
+            false => None,
+        };
+        Ok(one.unwrap_or_else(|| self.many(level, x, count)))
     }
 
     /// The weights of some rows.
@@ -114,21 +119,29 @@ impl Rows {
         }
     }
 
-    fn one(&self, level: Level, x: &[f32]) -> Vec<f32> {
+    /// Nothing if the weights are si8 and a number is not finite.
+    fn one(&self, level: Level, x: &[f32]) -> Option<Vec<f32>> {
+        let scaled = match &self.scales {
+            Some((scales, _)) => Some((scales, Fixed::new(level, x)?)),
+            None => None,
+        };
+        let rows = |elements: usize| elements.div_ceil(self.cols).next_multiple_of(dot::STREAMS);
+        let group = rows(GROUP_ELEMENTS);
         let mut out = vec![0.0; self.rows];
-        let size = PIECE_BYTES.div_ceil(self.cols).next_multiple_of(4);
-        team::split(&mut out, size, |piece, out| {
-            let (first, count) = (piece * size, out.len());
-            let data = |width| part(&self.data, width, first, count);
-            match &self.scales {
-                None => dot::half_rows(level, data(2 * self.cols), x, out),
-                Some((scales, block)) => {
-                    let scales = part(scales, 2 * (self.cols / block), first, count);
-                    dot::int8_rows(level, data(self.cols), scales, x, out);
+        team::share(&mut out, rows(PIECE_ELEMENTS), |first, out| {
+            for (at, out) in out.chunks_mut(group).enumerate() {
+                let (first, count) = (first + at * group, out.len());
+                let data = |width| part(&self.data, width, first, count);
+                match &scaled {
+                    Some((scales, x)) => {
+                        let scales = part(scales, 2 * (self.cols / BLOCK), first, count);
+                        dot::int8_rows(level, data(self.cols), scales, x, out);
+                    }
+                    None => dot::half_rows(level, data(2 * self.cols), x, out),
                 }
             }
         });
-        out
+        Some(out)
     }
 
     fn many(&self, level: Level, x: &[f32], count: usize) -> Vec<f32> {

@@ -6,7 +6,10 @@
 
 use half::f16;
 
-use super::lanes::{Lanes, WIDTH};
+use super::{
+    fixed::{FixedBlock, power_of_two},
+    lanes::{BLOCK, Lanes, WIDTH},
+};
 
 #[derive(Clone, Copy)]
 pub(super) struct Scalar([f32; WIDTH]);
@@ -16,6 +19,17 @@ impl Scalar {
     fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
         Self(std::array::from_fn(|i| f(self.0[i], other.0[i])))
     }
+}
+
+/// Sums of four products each; in this shape the compiler makes vectors of it.
+#[inline(always)]
+fn fours(bytes: &[u8; BLOCK], part: &[i16; BLOCK]) -> [i32; WIDTH / 2] {
+    let products: [i32; BLOCK] =
+        std::array::from_fn(|i| i32::from(bytes[i] as i8) * i32::from(part[i]));
+    std::array::from_fn(|lane| {
+        let (first, second) = (2 * lane, WIDTH + 2 * lane);
+        products[first] + products[first + 1] + products[second] + products[second + 1]
+    })
 }
 
 impl Lanes for Scalar {
@@ -42,6 +56,15 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
+    fn multiply_fixed(bytes: &[u8; BLOCK], x: &FixedBlock) -> Self {
+        let (high, low) = (fours(bytes, &x.high), fours(bytes, &x.low));
+        Self(std::array::from_fn(|lane| match lane < WIDTH / 2 {
+            true => high[lane] as f32,
+            false => low[lane - WIDTH / 2] as f32,
+        }))
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32; WIDTH]) {
         *to = self.0;
     }
@@ -49,6 +72,11 @@ impl Lanes for Scalar {
     #[inline(always)]
     fn store_half(self, to: &mut [f16; WIDTH]) {
         *to = self.0.map(f16::from_f32);
+    }
+
+    #[inline(always)]
+    fn store_int16(self, to: &mut [i16; WIDTH]) {
+        *to = self.0.map(|number| number as i16);
     }
 
     #[inline(always)]
@@ -95,9 +123,6 @@ impl Lanes for Scalar {
 
     #[inline(always)]
     fn power_of_two(self) -> Self {
-        Self(
-            self.0
-                .map(|n| f32::from_bits(((n as i32 + 127) << 23) as u32)),
-        )
+        Self(self.0.map(|n| power_of_two(n as i32)))
     }
 }

@@ -10,6 +10,7 @@ use super::{
     AttentionShape, Cache, Pairwise, Rows,
     attention::attention_at,
     elementwise,
+    fixed::Fixed,
     lanes::{Level, WIDTH},
 };
 
@@ -99,6 +100,124 @@ fn products_with_si8() {
             let x = noise.floats(count * cols);
             let found = at_all_levels(|level| matrix.multiply_at(level, &x, count).unwrap());
             close(&found, &products(&weights, &x, cols), 1e-6);
+        }
+    }
+}
+
+/// Numbers whose sizes differ by up to two to the power of `spread`.
+fn wide_floats(noise: &mut Noise, count: usize, size: i32, spread: i32) -> Vec<f32> {
+    let number = |_| {
+        let exponent = (size + (noise.next() * spread as f32) as i32).clamp(-149, 127);
+        (f64::from(noise.next()) * 2_f64.powi(exponent)) as f32
+    };
+    (0..count).map(number).collect()
+}
+
+#[test]
+fn fixed_point_holds_single_precision() {
+    let mut noise = Noise(5);
+    for spread in [0, 4, 8, 40, 126] {
+        for size in [-149, -120, -95, -60, 0, 60, 127] {
+            let mut x = wide_floats(&mut noise, 640, size, spread);
+            x[0] = f32::MAX;
+            x[40] = -1.0;
+            x[41] = 2_f32.powi(-29);
+            let fixed = at_all_levels(|level| {
+                let fixed = Fixed::new(level, &x).unwrap();
+                let parts = fixed.blocks.iter().map(|block| (block.high, block.low));
+                (parts.collect::<Vec<_>>(), fixed.units)
+            });
+            let blocks = x.chunks_exact(32).zip(fixed.0.iter().zip(&fixed.1));
+            for (x, ((high, low), unit)) in blocks {
+                let largest = x.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+                let (largest, unit) = (f64::from(largest), f64::from(*unit));
+                assert!(unit == 2_f64.powi(-119) || unit <= largest * 2_f64.powi(-28));
+                for (x, (high, low)) in x.iter().zip(high.iter().zip(low)) {
+                    assert!(high.abs() <= 1 << 14 && low.abs() <= 1 << 14);
+                    let held = (f64::from(*high) * 2_f64.powi(15) + f64::from(*low)) * unit;
+                    let off = (held - f64::from(*x)).abs();
+                    let exact = f64::from(x.abs()) >= largest / 32.0 && unit > 2_f64.powi(-119);
+                    assert!(off <= if exact { 0.0 } else { unit / 2.0 }, "{x} is {held}");
+                }
+            }
+        }
+    }
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut x = noise.floats(96);
+        x[77] = bad;
+        assert!(Level::all().all(|level| Fixed::new(level, &x).is_none()));
+    }
+}
+
+/// The vector's roundings are those of fixed point; more are only in the sum of
+/// blocks and the scales.
+#[test]
+fn products_of_one_vector_with_si8_at_the_extremes() {
+    let (rows, cols) = (11, 96);
+    let mut noise = Noise(6);
+    for spread in [0, 8, 40, 126] {
+        for (size, scale) in [
+            (-120, 1.0),
+            (-60, 6e4),
+            (0, 6e-8),
+            (0, 1.0),
+            (60, 1.0),
+            (120, 6e-8),
+        ] {
+            // So that no sum is beyond all numbers.
+            let largest = if scale < 1.0 { 127 } else { 110 };
+            let x = wide_floats(&mut noise, cols, size, spread.min(largest - size));
+            let scale = f16::from_f32(scale);
+            let data: Vec<i8> = (0..rows * cols)
+                .map(|i| match i / cols {
+                    0 => -128,
+                    1 => 127,
+                    2 => 0,
+                    _ => (noise.next() * 128.0) as i8,
+                })
+                .collect();
+            let int8 = |rows: &[i8]| {
+                let bytes_of = rows.iter().map(|q| *q as u8).collect::<Vec<u8>>();
+                let scales = Blob::new(bytes(&vec![scale; rows.len() / 32]));
+                let dims = [rows.len() / cols, cols];
+                Rows::int8(dims, 32, Blob::new(bytes_of), scales).unwrap()
+            };
+            let matrix = int8(&data);
+            let found = at_all_levels(|level| matrix.multiply_at(level, &x, 1).unwrap());
+            for (row, found) in data.chunks_exact(cols).zip(&found) {
+                // Alone, it is not read beside others.
+                assert_eq!(int8(row).multiply(&x, 1).unwrap(), [*found]);
+                let (mut sum, mut lost) = (0.0, 0.0);
+                for (x, row) in x.chunks_exact(32).zip(row.chunks_exact(32)) {
+                    let largest = x.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+                    let off = (f64::from(largest) * 2_f64.powi(-29)).max(2_f64.powi(-120));
+                    for (x, weight) in x.iter().zip(row) {
+                        let weight = f64::from(*weight) * scale.to_f64();
+                        sum += f64::from(*x) * weight;
+                        // Eight lanes of three blocks, a rounding for each.
+                        let rounded = f64::from(x.abs()) * weight.abs() * 2_f64.powi(-23);
+                        lost += off * weight.abs() + rounded;
+                    }
+                }
+                let off = (f64::from(*found) - sum).abs();
+                assert!(
+                    off <= lost + 1e-44,
+                    "{found}, not {sum}: off by more than {lost}"
+                );
+            }
+        }
+    }
+    // What is no number stays none, and what is beyond all stays that.
+    let ones = Blob::new(vec![1; 2 * cols]);
+    let scales = Blob::new(bytes(&[f16::ONE; 6]));
+    let matrix = Rows::int8([2, cols], 32, ones, scales).unwrap();
+    for beyond in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+        let mut x = noise.floats(cols);
+        x[40] = beyond;
+        for level in Level::all() {
+            let found = matrix.multiply_at(level, &x, 1).unwrap();
+            let is = |found: &f32| *found == beyond || found.is_nan() && beyond.is_nan();
+            assert!(found.iter().all(is), "{found:?}");
         }
     }
 }
