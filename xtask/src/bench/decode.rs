@@ -99,10 +99,8 @@ struct Found {
 
 /// One run.
 struct Run {
-    /// Bytes a second that are read from memory, a stream a core.
+    /// Bytes a second that are read from memory, before and after.
     rate: f64,
-    /// The same with several streams a core.
-    most: f64,
     /// Seconds of the whole prompt.
     prefill: f64,
     /// Seconds a token.
@@ -144,10 +142,9 @@ fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Found> {
     let stream = Stream::new(&device)?;
     let mut runs = Vec::new();
     for _ in 0..work.runs {
-        let before = [stream.rate(1)?, stream.rate(4)?];
+        let before = stream.read()?;
         let mut run = subject.run()?;
-        run.rate = before[0].max(stream.rate(1)?);
-        run.most = before[1].max(stream.rate(4)?).max(run.rate);
+        run.rate = before.and(stream.read()?).rate();
         runs.push(run);
     }
     Ok(Found {
@@ -205,7 +202,6 @@ impl Subject {
         let (prefill, decode) = (*prefill, end - prefill);
         Ok(Run {
             rate: 0.0,
-            most: 0.0,
             prefill,
             decode: decode / f64::from(self.new),
             vision,
@@ -235,14 +231,6 @@ impl Found {
         median(self.runs.iter().map(|run| self.part(run)))
     }
 
-    fn of_most(&self) -> f64 {
-        median(
-            self.runs
-                .iter()
-                .map(|run| self.part(run) * run.rate / run.most),
-        )
-    }
-
     fn median(&self, part: impl Fn(&Run) -> f64) -> f64 {
         median(self.runs.iter().map(part))
     }
@@ -262,22 +250,20 @@ impl Found {
         let count = self.work.prompt;
         let mut text = format!(
             "decode {} on {}, medians of {} runs\n\
-             \x20 memory is read at    {}/s, in four streams a core at {}/s\n\
+             \x20 memory is read at    {}/s, before and after, in the best number of streams\n\
              \x20 floor of a token     {:8.2} ms  {} are read for it\n\
              \x20 decode               {:8.2} ms  {:.2} tokens/s, {:.2} of that rate \
-             ({least:.2} to {most:.2}), {:.2} of the other\n\
+             ({least:.2} to {most:.2})\n\
              \x20 prefill              {:8.2} s   {count} tokens, {:.1} tokens/s\n",
             self.bundle,
             self.device,
             self.runs.len(),
             size(self.median(|run| run.rate) as u64),
-            size(self.median(|run| run.most) as u64),
             1e3 * self.bytes() as f64 / self.median(|run| run.rate),
             size(self.bytes()),
             1e3 * decode,
             1.0 / decode,
             self.of_floor(),
-            self.of_most(),
             prefill,
             f64::from(count) / prefill,
         );
@@ -295,7 +281,6 @@ impl Found {
         let runs = self.runs.iter().map(|run| {
             json!({
                 "memory_bytes_per_second": run.rate,
-                "memory_bytes_per_second_in_four_streams": run.most,
                 "prefill": run.prefill,
                 "decode": run.decode,
                 "vision": run.vision,
@@ -321,7 +306,6 @@ impl Found {
                 "decode": decode,
                 "tokens_per_second": 1.0 / decode,
                 "of_floor": self.of_floor(),
-                "of_four_streams": self.of_most(),
                 "prefill": prefill,
                 "prefill_tokens_per_second": f64::from(self.work.prompt) / prefill,
                 "vision": self.vision(),
