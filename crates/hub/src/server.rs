@@ -11,7 +11,8 @@ mod store;
 mod xet;
 
 use http::{Reply, Request};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, hash_map::RandomState};
+use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -100,6 +101,10 @@ impl Server {
         let state = Arc::new(State::default());
         {
             let mut store = lock(&state.store);
+            // Clients remember which chunks a store has, by its address, longer
+            // than a server lives; another one may have this port by then.
+            let nonce = RandomState::new().build_hasher().finish();
+            store.cas_endpoint = format!("{endpoint}/cas/{nonce:x}");
             store.endpoint = endpoint.clone();
             store.files_endpoint = format!("http://{}", files.local_addr()?);
         }

@@ -141,7 +141,7 @@ fn repository(store: &mut Store, request: &Request, id: &str, rest: &[&str]) -> 
             commit,
             &format!("{endpoint}{}", request.path),
         )),
-        ("GET", ["xet-write-token" | "xet-read-token", _]) => Ok(xet_token(&endpoint)),
+        ("GET", ["xet-write-token" | "xet-read-token", _]) => Ok(xet_token(&store.cas_endpoint)),
         ("POST", ["preupload", _]) => preupload(request),
         ("POST", ["commit", _]) => take_commit(store, request, id),
         _ => Ok(Reply::error(404, "", "Not found")),

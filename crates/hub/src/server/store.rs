@@ -88,6 +88,7 @@ impl Repository {
 pub(super) struct Store {
     pub(super) endpoint: String,
     pub(super) files_endpoint: String,
+    pub(super) cas_endpoint: String,
     pub(super) read_by_xet: bool,
     pub(super) no_xet: bool,
     pub(super) repositories: BTreeMap<String, Repository>,

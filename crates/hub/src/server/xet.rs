@@ -154,9 +154,9 @@ pub(super) fn answer(store: &mut Store, request: &Request, parts: &[&str]) -> Op
             None => Reply::error(404, "", "Not found"),
         });
     }
-    if !matches!(parts, ["v1" | "v2", ..]) {
+    let ["cas", _, parts @ ..] = parts else {
         return None;
-    }
+    };
     let token = request
         .header("authorization")
         .and_then(|value| value.strip_prefix("Bearer "));
