@@ -79,7 +79,8 @@ pub struct Args {
     /// Write a report as one HTML file
     #[arg(long)]
     report: Option<PathBuf>,
-    /// Where the evidence goes [default: transcripts/ beside the bundles]
+    /// Where the evidence goes [default: transcripts/ beside the bundles; of fewer stages than are proven there
+    /// already, NAME.part.json]
     #[arg(long)]
     out: Option<PathBuf>,
     /// Print the evidence as JSON instead of a line a stage
@@ -217,7 +218,7 @@ impl Job {
         out: Option<&Path>,
         report: Option<&Path>,
     ) -> Result<()> {
-        let out = out.map_or_else(|| self.transcript_path(), Path::to_owned);
+        let out = out.map_or_else(|| self.place_of(transcript), Path::to_owned);
         replace(&out, &as_json(transcript)?)?;
         if !self.quiet {
             say("evidence", &shown(&out))?;
@@ -231,7 +232,21 @@ impl Job {
         Ok(())
     }
 
-    /// Where the evidence goes unless said otherwise.
+    /// Where a transcript goes: what says less than the evidence that is there
+    /// does not take its place.
+    fn place_of(&self, transcript: &Transcript) -> PathBuf {
+        let whole = self.transcript_path();
+        let earlier = std::fs::read(&whole).ok();
+        let earlier = earlier.and_then(|json| serde_json::from_slice::<Transcript>(&json).ok());
+        match earlier {
+            Some(earlier) if transcript.says_less_than(&earlier) => {
+                whole.with_extension("part.json")
+            }
+            _ => whole,
+        }
+    }
+
+    /// Where the evidence of all stages goes unless said otherwise.
     pub fn transcript_path(&self) -> PathBuf {
         let (name, device) = (
             self.subject.decoder.name(),

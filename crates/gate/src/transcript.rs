@@ -218,10 +218,19 @@ pub struct Series {
     /// The distance of values on the axis: 1, or more where each stands for a
     /// group, such as the worst of that many rows.
     pub step: usize,
-    /// The values.
+    /// The values. JSON has no word for what is no number: it is `null` there.
+    #[serde(deserialize_with = "numbers")]
     pub values: Vec<f64>,
     /// What the values are held against, if there is a bound: see [`Measure`].
     pub bar: Option<f64>,
+}
+
+fn numbers<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+    let values = Vec::<Option<f64>>::deserialize(deserializer)?;
+    Ok(values
+        .into_iter()
+        .map(|value| value.unwrap_or(f64::NAN))
+        .collect())
 }
 
 /// How to read the numbers of a [`Series`].
@@ -289,5 +298,30 @@ impl Transcript {
             }
         }
         Ok(())
+    }
+
+    /// Whether an earlier transcript says more: it is about the same bundles,
+    /// checkpoint and gates, nothing in this one fails, and a stage that passed
+    /// there did not run here.
+    pub fn says_less_than(&self, earlier: &Transcript) -> bool {
+        let passed = |transcript: &Transcript, stage: Stage| {
+            let mut stages = transcript.stages.iter();
+            stages.any(|report| report.stage == stage && report.verdict == Verdict::Pass)
+        };
+        let subject = |transcript: &Transcript| {
+            let Transcript {
+                model,
+                bundles,
+                gates_sha256,
+                ..
+            } = transcript.clone();
+            (model, bundles, gates_sha256)
+        };
+        let fails = |report: &StageReport| report.verdict == Verdict::Fail;
+        subject(self) == subject(earlier)
+            && !self.stages.iter().any(fails)
+            && Stage::ALL
+                .into_iter()
+                .any(|stage| passed(earlier, stage) && !passed(self, stage))
     }
 }

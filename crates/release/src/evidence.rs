@@ -311,7 +311,10 @@ fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<
         return wrong;
     }
     for series in &report.series {
-        let below = |bar: f64| series.values.iter().any(|value| *value < bar);
+        let below = |bar: f64| {
+            let mut values = series.values.iter();
+            values.any(|value| value.is_nan() || *value < bar)
+        };
         if series.measure == Measure::Cosine && series.bar.is_some_and(below) {
             wrong.push(format!(
                 "passes, and a value of {} is below its bar",

@@ -124,7 +124,13 @@ fn walk(
     paths: &mut Vec<String>,
     problems: &mut Problems,
 ) -> Result<()> {
-    let entries = fs::read_dir(folder).map_err(Error::file(folder))?;
+    let mut entries = fs::read_dir(folder)
+        .map_err(Error::file(folder))?
+        .peekable();
+    if !prefix.is_empty() && entries.peek().is_none() {
+        // The hub has no such thing, and nothing says what it is for.
+        problems.add(prefix, "is an empty folder");
+    }
     for entry in entries {
         let entry = entry.map_err(Error::file(folder))?;
         let name = entry.file_name();

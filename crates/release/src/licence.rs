@@ -1,5 +1,7 @@
 //! `LICENSE` and `NOTICE`.
 
+use std::path::Path;
+
 use crate::Recipe;
 
 /// The terms of the weights.
@@ -14,6 +16,27 @@ pub fn text(spdx: &str) -> Option<&'static str> {
     match spdx {
         "Apache-2.0" => Some(include_str!("../licenses/apache-2.0.txt")),
         _ => None,
+    }
+}
+
+/// Whether a file may be one with a licence. It is published, and a recipe may
+/// be somebody else's: it must not name just any file of whoever uses it.
+pub(crate) fn check_file(path: &Path) -> Result<(), String> {
+    const NAMES: [&str; 3] = ["LICENSE", "LICENCE", "COPYING"];
+    let shown = path.display();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if !NAMES
+        .iter()
+        .any(|start| name.to_ascii_uppercase().starts_with(start))
+    {
+        return Err(format!(
+            "expected a file called LICENSE, LICENCE or COPYING, with whatever follows, found {shown}"
+        ));
+    }
+    match path.symlink_metadata() {
+        Ok(about) if about.is_symlink() => Err(format!("{shown} is a link; name the file")),
+        // What is not there is said when it is read.
+        _ => Ok(()),
     }
 }
 

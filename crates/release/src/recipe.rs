@@ -143,8 +143,16 @@ impl Recipe {
     }
 
     fn check(&self) -> Result<(), String> {
+        // Those that break a line, or turn the direction in which it is read.
+        let unseen = |c: char| {
+            let other = ['\u{61c}', '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}'];
+            c.is_control()
+                || other.contains(&c)
+                || ('\u{202a}'..='\u{202e}').contains(&c)
+                || ('\u{2066}'..='\u{2069}').contains(&c)
+        };
         let plain = |text: &str, most: usize| {
-            !text.trim().is_empty() && text.len() <= most && !text.chars().any(char::is_control)
+            !text.trim().is_empty() && text.len() <= most && !text.chars().any(unseen)
         };
         if !plain(&self.title, 100) {
             return Err(format!(
@@ -235,7 +243,13 @@ impl Given {
             other => other,
         })?;
         let license = match &recipe.license_file {
-            Some(file) => read(&path.parent().unwrap_or(Path::new("")).join(file))?,
+            Some(file) => {
+                let file = path.parent().unwrap_or(Path::new("")).join(file);
+                licence::check_file(&file).map_err(|problem| {
+                    Error::input(path.display(), format!("license_file: {problem}"))
+                })?;
+                read(&file)?
+            }
             None => licence::text(&recipe.license)
                 .unwrap_or_default()
                 .to_owned(),

@@ -139,6 +139,7 @@ fn recipes_that_cannot_be_released() {
         ("\"en\"", "\"English\"", "language"),
         ("tags = [", "tags = [\"a b\", ", "tags"),
         ("title = \"", "title = \"\\n", "title"),
+        ("title = \"", "title = \"\\u202e", "title"),
         ("gates = \"qwen3-vl\"", "gates = \"../x\"", "gates"),
         ("\"ladder\"", "\"speed\"", "speed"),
         ("grid = 14", "grid = 14\nsize = 3", "size"),
@@ -147,5 +148,35 @@ fn recipes_that_cannot_be_released() {
         assert_ne!(text, good, "{from}");
         let error = release::Recipe::parse(&text).unwrap_err().to_string();
         assert!(error.contains(part), "{to}: {error}");
+    }
+}
+
+/// What a recipe calls a licence is published: it must be one by its name, and
+/// no link.
+#[test]
+fn licences_that_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("id_rsa");
+    fs::write(&secret, "secret").unwrap();
+    fs::write(folder.path().join("licence.txt"), "terms").unwrap();
+    let good = fs::read_to_string(root().join("recipes/nano.toml")).unwrap();
+    let path = folder.path().join("own.toml");
+    let load = |file: &str| {
+        let text = good.replacen("../LICENSE", file, 1);
+        assert_ne!(text, good);
+        fs::write(&path, text).unwrap();
+        release::Given::load(&path)
+    };
+    assert_eq!(load("licence.txt").unwrap().license, "terms");
+    let absolute = secret.display().to_string();
+    let mut refused = vec!["id_rsa", absolute.as_str(), "LICENSE-missing"];
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(&secret, folder.path().join("LICENSE")).unwrap();
+        refused.push("LICENSE");
+    }
+    for file in refused {
+        let error = load(file).unwrap_err().to_string();
+        assert!(error.contains("LICENSE"), "{file}: {error}");
     }
 }

@@ -338,6 +338,15 @@ fn files_that_are_missing_or_too_many() {
     assert!(listing.get(".gitattributes").is_none());
 }
 
+#[test]
+fn empty_folders() {
+    for name in ["more", "gpu-pipelined/more"] {
+        let case = Case::new();
+        fs::create_dir(case.path(name)).unwrap();
+        case.refuses(&[name, "is an empty folder"]);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn links() {

@@ -479,3 +479,47 @@ fn huge_texts_are_cut() {
             .contains("and 4900 more, which the transcript has")
     );
 }
+
+#[test]
+fn numbers_that_are_none_can_be_read_again() {
+    let mut run = transcript();
+    run.stages[4].series = vec![series(
+        Measure::Cosine,
+        &[1.0, f64::NAN, f64::INFINITY],
+        None,
+    )];
+    let json = serde_json::to_string(&run).unwrap();
+    let again: Transcript = serde_json::from_str(&json).unwrap();
+    let values = &again.stages[4].series[0].values;
+    assert_eq!(values[0], 1.0);
+    assert!(values[1].is_nan() && values[2].is_nan());
+    super::render(&again).unwrap();
+}
+
+/// Evidence of fewer stages takes the place of no fuller one, unless that is
+/// about something else, or what was proven there fails now.
+#[test]
+fn evidence_that_says_less() {
+    let full = transcript();
+    let mut less = full.clone();
+    less.stages
+        .retain(|report| matches!(report.stage, Stage::Weights | Stage::Gpu));
+    assert!(less.says_less_than(&full));
+    assert!(!full.says_less_than(&less) && !full.says_less_than(&full));
+    let mut skipped = full.clone();
+    skipped.stages[5].verdict = Verdict::Skipped;
+    assert!(skipped.says_less_than(&full));
+    let mut fails = less.clone();
+    fails.stages[0].verdict = Verdict::Fail;
+    assert!(!fails.says_less_than(&full));
+    let other: [fn(&mut Transcript); 3] = [
+        |run| run.model.checkpoint = "other".to_owned(),
+        |run| run.gates_sha256 = "other".to_owned(),
+        |run| run.bundles[0].name = "other".to_owned(),
+    ];
+    for change in other {
+        let mut other = less.clone();
+        change(&mut other);
+        assert!(!other.says_less_than(&full));
+    }
+}
