@@ -5,6 +5,7 @@ use crate::device::Device;
 use crate::progress::seconds;
 use crate::{Refused, export};
 use anyhow::{Context, Result, bail};
+use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 use qwen3_vl::image::{Cut, Image};
 use qwen3_vl::{Chat, Source, TokenizerFiles};
@@ -31,7 +32,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     device: Device,
     /// The longest answer, in tokens
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 512, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     max_tokens: usize,
     /// Draw tokens at random, the more freely the higher; 0 always takes the
     /// best

@@ -124,6 +124,15 @@ impl Job {
 
     /// Makes what is missing, and the folder.
     pub fn run(&self, out: &Path) -> Result<Release> {
+        let recipe = &self.given.recipe;
+        if self
+            .model
+            .as_ref()
+            .is_some_and(|model| *model != recipe.model)
+        {
+            // Where all bundles are there, nothing else would look at it.
+            source(recipe, self.model.as_deref(), recipe.revision.as_deref())?;
+        }
         self.export()?;
         let transcripts = self.transcripts()?;
         let parts = Parts {
