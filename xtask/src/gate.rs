@@ -236,12 +236,8 @@ impl Job {
     /// does not take its place.
     fn place_of(&self, transcript: &Transcript) -> PathBuf {
         let whole = self.transcript_path();
-        let earlier = std::fs::read(&whole).ok();
-        let earlier = earlier.and_then(|json| serde_json::from_slice::<Transcript>(&json).ok());
-        match earlier {
-            Some(earlier) if transcript.says_less_than(&earlier) => {
-                whole.with_extension("part.json")
-            }
+        match read(&whole) {
+            Ok(earlier) if transcript.says_less_than(&earlier) => whole.with_extension("part.json"),
             _ => whole,
         }
     }
@@ -294,6 +290,40 @@ pub fn gates_file(given: &str) -> Result<PathBuf> {
             repo::toml_names(&folder)?.join(", ")
         ),
     }
+}
+
+/// How long a transcript may be.
+const LARGEST: u64 = 64 << 20;
+
+/// A transcript that is called as its bundle and device are.
+pub fn read(path: &Path) -> Result<Transcript> {
+    let unread = || format!("{} cannot be read", path.display());
+    let about = std::fs::metadata(path).with_context(unread)?;
+    ensure!(
+        about.is_file() && about.len() <= LARGEST,
+        "{} is no plain file of {LARGEST} bytes at most; remove it, and the gates run again",
+        path.display()
+    );
+    let bytes = std::fs::read(path).with_context(unread)?;
+    let transcript: Transcript = serde_json::from_slice(&bytes).with_context(|| {
+        format!(
+            "{} is no transcript of this version's gates; remove it, and they run again",
+            path.display()
+        )
+    })?;
+    let expected = ::release::transcript_name(&transcript);
+    if path
+        .file_name()
+        .is_none_or(|name| name != expected.as_str())
+    {
+        return Err(Refused(format!(
+            "{}: is about another bundle or device, and would be called {expected}; remove it, \
+             and the gates run again",
+            path.display()
+        ))
+        .into());
+    }
+    Ok(transcript)
 }
 
 /// Whether the evidence and the report may go where they shall: what is there

@@ -6,7 +6,7 @@ use crate::{Refused, export, gate, hub, progress, repo};
 use ::export::Options;
 use ::gate::Transcript;
 use ::release::{Given, Listing, Parts, Recipe, Release, TRANSCRIPTS};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use qwen3_vl::Source;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -205,45 +205,11 @@ impl Job {
             known.sort();
             known.dedup();
             for path in known {
-                found.push(read(&path)?);
+                found.push(gate::read(&path)?);
             }
         }
         Ok(found)
     }
-}
-
-/// How long a transcript may be.
-const LARGEST: u64 = 64 << 20;
-
-/// A transcript that `gate` wrote.
-fn read(path: &Path) -> Result<Transcript> {
-    let unread = || format!("{} cannot be read", path.display());
-    let about = std::fs::metadata(path).with_context(unread)?;
-    ensure!(
-        about.is_file() && about.len() <= LARGEST,
-        "{} is no plain file of {LARGEST} bytes at most; remove it, and the gates run again",
-        path.display()
-    );
-    let bytes = std::fs::read(path).with_context(unread)?;
-    let transcript: Transcript = serde_json::from_slice(&bytes).with_context(|| {
-        format!(
-            "{} is no transcript of this version's gates; remove it, and they run again",
-            path.display()
-        )
-    })?;
-    let expected = ::release::transcript_name(&transcript);
-    if path
-        .file_name()
-        .is_none_or(|name| name != expected.as_str())
-    {
-        return Err(Refused(format!(
-            "{}: is about another bundle or device, and would be called {expected}; remove it, \
-             and the gates run again",
-            path.display()
-        ))
-        .into());
-    }
-    Ok(transcript)
 }
 
 /// A recipe by its name or file; without, the one for a model.

@@ -20,6 +20,7 @@ use crate::{
     transcript::{Check, Finding},
 };
 use chart::Chart;
+pub use text::hidden;
 use tokens::Tokens;
 
 const TEMPLATES: [(&str, &str); 3] = [

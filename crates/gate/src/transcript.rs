@@ -308,17 +308,10 @@ impl Transcript {
             let mut stages = transcript.stages.iter();
             stages.any(|report| report.stage == stage && report.verdict == Verdict::Pass)
         };
-        let subject = |transcript: &Transcript| {
-            let Transcript {
-                model,
-                bundles,
-                gates_sha256,
-                ..
-            } = transcript.clone();
-            (model, bundles, gates_sha256)
-        };
         let fails = |report: &StageReport| report.verdict == Verdict::Fail;
-        subject(self) == subject(earlier)
+        self.model == earlier.model
+            && self.bundles == earlier.bundles
+            && self.gates_sha256 == earlier.gates_sha256
             && !self.stages.iter().any(fails)
             && Stage::ALL
                 .into_iter()

@@ -143,16 +143,8 @@ impl Recipe {
     }
 
     fn check(&self) -> Result<(), String> {
-        // Those that break a line, or turn the direction in which it is read.
-        let unseen = |c: char| {
-            let other = ['\u{61c}', '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}'];
-            c.is_control()
-                || other.contains(&c)
-                || ('\u{202a}'..='\u{202e}').contains(&c)
-                || ('\u{2066}'..='\u{2069}').contains(&c)
-        };
         let plain = |text: &str, most: usize| {
-            !text.trim().is_empty() && text.len() <= most && !text.chars().any(unseen)
+            !text.trim().is_empty() && text.len() <= most && !text.chars().any(gate::report::hidden)
         };
         if !plain(&self.title, 100) {
             return Err(format!(

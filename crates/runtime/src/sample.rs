@@ -319,7 +319,7 @@ mod tests {
             (logits[first], logits[second]) = (7.0, 7.0);
             assert_eq!(best(&logits), first as u32);
         }
-        for logits in [&[][..], &[f32::NAN; 35], &[f32::INFINITY, 1.0]] {
+        for logits in [&[][..], &[f32::NAN], &[f32::NAN; 35], &[f32::INFINITY, 1.0]] {
             assert_eq!(hot(1.0, None, 0.9).pick(logits), 0);
         }
     }

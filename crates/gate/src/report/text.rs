@@ -43,7 +43,7 @@ pub fn cut(text: &str, most: usize) -> String {
 }
 
 /// Whether a character has no shape of its own, or turns others around.
-fn hidden(character: char) -> bool {
+pub fn hidden(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
