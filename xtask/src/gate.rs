@@ -61,6 +61,10 @@ pub struct Args {
     /// the bundles]
     #[arg(long)]
     oracle: Option<PathBuf>,
+    /// What Core AI's own runtime answered: read where the file is there; else that is asked for, however long
+    /// it takes, and written to it
+    #[arg(long)]
+    core_ai: Option<PathBuf>,
     /// Write what a host on a Mac or an iPhone is asked (docs/run-contract.md)
     #[arg(long)]
     fixture: Option<PathBuf>,
@@ -100,6 +104,7 @@ pub fn run(args: Args) -> Result<()> {
     job.settings.device = args.device.open()?;
     job.settings.options.fuse = !args.unfused;
     job.settings.layers = args.layers;
+    job.settings.core_ai = args.core_ai;
     job.settings.fixture = args.fixture;
     job.settings.transcript = args.transcript;
     job.settings.iphone = args.iphone.map(|name| IPhone {
@@ -169,6 +174,7 @@ impl Job {
                 options: runtime::Options::default(),
                 layers: None,
                 oracle,
+                core_ai: None,
                 root: repo::root().to_owned(),
                 fixture: None,
                 transcript: None,

@@ -19,7 +19,7 @@ use runtime::{
 };
 
 use crate::{
-    Error, Gates, Result, Subject,
+    Answer, Error, Gates, Result, Subject,
     device::IPhone,
     set,
     stages::{device, engine, gpu, ladder, lint, oracle, weights},
@@ -47,15 +47,6 @@ pub trait Outside {
         prompts: &[Asked],
         tokens: usize,
     ) -> Result<Result<(Vec<Answer>, String), String>>;
-}
-
-/// What a runtime answered to a prompt.
-#[derive(Clone, Debug, Default)]
-pub struct Answer {
-    /// Its tokens.
-    pub tokens: Vec<u32>,
-    /// By how many logits each leads.
-    pub margins: Vec<f32>,
 }
 
 /// What came of recording an oracle.
@@ -105,6 +96,9 @@ pub struct Settings {
     pub layers: Option<usize>,
     /// Where the recorded oracle lies, or will.
     pub oracle: PathBuf,
+    /// What Core AI's runtime answered, or where that goes: [`crate::Answers`].
+    /// Without it, a large decoder is not asked for.
+    pub core_ai: Option<PathBuf>,
     /// The folder that the prompts' pictures are named from.
     pub root: PathBuf,
     /// Where to write what a host on a device is asked.

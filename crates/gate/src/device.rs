@@ -6,16 +6,12 @@
 //! says whether each run gave those tokens. docs/run-contract.md has the host's
 //! side; conformance/device.py does the same in Core AI's runtime elsewhere.
 
-use std::{
-    fs::File,
-    io::{Read, Write},
-    path::Path,
-};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Asked, Error, Exported, Result};
+use crate::{Asked, Exported, Result, json};
 
 mod iphone;
 mod judge;
@@ -25,10 +21,6 @@ pub use judge::judge;
 
 /// The version of both files.
 pub const VERSION: u32 = 1;
-
-/// The largest transcript that is read, in bytes; 8 runs of two prompts take
-/// some thousands.
-const MOST_BYTES: u64 = 16 << 20;
 
 /// What a host is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,26 +93,7 @@ impl Fixture {
     /// # Errors
     /// The file exists or cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let json = serde_json::to_string_pretty(self);
-        let text = json.map_err(|error| Error::input(path.display(), error.to_string()))?;
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let write = || {
-            let mut builder = tempfile::Builder::new();
-            // It becomes a file like any other, so others may read it.
-            #[cfg(unix)]
-            {
-                use std::os::unix::fs::PermissionsExt;
-                builder.permissions(std::fs::Permissions::from_mode(0o666));
-            }
-            let mut file = builder.tempfile_in(folder)?;
-            writeln!(file, "{text}")?;
-            file.persist_noclobber(path).map_err(|error| error.error)?;
-            Ok(())
-        };
-        write().map_err(|source| file_error(path, source))
+        json::write_new(path, self)
     }
 }
 
@@ -276,24 +249,8 @@ impl DeviceTranscript {
     /// # Errors
     /// It cannot be read, or is no such file.
     pub fn load(path: &Path) -> Result<Self> {
-        let mut text = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut text))
-            .map_err(|source| file_error(path, source))?;
-        if text.len() as u64 > MOST_BYTES {
-            let problem = format!("has more than {MOST_BYTES} bytes: it is no transcript");
-            return Err(Error::input(path.display(), problem));
-        }
-        serde_json::from_slice(&text).map_err(|error| {
-            let problem = format!("{error}; docs/run-contract.md says what a transcript holds");
-            Error::input(path.display(), problem)
-        })
+        json::read(path, "docs/run-contract.md says what a transcript holds")
     }
-}
-
-fn file_error(path: &Path, source: std::io::Error) -> Error {
-    let path = path.to_owned();
-    Error::File { path, source }
 }
 
 /// Bytes as base64, as Swift's `Data` and Python's `base64` have them.
@@ -313,7 +270,8 @@ mod base64_bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::{DeviceTranscript, Fixture, MOST_BYTES, Patches, judge::tests::fixture};
+    use super::{DeviceTranscript, Fixture, Patches, judge::tests::fixture};
+    use crate::json::MOST_BYTES;
 
     /// What Swift's encoder writes: keys in another order, and none for what is
     /// nil.

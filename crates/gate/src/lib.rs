@@ -10,10 +10,12 @@
 //! runtime can say is asked through [`Outside`].
 #![deny(missing_docs)]
 
+mod answers;
 mod chain;
 pub mod device;
 mod error;
 mod evidence;
+mod json;
 pub mod lint;
 mod quantization;
 pub mod report;
@@ -22,9 +24,9 @@ mod stages;
 mod subject;
 pub mod transcript;
 
+pub use answers::{Answer, Answers};
 pub use chain::{
-    Answer, Asked, Chain, NoOracle, Outcome, Outside, Recording, Recordings, Settings, device_name,
-    run,
+    Asked, Chain, NoOracle, Outcome, Outside, Recording, Recordings, Settings, device_name, run,
 };
 pub use error::{Error, Result};
 pub use evidence::Evidence;

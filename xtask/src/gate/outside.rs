@@ -5,6 +5,7 @@ use crate::repo;
 use crate::venv::{CORE_AI_NEWEST, Venv};
 use anyhow::Context;
 use gate::{Answer, Asked, Error, Outcome, Outside, Recording, Result, Subject};
+use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -77,8 +78,9 @@ impl Outside for Python {
                 )));
             }
         };
+        // Core AI's library keeps one core busy.
         let made = prompts
-            .iter()
+            .par_iter()
             .map(|asked| continue_greedily(&venv, subject, asked, tokens));
         let made = made.collect::<anyhow::Result<Vec<_>>>();
         let made = made.map_err(|error| outside(format!("{error:#}")))?;
@@ -113,14 +115,14 @@ fn continue_greedily(
     // No token is -1: what follows an end token is compared, too.
     command.args(["--margins", "--most", &tokens.to_string(), "--end", "-1"]);
     let said = python::output(&mut command)?;
-    let mut answer = Answer::default();
+    let (mut ids, mut margins) = (Vec::new(), Vec::new());
     for line in said.lines() {
         let wrong = || format!("generate.py printed {line:?}, expected a token and its margin");
         let (token, margin) = line.split_once(' ').with_context(wrong)?;
-        answer.tokens.push(token.parse().with_context(wrong)?);
-        answer.margins.push(margin.parse().with_context(wrong)?);
+        ids.push(token.parse().with_context(wrong)?);
+        margins.push(margin.parse().with_context(wrong)?);
     }
-    Ok(answer)
+    Ok(Answer::new(asked, ids, margins))
 }
 
 /// The folder that a checkpoint lies in; nano's is also in the repository.

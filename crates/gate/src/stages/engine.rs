@@ -2,7 +2,7 @@
 //! same bundle and from the same picture.
 
 use crate::{
-    Chain, Result,
+    Answers, Chain, Error, Result,
     evidence::{Evidence, tokens},
 };
 
@@ -12,28 +12,34 @@ const MB: u64 = 1_000_000;
 /// Runs the stage.
 pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
     let (subject, bar) = (chain.subject, chain.gates.engine);
-    let program = subject.decoder.asset.dir.join(aimodel::PROGRAM);
-    let size = std::fs::metadata(&program).map_err(|source| crate::Error::File {
-        path: program,
-        source,
-    })?;
-    if size.len() / MB > bar.largest_mb {
-        return Ok(Evidence::skip(format!(
-            "Core AI's runtime takes minutes a token on a processor for a decoder of {} MB; the \
-             set {} asks it for at most {} MB",
-            size.len() / MB,
-            chain.gates.name,
-            bar.largest_mb
-        )));
+    let file = chain.settings.core_ai.as_deref();
+    if file.is_none()
+        && let Some(why) = too_large(chain)?
+    {
+        return Ok(Evidence::skip(why));
     }
     let answers = chain.answers()?;
     let asked: Vec<_> = answers.iter().map(|(asked, _)| asked.clone()).collect();
-    let (theirs, runtime) = match chain.outside.core_ai(subject, &asked, bar.tokens)? {
-        Ok(found) => found,
-        Err(why) => return Ok(Evidence::skip(why)),
+    let mut evidence = Evidence::default();
+    let (theirs, runtime) = match file.filter(|file| file.exists()) {
+        Some(file) => {
+            let found = Answers::load(file)?;
+            let runtime = found.runtime.clone();
+            evidence.note = Some(format!("what {runtime} answered was read from a file"));
+            (found.of(subject, &asked, bar.tokens, file)?, runtime)
+        }
+        None => {
+            let (theirs, runtime) = match chain.outside.core_ai(subject, &asked, bar.tokens)? {
+                Ok(found) => found,
+                Err(why) => return Ok(Evidence::skip(why)),
+            };
+            if let Some(file) = file {
+                Answers::new(subject, runtime.clone(), theirs.clone()).write(file)?;
+            }
+            (theirs, runtime)
+        }
     };
     let recorded = chain.recorded()?.as_ref().ok();
-    let mut evidence = Evidence::default();
     evidence.fact("Core AI", &runtime);
     for ((asked, ours), theirs) in answers.iter().zip(&theirs) {
         // The oracle's margins; where it has none, those of Core AI's runtime.
@@ -73,4 +79,22 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
         answered == all,
     );
     Ok(evidence)
+}
+
+/// Why Core AI's runtime is not asked, if the decoder is larger than the set
+/// asks it for.
+fn too_large(chain: &Chain<'_>) -> Result<Option<String>> {
+    let path = chain.subject.decoder.asset.dir.join(aimodel::PROGRAM);
+    let size = match std::fs::metadata(&path) {
+        Ok(about) => about.len() / MB,
+        Err(source) => return Err(Error::File { path, source }),
+    };
+    let most = chain.gates.engine.largest_mb;
+    Ok((size > most).then(|| {
+        format!(
+            "Core AI's runtime takes up to minutes a token on a processor for a decoder of {size} \
+             MB; the set {} asks it for at most {most} MB, and --core-ai FILE asks all the same",
+            chain.gates.name
+        )
+    }))
 }

@@ -159,6 +159,7 @@ impl Case {
             options: runtime::Options::default(),
             layers: None,
             oracle: self.path("oracle"),
+            core_ai: None,
             root: root(),
             fixture: None,
             transcript: None,

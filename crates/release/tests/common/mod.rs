@@ -102,6 +102,7 @@ pub fn judge(subject: &Subject) -> Transcript {
         options: runtime::Options::default(),
         layers: None,
         oracle: root().join("oracles/nano/recorded"),
+        core_ai: None,
         root: root(),
         fixture: None,
         transcript: None,
