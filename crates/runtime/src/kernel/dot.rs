@@ -54,25 +54,32 @@ fn int8_some<V: Lanes, const R: usize>(
 ) {
     let blocks = x.blocks.len();
     let bytes = bytes.as_chunks::<BLOCK>().0;
-    let lines: [_; R] = from_fn(|i| &bytes[rows[i] * blocks..(rows[i] + 1) * blocks]);
-    let scales: [_; R] = from_fn(|i| &scales[2 * rows[i] * blocks..2 * (rows[i] + 1) * blocks]);
+    let scales = scales.as_chunks::<2>().0;
+    let lines: [_; R] = from_fn(|i| bytes[rows[i] * blocks..][..blocks].as_chunks::<SCALES>());
+    let scales: [_; R] = from_fn(|i| scales[rows[i] * blocks..][..blocks].as_chunks::<SCALES>());
+    let (xs, xs_rest) = x.blocks.as_chunks::<SCALES>();
+    let (units, units_rest) = x.units.as_chunks::<SCALES>();
     let (mut sums, mut wide) = ([V::splat(0.0); R], [[0.0; SCALES]; R]);
-    let parts = x.blocks.chunks(SCALES).zip(x.units.chunks(SCALES));
-    for (part, (x, units)) in parts.enumerate() {
-        let first = part * SCALES;
-        let here: [_; R] = from_fn(|i| &lines[i][first..first + x.len()]);
+    for (part, (x, units)) in xs.iter().zip(units).enumerate() {
+        let units = V::load(units);
         for i in 0..R {
-            let scales = &scales[i][2 * first..2 * (first + x.len())];
-            widen::<V>(scales, &mut wide[i]);
-            for (scale, unit) in wide[i].iter_mut().zip(units) {
-                *scale *= unit;
-            }
+            V::load_half(&halves(&scales[i].0[part]))
+                .mul(units)
+                .store(&mut wide[i]);
         }
+        let here: [_; R] = from_fn(|i| &lines[i].0[part]);
         for (block, x) in x.iter().enumerate() {
             for i in 0..R {
                 let products = V::multiply_fixed(&here[i][block], x);
                 sums[i] = products.fma(V::splat(wide[i][block]), sums[i]);
             }
+        }
+    }
+    for (block, (x, unit)) in xs_rest.iter().zip(units_rest).enumerate() {
+        for i in 0..R {
+            let scale = f16::from_le_bytes(scales[i].1[block]).to_f32() * unit;
+            let products = V::multiply_fixed(&lines[i].1[block], x);
+            sums[i] = products.fma(V::splat(scale), sums[i]);
         }
     }
     let counts = V::load(&from_fn(|lane| match lane < WIDTH / 2 {
@@ -82,6 +89,11 @@ fn int8_some<V: Lanes, const R: usize>(
     for i in 0..R {
         out[rows[i]] = sums[i].mul(counts).sum();
     }
+}
+
+#[inline(always)]
+fn halves(bytes: &[[u8; 2]; SCALES]) -> [f16; SCALES] {
+    from_fn(|i| f16::from_le_bytes(bytes[i]))
 }
 
 /// Sixteen little-endian halves.
