@@ -3,6 +3,7 @@
 mod browser;
 mod compare;
 mod device;
+mod engine;
 mod hub;
 mod linter;
 mod loads;
@@ -57,6 +58,7 @@ const STEPS: &[Step] = &[
     ("nano against transformers", logits::run),
     ("unseen scenes", scenes::run),
     ("other shapes against transformers", shapes::run),
+    ("engine stage by a file", engine::run),
     ("device stage", device::run),
     ("linter", linter::run),
     ("report in a browser", report::run),

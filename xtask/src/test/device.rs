@@ -3,12 +3,10 @@
 //! must not pass.
 
 use super::{Outcome, nano};
-use crate::gate::Job;
 use crate::venv::{CORE_AI_NEWEST, Venv};
 use crate::{python, repo};
 use ::gate::{Stage, StageReport, Verdict};
-use anyhow::{Context, Result, bail, ensure};
-use qwen3_vl::Source;
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -18,7 +16,9 @@ pub fn run() -> Outcome {
     let scratch = repo::scratch()?;
     let path = |name: &str| scratch.path().join(name);
     let fixture = path("fixture.json");
-    let skipped = stage(|job| job.settings.fixture = Some(fixture.clone()))?;
+    let skipped = nano::stage(Stage::Device, "int8hu", |job| {
+        job.settings.fixture = Some(fixture.clone())
+    })?;
     ensure!(skipped.verdict == Verdict::Skipped, "{}", skipped.summary);
 
     let vision = nano::asset(&nano::vision()?);
@@ -71,24 +71,10 @@ pub fn run() -> Outcome {
 
 /// What the stage says of a transcript.
 fn judged(transcript: &Path) -> Result<StageReport> {
-    stage(|job| job.settings.transcript = Some(transcript.to_owned()))
-}
-
-/// The stage alone, on nano's int8hu bundle.
-fn stage(set: impl FnOnce(&mut Job)) -> Result<StageReport> {
-    let exports = nano::folder()?.join("int8hu");
-    let mut job = Job::new(
-        Source::nano(),
-        &exports,
-        "int8hu".parse()?,
-        "s1".parse()?,
-        None,
-    )?;
-    job.stages = vec![Stage::Device];
-    job.quiet = true;
-    set(&mut job);
-    let report = job.run()?.stages.pop();
-    report.context("the chain gave no report")
+    let given = Some(transcript.to_owned());
+    nano::stage(Stage::Device, "int8hu", |job| {
+        job.settings.transcript = given
+    })
 }
 
 /// How many tokens of how many runs a transcript has.

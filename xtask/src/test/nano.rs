@@ -2,8 +2,11 @@
 
 use super::Outcome;
 use crate::export::{self, Job};
-use crate::repo;
+use crate::{gate, repo};
+use ::export::Query;
+use ::gate::{Stage, StageReport};
 use anyhow::{Context, Result, ensure};
+use qwen3_vl::Source;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -70,6 +73,17 @@ pub fn vision() -> Result<PathBuf> {
 pub fn asset(bundle: &Path) -> PathBuf {
     let name = bundle.file_name().unwrap_or_default().display();
     bundle.join(format!("{name}.aimodel"))
+}
+
+/// What a stage of the gates says of the bundles of a mode, one token a call.
+pub fn stage(stage: Stage, mode: &str, set: impl FnOnce(&mut gate::Job)) -> Result<StageReport> {
+    let exports = folder()?.join(mode);
+    let mut job = gate::Job::new(Source::nano(), &exports, mode.parse()?, Query::S1, None)?;
+    job.stages = vec![stage];
+    job.quiet = true;
+    set(&mut job);
+    let report = job.run()?.stages.pop();
+    report.context("the chain gave no report")
 }
 
 /// Refuses folders that differ in any file; gives the number of files.
