@@ -5,6 +5,8 @@ mod outside;
 #[cfg(test)]
 mod tests;
 
+pub use machine::memory_there;
+
 use crate::{Refused, progress};
 use anyhow::Result;
 use serde_json::{Value, json};

@@ -7,7 +7,9 @@ use crate::progress::{self, seconds};
 use crate::{Refused, export, hub, repo};
 use ::export::{Mode, Query};
 use ::gate::device::IPhone;
-use ::gate::{Gates, Settings, Stage, StageReport, Subject, Transcript, Verdict, device_name};
+use ::gate::{
+    CoreAi, Gates, Settings, Stage, StageReport, Subject, Transcript, Verdict, device_name,
+};
 use anyhow::{Context, Result, bail, ensure};
 use qwen3_vl::Source;
 use std::io::{Read, Write};
@@ -61,9 +63,12 @@ pub struct Args {
     /// the bundles]
     #[arg(long)]
     oracle: Option<PathBuf>,
-    /// What Core AI's own runtime answered: read where the file is there; else that is asked for, however long
-    /// it takes, and written to it
-    #[arg(long)]
+    /// Stage engine: ask Core AI's own runtime also for a large decoder, which takes it hours, and keep its
+    /// answers in this new file
+    #[arg(long, value_name = "FILE", conflicts_with = "core_ai")]
+    ask_core_ai: Option<PathBuf>,
+    /// Stage engine: what Core AI's own runtime answered, as --ask-core-ai kept it
+    #[arg(long, value_name = "FILE")]
     core_ai: Option<PathBuf>,
     /// Write what a host on a Mac or an iPhone is asked (docs/run-contract.md)
     #[arg(long)]
@@ -104,7 +109,11 @@ pub fn run(args: Args) -> Result<()> {
     job.settings.device = args.device.open()?;
     job.settings.options.fuse = !args.unfused;
     job.settings.layers = args.layers;
-    job.settings.core_ai = args.core_ai;
+    job.settings.core_ai = match (args.core_ai, args.ask_core_ai) {
+        (Some(file), _) => CoreAi::Kept(file),
+        (None, Some(file)) => CoreAi::Keep(file),
+        (None, None) => CoreAi::Now,
+    };
     job.settings.fixture = args.fixture;
     job.settings.transcript = args.transcript;
     job.settings.iphone = args.iphone.map(|name| IPhone {
@@ -174,7 +183,7 @@ impl Job {
                 options: runtime::Options::default(),
                 layers: None,
                 oracle,
-                core_ai: None,
+                core_ai: CoreAi::Now,
                 root: repo::root().to_owned(),
                 fixture: None,
                 transcript: None,
@@ -229,6 +238,12 @@ impl Job {
         if !self.quiet {
             say("evidence", &shown(&out))?;
         }
+        if let CoreAi::Keep(path) = &self.settings.core_ai
+            && !self.quiet
+            && path.exists()
+        {
+            say("answers", &format!("{}, of Core AI", shown(path)))?;
+        }
         if let Some(path) = report {
             replace(path, &::gate::report::render(transcript)?)?;
             if !self.quiet {
@@ -280,7 +295,8 @@ fn line(report: &StageReport) -> String {
     format!(
         "{:>9}  {verdict:<7}  {time:>7}  {}\n",
         report.stage.name(),
-        report.summary
+        // It quotes what others wrote.
+        ::gate::report::shown(&report.summary)
     )
 }
 

@@ -1,8 +1,8 @@
 //! What Core AI's own runtime answered, on file.
 //!
-//! On a processor it takes up to a minute or two a token for a large decoder,
-//! and there is none where a card is. Its answer depends on nothing but the
-//! bundles and the prompts, so it is asked for once, and read elsewhere.
+//! On a processor it takes a minute or two a token for a large decoder, and
+//! there is none where a card is. Its answer depends on nothing but the bundles,
+//! the prompts and its version, so it is asked for once, and read elsewhere.
 
 use std::path::Path;
 
@@ -12,10 +12,17 @@ use crate::{
     Asked, Error, Result, Subject,
     device::{AssetId, Prompt},
     json,
+    report::hidden,
 };
 
 /// The version of the file.
 const VERSION: u32 = 1;
+
+/// Bytes of a runtime's name and version.
+const LONGEST_LABEL: usize = 100;
+
+/// What to do about a file that does not serve.
+const AGAIN: &str = "ask again, with --ask-core-ai and the name of a new file";
 
 /// Answers to the prompts of a set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,85 +89,96 @@ impl Answers {
         json::write_new(path, self)
     }
 
-    /// Reads a file.
+    /// Reads what was answered for a subject.
     ///
     /// # Errors
-    /// It cannot be read, or is no such file.
-    pub fn load(path: &Path) -> Result<Answers> {
-        let help = "expected what gate --core-ai wrote; name another file, and Core AI is asked";
-        let answers: Answers = json::read(path, help)?;
-        let VERSION = answers.version else {
-            let problem = format!(
-                "has version {}, expected {VERSION}; {help}",
-                answers.version
-            );
-            return Err(Error::input(path.display(), problem));
-        };
-        Ok(answers)
-    }
-
-    /// The answers to a subject's prompts, in their order: `tokens` tokens each.
-    ///
-    /// # Errors
-    /// They are of other bundles, or lack a prompt or tokens. `place` is where
-    /// they come from.
-    pub fn of(
-        self,
-        subject: &Subject,
-        asked: &[Asked],
-        tokens: usize,
-        place: &Path,
-    ) -> Result<Vec<Answer>> {
+    /// A file that cannot be read, is no such file, or is about other bundles.
+    pub fn load(path: &Path, subject: &Subject) -> Result<Answers> {
+        let answers: Answers = json::read(path, "expected what gate --ask-core-ai wrote")?;
         let assets = [&subject.decoder, &subject.vision].map(AssetId::of);
-        let found = self.of_assets(&assets, asked, tokens);
-        found.map_err(|problem| {
-            let problem = format!("{problem}; name another file, and Core AI is asked again");
-            Error::input(place.display(), problem)
-        })
+        match answers.problem(&assets) {
+            None => Ok(answers),
+            Some(problem) => Err(Error::input(path.display(), format!("{problem}; {AGAIN}"))),
+        }
     }
 
-    fn of_assets(
-        mut self,
-        [decoder, vision]: &[AssetId; 2],
-        asked: &[Asked],
-        tokens: usize,
-    ) -> Result<Vec<Answer>, String> {
+    /// Why they are no answers for a decoder and a vision encoder.
+    fn problem(&self, [decoder, vision]: &[AssetId; 2]) -> Option<String> {
+        if self.version != VERSION {
+            return Some(format!("has version {}, expected {VERSION}", self.version));
+        }
+        if !(1..=LONGEST_LABEL).contains(&self.runtime.len()) || self.runtime.contains(hidden) {
+            return Some("does not name the runtime in a few words".to_owned());
+        }
         let assets = [
             ("decoder", decoder, &self.decoder),
             ("vision encoder", vision, &self.vision),
         ];
         for (which, expected, found) in assets {
             if expected.sha256 != found.sha256 {
-                return Err(format!(
-                    "is of another {which}: its main.mlirb has SHA-256 {}, and the bundle that is \
-                     judged has {}",
-                    found.sha256, expected.sha256
+                return Some(format!(
+                    "is of another {which}, and not of the one whose main.mlirb has SHA-256 {}",
+                    expected.sha256
                 ));
             }
         }
-        let mut answers = Vec::new();
-        for asked in asked {
-            let input = input(asked);
-            let same = |answer: &Answer| answer.name == asked.name && answer.input == input;
-            let Some(at) = self.prompts.iter().position(same) else {
-                return Err(format!(
-                    "has no answer to the prompt {:?} of the set",
-                    asked.name
-                ));
-            };
-            let mut answer = self.prompts.swap_remove(at);
-            let least = answer.tokens.len().min(answer.margins.len());
-            if least < tokens {
-                return Err(format!(
-                    "has {least} tokens in answer to {:?}, and the set compares {tokens}",
-                    asked.name
-                ));
-            }
-            answer.tokens.truncate(tokens);
-            answer.margins.truncate(tokens);
-            answers.push(answer);
+        let mut names: Vec<&str> = self.prompts.iter().map(|one| one.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        if names.len() < self.prompts.len() {
+            return Some("answers a prompt twice".to_owned());
         }
-        Ok(answers)
+        let mut margins = self.prompts.iter().flat_map(|one| &one.margins);
+        let no_lead = margins.find(|margin| !(0.0..f32::INFINITY).contains(*margin))?;
+        Some(format!("says that a token leads by {no_lead}"))
+    }
+
+    /// The answers to prompts, in their order: `tokens` tokens each, of as many
+    /// as there are in the `vocabulary`.
+    ///
+    /// # Errors
+    /// They lack a prompt or tokens. `place` is where they come from.
+    pub fn to(
+        &self,
+        asked: &[Asked],
+        tokens: usize,
+        vocabulary: usize,
+        place: &Path,
+    ) -> Result<Vec<Answer>> {
+        let answers = asked
+            .iter()
+            .map(|asked| self.one(asked, tokens, vocabulary));
+        answers.collect::<Result<_, _>>().map_err(|problem| {
+            let problem = format!("{problem}; {AGAIN}");
+            Error::input(place.display(), problem)
+        })
+    }
+
+    fn one(&self, asked: &Asked, tokens: usize, vocabulary: usize) -> Result<Answer, String> {
+        let (name, input) = (&asked.name, input(asked));
+        let same = |answer: &&Answer| answer.name == *name && answer.input == input;
+        let Some(answer) = self.prompts.iter().find(same) else {
+            return Err(format!("has no answer to the prompt {name:?} of the set"));
+        };
+        let mut answer = answer.clone();
+        let found = answer.tokens.len().min(answer.margins.len());
+        if found < tokens {
+            return Err(format!(
+                "has {found} tokens in answer to {name:?}, and the set compares {tokens}"
+            ));
+        }
+        if let Some(token) = answer
+            .tokens
+            .iter()
+            .find(|one| **one as usize >= vocabulary)
+        {
+            return Err(format!(
+                "answers {name:?} with token {token}, and there are {vocabulary}"
+            ));
+        }
+        answer.tokens.truncate(tokens);
+        answer.margins.truncate(tokens);
+        Ok(answer)
     }
 }
 
@@ -198,70 +216,72 @@ mod tests {
         }
     }
 
+    fn assets() -> [AssetId; 2] {
+        [asset("decoder"), asset("vision")]
+    }
+
     #[test]
     fn what_was_written_answers_the_prompts_that_it_is_asked_for() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("answers.json");
         answers().write(&path).unwrap();
         assert!(answers().write(&path).is_err());
-        let read = Answers::load(&path).unwrap();
+        let read: Answers = json::read(&path, "").unwrap();
         assert_eq!(read, answers());
-        let asked = [asked("two", &[1, 2])];
-        let assets = [asset("decoder"), asset("vision")];
-        let found = read.of_assets(&assets, &asked, 2).unwrap();
+        assert_eq!(read.problem(&assets()), None);
+        let found = read.to(&[asked("two", &[1, 2])], 2, 10, &path).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].tokens, [7, 8]);
         assert_eq!(found[0].margins, [0.5, 0.25]);
     }
 
     #[test]
-    fn answers_to_something_else_are_refused() {
-        let two = asked("two", &[1, 2]);
-        let cases = [
-            ("d", "vision", two.clone(), 3, "another decoder"),
-            ("decoder", "v", two.clone(), 3, "another vision encoder"),
-            (
-                "decoder",
-                "vision",
-                asked("two", &[1, 3]),
-                3,
-                "no answer to the prompt \"two\"",
-            ),
-            (
-                "decoder",
-                "vision",
-                asked("six", &[1, 2]),
-                3,
-                "no answer to the prompt \"six\"",
-            ),
-            (
-                "decoder",
-                "vision",
-                two,
-                4,
-                "has 3 tokens in answer to \"two\"",
-            ),
+    fn a_file_that_does_not_serve_is_refused() {
+        type Change = fn(&mut Answers);
+        let cases: [(Change, &str); 9] = [
+            (|a| a.version = 2, "has version 2"),
+            (|a| a.runtime.clear(), "name the runtime"),
+            (|a| a.runtime = "x".repeat(101), "name the runtime"),
+            (|a| a.runtime.push('\u{1b}'), "name the runtime"),
+            (|a| a.decoder = asset("d"), "another decoder"),
+            (|a| a.vision = asset("v"), "another vision encoder"),
+            (|a| a.prompts[1] = a.prompts[0].clone(), "twice"),
+            (|a| a.prompts[1].margins[2] = f32::NAN, "leads by NaN"),
+            (|a| a.prompts[0].margins[0] = -1.0, "leads by -1"),
         ];
-        for (decoder, vision, asked, tokens, message) in cases {
-            let assets = [asset(decoder), asset(vision)];
-            let error = answers().of_assets(&assets, &[asked], tokens).unwrap_err();
-            assert!(error.contains(message), "{error}");
+        for (change, message) in cases {
+            let mut answers = answers();
+            change(&mut answers);
+            let problem = answers.problem(&assets()).unwrap();
+            assert!(problem.contains(message), "{problem}");
         }
     }
 
     #[test]
-    fn a_file_that_is_no_answer_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("answers.json");
-        let whole = serde_json::to_string(&answers()).unwrap();
-        let version = whole.replace("\"version\":1", "\"version\":2");
-        for text in ["{}", &whole[..whole.len() / 2], &version] {
-            std::fs::write(&path, text).unwrap();
-            let error = Answers::load(&path).unwrap_err().to_string();
-            assert!(
-                error.contains("answers.json") && error.contains("name another file"),
-                "{error}"
-            );
+    fn answers_to_something_else_are_refused() {
+        let two = asked("two", &[1, 2]);
+        let cases = [
+            (
+                asked("two", &[1, 3]),
+                3,
+                10,
+                "no answer to the prompt \"two\"",
+            ),
+            (
+                asked("six", &[1, 2]),
+                3,
+                10,
+                "no answer to the prompt \"six\"",
+            ),
+            (two.clone(), 4, 10, "has 3 tokens in answer to \"two\""),
+            (two, 3, 9, "with token 9, and there are 9"),
+        ];
+        for (asked, tokens, vocabulary, message) in cases {
+            let place = Path::new("answers.json");
+            let found = answers().to(&[asked], tokens, vocabulary, place);
+            let error = found.unwrap_err().to_string();
+            assert!(error.starts_with("answers.json"), "{error}");
+            assert!(error.contains(message) && error.contains(AGAIN), "{error}");
         }
     }
 }

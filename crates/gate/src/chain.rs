@@ -15,13 +15,13 @@ use qwen3_vl::{
 use runtime::{
     Options, Program,
     candle_core::{Device, Tensor},
-    engine::{Engine, Image},
+    engine::{Engine, Image, Session},
 };
 
 use crate::{
-    Answer, Error, Gates, Result, Subject,
+    Answer, Answers, Error, Gates, Result, Subject,
     device::IPhone,
-    set,
+    json, set,
     stages::{device, engine, gpu, ladder, lint, oracle, weights},
     transcript::{Environment, Model, Stage, StageReport, Transcript, VERSION},
 };
@@ -85,6 +85,18 @@ pub struct Asked {
     pub patches: Option<qwen3_vl::image::Patches>,
 }
 
+/// Who says what Core AI's runtime answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CoreAi {
+    /// It does, unless the decoder is larger than the set asks it for.
+    #[default]
+    Now,
+    /// It does, however long that takes; its answers go to this new file.
+    Keep(PathBuf),
+    /// A file of its [`Answers`].
+    Kept(PathBuf),
+}
+
 /// How the gates are run.
 pub struct Settings {
     /// What executes the stage gpu.
@@ -96,9 +108,8 @@ pub struct Settings {
     pub layers: Option<usize>,
     /// Where the recorded oracle lies, or will.
     pub oracle: PathBuf,
-    /// What Core AI's runtime answered, or where that goes: [`crate::Answers`].
-    /// Without it, a large decoder is not asked for.
-    pub core_ai: Option<PathBuf>,
+    /// Who says what Core AI's runtime answers.
+    pub core_ai: CoreAi,
     /// The folder that the prompts' pictures are named from.
     pub root: PathBuf,
     /// Where to write what a host on a device is asked.
@@ -125,6 +136,8 @@ pub struct Chain<'a> {
     programs: OnceCell<(Program, Engine)>,
     /// What [`Chain::answers`] gave.
     answers: OnceCell<Vec<(Asked, Vec<u32>)>>,
+    /// What Core AI's runtime answered before, where a file says that.
+    pub(crate) kept: Option<Answers>,
 }
 
 /// Why there is no oracle to compare with.
@@ -170,6 +183,7 @@ pub fn run(
         gates,
         settings,
         outside,
+        kept: kept(&settings.core_ai, subject, stages)?,
         chat: Chat::load(&TokenizerFiles::load(&subject.source)?, &subject.config)?,
         recorded: OnceCell::new(),
         models: OnceCell::new(),
@@ -216,6 +230,22 @@ pub fn run(
         required: Vec::new(),
         stages: reports,
     })
+}
+
+/// What is on file of Core AI's answers. That it serves, or can be written, is
+/// found out before any stage runs: some take hours.
+fn kept(core_ai: &CoreAi, subject: &Subject, stages: &[Stage]) -> Result<Option<Answers>> {
+    let (CoreAi::Keep(path) | CoreAi::Kept(path)) = core_ai else {
+        return Ok(None);
+    };
+    if !stages.contains(&Stage::Engine) {
+        let problem = "is for the stage engine, which was not asked for";
+        return Err(Error::input(path.display(), problem));
+    }
+    match core_ai {
+        CoreAi::Kept(path) => Answers::load(path, subject).map(Some),
+        _ => json::writable(path).map(|()| None),
+    }
 }
 
 /// `cpu`, `cuda` or `metal`.
@@ -376,26 +406,42 @@ impl Chain<'_> {
         if let Some(known) = self.answers.get() {
             return Ok(known);
         }
-        let (vision, engine) = self.programs()?;
         let tokens = self.gates.engine.tokens.max(self.gates.device.tokens);
         let answers = self.gates.prompts.iter().map(|prompt| {
             let asked = self.ask(prompt)?;
-            let image = match &asked.patches {
-                None => None,
-                Some(patches) => {
-                    let shape = (patches.rows, patches.cols);
-                    let values = patches.values.clone();
-                    let patches = Tensor::from_vec(values, shape, &Device::Cpu)?;
-                    Some(Image::encode(vision, patches)?)
-                }
-            };
-            let (start, amount) = (asked.rope_shift_start, asked.rope_shift_amount);
-            let mut session = engine.start(start, amount, image.as_ref())?;
-            let made = session.generate(&asked.ids, tokens, &[], |_| true)?;
+            let made = self
+                .session(&asked)?
+                .generate(&asked.ids, tokens, &[], |_| true)?;
             Ok((asked, made))
         });
         let answers = answers.collect::<Result<Vec<_>>>()?;
         Ok(self.answers.get_or_init(|| answers))
+    }
+
+    /// A conversation of our engine, with a prompt's picture.
+    fn session(&self, asked: &Asked) -> Result<Session<'_>> {
+        let (vision, engine) = self.programs()?;
+        let image = match &asked.patches {
+            None => None,
+            Some(patches) => {
+                let shape = (patches.rows, patches.cols);
+                let values = patches.values.clone();
+                let patches = Tensor::from_vec(values, shape, &Device::Cpu)?;
+                Some(Image::encode(vision, patches)?)
+            }
+        };
+        let (start, amount) = (asked.rope_shift_start, asked.rope_shift_amount);
+        Ok(engine.start(start, amount, image.as_ref())?)
+    }
+
+    /// By how many logits a token leads another in our engine, after a prompt
+    /// and the tokens `said`.
+    pub fn lead(&self, asked: &Asked, said: &[u32], [one, other]: [u32; 2]) -> Result<f32> {
+        let said = said.iter().map(|token| *token as i32);
+        let ids: Vec<i32> = asked.ids.iter().copied().chain(said).collect();
+        let logits = self.session(asked)?.read(&ids)?;
+        let logit = |token: u32| logits.get(token as usize).copied().unwrap_or(f32::NAN);
+        Ok(logit(one) - logit(other))
     }
 
     /// A token, readable.

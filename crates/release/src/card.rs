@@ -356,6 +356,13 @@ fn figures(report: &StageReport) -> String {
     {
         said.push("not on an Apple device".to_owned());
     }
+    if report
+        .facts
+        .get("Core AI was asked")
+        .is_some_and(|when| when != "now")
+    {
+        said.push("by what Core AI answered before".to_owned());
+    }
     format!(", {}", said.join(", "))
 }
 

@@ -126,20 +126,28 @@ fn card(name: &'static str, device: Device) -> Capability {
     }
 }
 
-/// The memory that is free, within what a container may use.
-pub fn memory() -> Capability {
+/// Bytes of memory that are free, and of all, within what a container may use;
+/// 0 and 0 where the system does not say.
+pub fn memory_there() -> (u64, u64) {
     let mut system = sysinfo::System::new();
     system.refresh_memory();
-    if system.total_memory() == 0 {
-        let found = "this system does not say how much there is";
-        return Capability::here("memory", found).needed();
-    }
     let (mut total, mut free) = (system.total_memory(), system.available_memory());
     if let Some(limits) = system.cgroup_limits() {
         total = total.min(limits.total_memory);
         free = free.min(limits.free_memory);
     }
-    enough_memory(free, total)
+    (free, total)
+}
+
+/// The memory that is free.
+pub fn memory() -> Capability {
+    match memory_there() {
+        (_, 0) => {
+            let found = "this system does not say how much there is";
+            Capability::here("memory", found).needed()
+        }
+        (free, total) => enough_memory(free, total),
+    }
 }
 
 /// Whether it is enough for the smallest model.

@@ -1,9 +1,10 @@
 //! What only Python can say: transformers, and Core AI's own runtime.
 
+use crate::doctor;
 use crate::python::{self, Tensors};
-use crate::repo;
 use crate::venv::{CORE_AI_NEWEST, Venv};
-use anyhow::Context;
+use crate::{progress, repo};
+use anyhow::{Context, ensure};
 use gate::{Answer, Asked, Error, Outcome, Outside, Recording, Result, Subject};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -78,15 +79,49 @@ impl Outside for Python {
                 )));
             }
         };
-        // Core AI's library keeps one core busy.
-        let made = prompts
-            .par_iter()
-            .map(|asked| continue_greedily(&venv, subject, asked, tokens));
-        let made = made.collect::<anyhow::Result<Vec<_>>>();
+        let made = ask(&venv, subject, prompts, tokens);
         let made = made.map_err(|error| outside(format!("{error:#}")))?;
         Ok(Ok((made, format!("coreai-core {CORE_AI_NEWEST}"))))
     }
 }
+
+/// A run of Core AI's library keeps one core busy, and takes this many times
+/// the memory of the decoder's program.
+const MEMORY: u64 = 3;
+
+/// Prompts side by side, as far as memory goes.
+fn ask(
+    venv: &Venv,
+    subject: &Subject,
+    prompts: &[Asked],
+    tokens: usize,
+) -> anyhow::Result<Vec<Answer>> {
+    let program = subject.decoder.asset.dir.join(aimodel::PROGRAM);
+    let bytes = std::fs::metadata(program)?.len();
+    let (free, _) = doctor::memory_there();
+    let at_once = usize::try_from(free / (MEMORY * bytes).max(1))?.clamp(1, prompts.len().max(1));
+    if bytes > LONG {
+        let steps: usize = prompts.iter().map(|asked| asked.ids.len() + tokens).sum();
+        eprintln!(
+            "Core AI's runtime is asked for {steps} tokens in {} prompts, {at_once} at once: about a \
+             minute each, for a program of {}",
+            prompts.len(),
+            progress::size(bytes)
+        );
+    }
+    let mut answers = Vec::new();
+    for prompts in prompts.chunks(at_once) {
+        let some = prompts
+            .par_iter()
+            .map(|asked| continue_greedily(venv, subject, asked, tokens));
+        answers.extend(some.collect::<anyhow::Result<Vec<_>>>()?);
+    }
+    Ok(answers)
+}
+
+/// From how many bytes of a decoder's program on an answer takes so long that
+/// it is said beforehand.
+const LONG: u64 = 500_000_000;
 
 fn continue_greedily(
     venv: &Venv,
@@ -120,8 +155,15 @@ fn continue_greedily(
         let wrong = || format!("generate.py printed {line:?}, expected a token and its margin");
         let (token, margin) = line.split_once(' ').with_context(wrong)?;
         ids.push(token.parse().with_context(wrong)?);
-        margins.push(margin.parse().with_context(wrong)?);
+        let margin: f32 = margin.parse().with_context(wrong)?;
+        ensure!(margin.is_finite(), wrong());
+        margins.push(margin);
     }
+    ensure!(
+        ids.len() == tokens,
+        "generate.py gave {} tokens, expected {tokens}",
+        ids.len()
+    );
     Ok(Answer::new(asked, ids, margins))
 }
 

@@ -3,19 +3,18 @@
 
 use super::{Outcome, nano};
 use crate::repo;
-use ::gate::{Stage, StageReport, Verdict};
+use ::gate::{CoreAi, Stage, StageReport, Verdict};
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
-use std::path::Path;
 
 /// The step.
 pub fn run() -> Outcome {
     let scratch = repo::scratch()?;
     let path = |name: &str| scratch.path().join(name);
     let file = path("answers.json");
-    let asked = judged("int8hu", &file)?;
+    let asked = judged("int8hu", CoreAi::Keep(file.clone()))?;
     ensure!(asked.verdict == Verdict::Pass, "{}", asked.summary);
-    let read = judged("int8hu", &file)?;
+    let read = judged("int8hu", CoreAi::Kept(file.clone()))?;
     ensure!(read.verdict == Verdict::Pass, "{}", read.summary);
     ensure!(
         read.summary.contains("was read from a file"),
@@ -27,7 +26,7 @@ pub fn run() -> Outcome {
         "what was read is not what was said"
     );
 
-    match judged("int8lin", &file) {
+    match judged("int8lin", CoreAi::Kept(file.clone())) {
         Ok(report) => bail!("an answer of another bundle was judged: {}", report.summary),
         Err(error) => ensure!(error.to_string().contains("another decoder"), error),
     }
@@ -35,7 +34,7 @@ pub fn run() -> Outcome {
     let token = &mut answers["prompts"][0]["tokens"][3];
     *token = json!(token.as_u64().map(|token| token ^ 1));
     std::fs::write(path("token.json"), answers.to_string())?;
-    let report = judged("int8hu", &path("token.json"))?;
+    let report = judged("int8hu", CoreAi::Kept(path("token.json")))?;
     ensure!(
         report.verdict == Verdict::Fail,
         "an answer with another token passed"
@@ -46,8 +45,7 @@ pub fn run() -> Outcome {
     ))
 }
 
-/// What the stage says of a mode's bundles by this file.
-fn judged(mode: &str, file: &Path) -> Result<StageReport> {
-    let given = Some(file.to_owned());
-    nano::stage(Stage::Engine, mode, |job| job.settings.core_ai = given)
+/// What the stage says of a mode's bundles.
+fn judged(mode: &str, core_ai: CoreAi) -> Result<StageReport> {
+    nano::stage(Stage::Engine, mode, |job| job.settings.core_ai = core_ai)
 }

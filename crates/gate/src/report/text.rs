@@ -16,9 +16,9 @@ pub fn sanitize(value: &mut Value) {
     }
 }
 
-/// A text with what a browser would hide, drop or reorder written out, cut where
-/// it is very long.
-fn shown(text: &str) -> String {
+/// A text with what a browser or a terminal would hide, drop, obey or reorder
+/// written out, cut where it is very long.
+pub fn shown(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(4 * LONGEST));
     let mut characters = text.chars();
     for character in characters.by_ref().take(LONGEST) {

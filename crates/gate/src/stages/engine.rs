@@ -2,45 +2,39 @@
 //! same bundle and from the same picture.
 
 use crate::{
-    Answers, Chain, Error, Result,
+    Answer, Answers, Asked, Chain, CoreAi, Error, Result,
     evidence::{Evidence, tokens},
 };
 
 /// Bytes in a megabyte.
 const MB: u64 = 1_000_000;
 
+/// Where another token is forgiven, ours may lead it by so many times what is
+/// little: both runtimes round, each in its own way, but neither may be sure.
+const SURE: f32 = 2.0;
+
 /// Runs the stage.
 pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
-    let (subject, bar) = (chain.subject, chain.gates.engine);
-    let file = chain.settings.core_ai.as_deref();
-    if file.is_none()
+    let bar = chain.gates.engine;
+    if chain.settings.core_ai == CoreAi::Now
         && let Some(why) = too_large(chain)?
     {
         return Ok(Evidence::skip(why));
     }
     let answers = chain.answers()?;
     let asked: Vec<_> = answers.iter().map(|(asked, _)| asked.clone()).collect();
-    let mut evidence = Evidence::default();
-    let (theirs, runtime) = match file.filter(|file| file.exists()) {
-        Some(file) => {
-            let found = Answers::load(file)?;
-            let runtime = found.runtime.clone();
-            evidence.note = Some(format!("what {runtime} answered was read from a file"));
-            (found.of(subject, &asked, bar.tokens, file)?, runtime)
-        }
-        None => {
-            let (theirs, runtime) = match chain.outside.core_ai(subject, &asked, bar.tokens)? {
-                Ok(found) => found,
-                Err(why) => return Ok(Evidence::skip(why)),
-            };
-            if let Some(file) = file {
-                Answers::new(subject, runtime.clone(), theirs.clone()).write(file)?;
-            }
-            (theirs, runtime)
-        }
+    let (theirs, runtime) = match theirs(chain, &asked)? {
+        Ok(found) => found,
+        Err(why) => return Ok(Evidence::skip(why)),
     };
     let recorded = chain.recorded()?.as_ref().ok();
+    let mut evidence = Evidence::default();
     evidence.fact("Core AI", &runtime);
+    let kept = chain.kept.is_some();
+    evidence.fact("Core AI was asked", if kept { "before" } else { "now" });
+    if kept {
+        evidence.note = Some(format!("what {runtime} answered was read from a file"));
+    }
     for ((asked, ours), theirs) in answers.iter().zip(&theirs) {
         // The oracle's margins; where it has none, those of Core AI's runtime.
         let entry = recorded.and_then(|recorded| {
@@ -59,15 +53,16 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
         let sides = [runtime.as_str(), "our loop"];
         let ours = ours.get(..bar.tokens).unwrap_or(ours);
         let both = [theirs.tokens.as_slice(), ours];
-        let rows = tokens(
-            "tokens",
-            &asked.name,
-            sides,
-            both,
-            margins,
-            chain.gates.margin,
-        );
+        let least = chain.gates.margin;
+        let rows = tokens("tokens", &asked.name, sides, both, margins, least);
+        let forgiven = rows.divergence.filter(|_| rows.forgiven);
         evidence.compare(rows, |id| chain.text(id));
+        if let Some(at) = forgiven {
+            let lead = chain.lead(asked, &ours[..at], [ours[at], theirs.tokens[at]])?;
+            let must = format!("less than {}", SURE * least);
+            let what = "lead of our token over the other";
+            evidence.check(what, Some(&asked.name), lead, must, lead < SURE * least);
+        }
     }
     let answered = theirs.len();
     let all = chain.gates.prompts.len();
@@ -81,19 +76,36 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
     Ok(evidence)
 }
 
+/// What Core AI's runtime answers to prompts, and which one it is; or why
+/// nobody can say that.
+fn theirs(chain: &Chain<'_>, asked: &[Asked]) -> Result<Result<(Vec<Answer>, String), String>> {
+    let (subject, tokens) = (chain.subject, chain.gates.engine.tokens);
+    if let (CoreAi::Kept(path), Some(kept)) = (&chain.settings.core_ai, &chain.kept) {
+        let vocabulary = subject.config.text_config.vocab_size;
+        let answers = kept.to(asked, tokens, vocabulary, path)?;
+        return Ok(Ok((answers, kept.runtime.clone())));
+    }
+    let found = chain.outside.core_ai(subject, asked, tokens)?;
+    if let (CoreAi::Keep(path), Ok((answers, runtime))) = (&chain.settings.core_ai, &found) {
+        Answers::new(subject, runtime.clone(), answers.clone()).write(path)?;
+    }
+    Ok(found)
+}
+
 /// Why Core AI's runtime is not asked, if the decoder is larger than the set
 /// asks it for.
 fn too_large(chain: &Chain<'_>) -> Result<Option<String>> {
     let path = chain.subject.decoder.asset.dir.join(aimodel::PROGRAM);
     let size = match std::fs::metadata(&path) {
-        Ok(about) => about.len() / MB,
+        Ok(about) => about.len(),
         Err(source) => return Err(Error::File { path, source }),
     };
     let most = chain.gates.engine.largest_mb;
-    Ok((size > most).then(|| {
+    Ok((size > most.saturating_mul(MB)).then(|| {
         format!(
-            "Core AI's runtime takes up to minutes a token on a processor for a decoder of {size} \
-             MB; the set {} asks it for at most {most} MB, and --core-ai FILE asks all the same",
+            "Core AI's runtime takes up to minutes a token on a processor for a decoder of {} MB; \
+             the set {} asks it for at most {most} MB, and --ask-core-ai FILE asks all the same",
+            size.div_ceil(MB),
             chain.gates.name
         )
     }))

@@ -159,7 +159,7 @@ impl Case {
             options: runtime::Options::default(),
             layers: None,
             oracle: self.path("oracle"),
-            core_ai: None,
+            core_ai: gate::CoreAi::Now,
             root: root(),
             fixture: None,
             transcript: None,

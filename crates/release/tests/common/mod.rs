@@ -102,7 +102,7 @@ pub fn judge(subject: &Subject) -> Transcript {
         options: runtime::Options::default(),
         layers: None,
         oracle: root().join("oracles/nano/recorded"),
-        core_ai: None,
+        core_ai: gate::CoreAi::Now,
         root: root(),
         fixture: None,
         transcript: None,

@@ -54,16 +54,18 @@ fn int8_some<V: Lanes, const R: usize>(
 ) {
     let blocks = x.blocks.len();
     let bytes = bytes.as_chunks::<BLOCK>().0;
-    let scales = scales.as_chunks::<2>().0;
     let lines: [_; R] = from_fn(|i| bytes[rows[i] * blocks..][..blocks].as_chunks::<SCALES>());
-    let scales: [_; R] = from_fn(|i| scales[rows[i] * blocks..][..blocks].as_chunks::<SCALES>());
+    let scales: [_; R] = from_fn(|i| {
+        let scales = &scales[2 * rows[i] * blocks..][..2 * blocks];
+        scales.as_chunks::<{ 2 * SCALES }>()
+    });
     let (xs, xs_rest) = x.blocks.as_chunks::<SCALES>();
     let (units, units_rest) = x.units.as_chunks::<SCALES>();
     let (mut sums, mut wide) = ([V::splat(0.0); R], [[0.0; SCALES]; R]);
     for (part, (x, units)) in xs.iter().zip(units).enumerate() {
         let units = V::load(units);
         for i in 0..R {
-            V::load_half(&halves(&scales[i].0[part]))
+            V::load_half(&read_halves(&scales[i].0[part]))
                 .mul(units)
                 .store(&mut wide[i]);
         }
@@ -77,7 +79,8 @@ fn int8_some<V: Lanes, const R: usize>(
     }
     for (block, (x, unit)) in xs_rest.iter().zip(units_rest).enumerate() {
         for i in 0..R {
-            let scale = f16::from_le_bytes(scales[i].1[block]).to_f32() * unit;
+            let pair = [scales[i].1[2 * block], scales[i].1[2 * block + 1]];
+            let scale = f16::from_le_bytes(pair).to_f32() * unit;
             let products = V::multiply_fixed(&lines[i].1[block], x);
             sums[i] = products.fma(V::splat(scale), sums[i]);
         }
@@ -89,11 +92,6 @@ fn int8_some<V: Lanes, const R: usize>(
     for i in 0..R {
         out[rows[i]] = sums[i].mul(counts).sum();
     }
-}
-
-#[inline(always)]
-fn halves(bytes: &[[u8; 2]; SCALES]) -> [f16; SCALES] {
-    from_fn(|i| f16::from_le_bytes(bytes[i]))
 }
 
 /// Sixteen little-endian halves.

@@ -80,6 +80,8 @@ fn products_with_si8() {
     for (rows, cols, block) in [
         (1, 32, 32),
         (7, 96, 32),
+        (9, 512, 32),
+        (5, 1056, 32),
         (50, 2080, 32),
         (101, 160, 32),
         (49, 160, 5),
@@ -153,7 +155,13 @@ fn fixed_point_holds_single_precision() {
 /// blocks and the scales.
 #[test]
 fn products_of_one_vector_with_si8_at_the_extremes() {
-    let (rows, cols) = (11, 96);
+    // Fewer blocks than are widened at once, and one more.
+    for cols in [96, 544] {
+        extremes(11, cols);
+    }
+}
+
+fn extremes(rows: usize, cols: usize) {
     let mut noise = Noise(6);
     for spread in [0, 8, 40, 126] {
         for (size, scale) in [
@@ -194,9 +202,9 @@ fn products_of_one_vector_with_si8_at_the_extremes() {
                     for (x, weight) in x.iter().zip(row) {
                         let weight = f64::from(*weight) * scale.to_f64();
                         sum += f64::from(*x) * weight;
-                        // Eight lanes of three blocks, a rounding for each.
-                        let rounded = f64::from(x.abs()) * weight.abs() * 2_f64.powi(-23);
-                        lost += off * weight.abs() + rounded;
+                        // A rounding for each block of a lane.
+                        let rounded = f64::from(x.abs()) * weight.abs() * 2_f64.powi(-24);
+                        lost += off * weight.abs() + rounded * (cols / 32) as f64;
                     }
                 }
                 let off = (f64::from(*found) - sum).abs();
@@ -207,7 +215,12 @@ fn products_of_one_vector_with_si8_at_the_extremes() {
             }
         }
     }
-    // What is no number stays none, and what is beyond all stays that.
+}
+
+/// What is no number stays none, and what is beyond all stays that.
+#[test]
+fn products_of_what_is_no_number() {
+    let (mut noise, cols) = (Noise(8), 96);
     let ones = Blob::new(vec![1; 2 * cols]);
     let scales = Blob::new(bytes(&[f16::ONE; 6]));
     let matrix = Rows::int8([2, cols], 32, ones, scales).unwrap();
