@@ -100,19 +100,6 @@ pub(super) fn read_halves(bytes: &[u8; 2 * WIDTH]) -> [f16; WIDTH] {
     from_fn(|i| f16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]))
 }
 
-/// Little-endian halves in single precision; `out` may have room for more.
-#[inline(always)]
-pub(super) fn widen<V: Lanes>(bytes: &[u8], out: &mut [f32]) {
-    let (parts, rest) = bytes.as_chunks::<{ 2 * WIDTH }>();
-    let (out, last) = out.split_at_mut(parts.len() * WIDTH);
-    for (out, part) in out.as_chunks_mut::<WIDTH>().0.iter_mut().zip(parts) {
-        V::load_half(&read_halves(part)).store(out);
-    }
-    for (out, pair) in last.iter_mut().zip(rest.as_chunks::<2>().0) {
-        *out = f16::from_le_bytes(*pair).to_f32();
-    }
-}
-
 #[inline(always)]
 fn any_half<V: Lanes>(bytes: &[u8], x: &[f32], out: &mut [f32]) {
     let quarter = out.len() / STREAMS;

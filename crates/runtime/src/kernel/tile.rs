@@ -7,7 +7,7 @@
 use half::f16;
 
 use super::{
-    dot::widen,
+    dot::read_halves,
     lanes::{Lanes, WIDTH, on_lanes},
 };
 
@@ -227,5 +227,18 @@ fn scale_run<V: Lanes>(data: &[u8], scale: f32, out: &mut [f32]) {
     }
     for (out, q) in last.iter_mut().zip(rest) {
         *out = f32::from(*q as i8) * scale;
+    }
+}
+
+/// Little-endian halves in single precision; `out` may have room for more.
+#[inline(always)]
+fn widen<V: Lanes>(bytes: &[u8], out: &mut [f32]) {
+    let (parts, rest) = bytes.as_chunks::<{ 2 * WIDTH }>();
+    let (out, last) = out.split_at_mut(parts.len() * WIDTH);
+    for (out, part) in out.as_chunks_mut::<WIDTH>().0.iter_mut().zip(parts) {
+        V::load_half(&read_halves(part)).store(out);
+    }
+    for (out, pair) in last.iter_mut().zip(rest.as_chunks::<2>().0) {
+        *out = f16::from_le_bytes(*pair).to_f32();
     }
 }
