@@ -434,14 +434,22 @@ impl Chain<'_> {
         Ok(engine.start(start, amount, image.as_ref())?)
     }
 
-    /// By how many logits a token leads another in our engine, after a prompt
-    /// and the tokens `said`.
-    pub fn lead(&self, asked: &Asked, said: &[u32], [one, other]: [u32; 2]) -> Result<f32> {
-        let said = said.iter().map(|token| *token as i32);
-        let ids: Vec<i32> = asked.ids.iter().copied().chain(said).collect();
-        let logits = self.session(asked)?.read(&ids)?;
-        let logit = |token: u32| logits.get(token as usize).copied().unwrap_or(f32::NAN);
-        Ok(logit(one) - logit(other))
+    /// By how many logits each of these tokens leads all others in our engine,
+    /// after a prompt and the tokens before it; less than 0 where another leads.
+    pub fn leads(&self, asked: &Asked, tokens: &[u32]) -> Result<Vec<f32>> {
+        let mut session = self.session(asked)?;
+        let mut logits = session.read(&asked.ids)?;
+        let mut leads = Vec::new();
+        for (at, token) in tokens.iter().enumerate() {
+            let of = logits.get(*token as usize).copied().unwrap_or(f32::NAN);
+            let others = logits.iter().enumerate();
+            let others = others.filter(|(other, _)| *other != *token as usize);
+            leads.push(of - others.fold(f32::NEG_INFINITY, |most, (_, logit)| most.max(*logit)));
+            if at + 1 < tokens.len() {
+                logits = session.read(&[*token as i32])?;
+            }
+        }
+        Ok(leads)
     }
 
     /// A token, readable.

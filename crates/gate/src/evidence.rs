@@ -166,7 +166,7 @@ pub fn tokens(
 impl Evidence {
     /// Adds rows of tokens, and the check that they are equal. `text` makes a
     /// token readable.
-    pub fn compare(&mut self, mut rows: TokenRows, text: impl Fn(u32) -> String) {
+    pub fn compare(&mut self, rows: TokenRows, text: impl Fn(u32) -> String) {
         let equal = rows.divergence.unwrap_or(rows.expected.len());
         let count = rows.expected.len();
         let found = match (rows.divergence, rows.forgiven) {
@@ -181,6 +181,11 @@ impl Evidence {
         let holds = rows.divergence.is_none() || rows.forgiven;
         let must = format!("{count} of {count}");
         self.check(rows.what.clone(), Some(&rows.prompt), found, must, holds);
+        self.show(rows, text);
+    }
+
+    /// Adds rows of tokens that nothing is held against.
+    pub fn show(&mut self, mut rows: TokenRows, text: impl Fn(u32) -> String) {
         rows.expected_text = rows.expected.iter().map(|id| text(*id)).collect();
         rows.found_text = rows.found.iter().map(|id| text(*id)).collect();
         self.tokens.push(rows);

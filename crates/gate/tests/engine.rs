@@ -119,7 +119,26 @@ fn small_margins_do_not_forgive_what_we_are_sure_of() {
     let report = judged(&case, CoreAi::Now, &Says::new(&tokens, 0.0)).unwrap();
     assert!(report.tokens[0].forgiven);
     assert_eq!(report.verdict, Verdict::Fail);
-    assert!(report.summary.contains("lead of our token over the other"));
+    assert!(report.summary.contains("is behind ours"));
+}
+
+#[test]
+fn random_weights_are_judged_by_how_much_tokens_lead() {
+    let mut case = Bench::new(&["count"]).case();
+    let tokens = ours(&case);
+    case.gates.steps = 0;
+    // nano is sure of its tokens: by more than this, and by how much differs.
+    let report = judged(&case, CoreAi::Now, &Says::new(&tokens, 0.5)).unwrap();
+    assert_eq!(report.verdict, Verdict::Fail);
+    assert_eq!(report.tokens[0].divergence, None);
+    let apart = &report.series[0].values;
+    assert_eq!(apart.len(), 24);
+    let lead = apart[0] as f32 + 0.5;
+    case.gates.engine.tokens = 1;
+    let report = judged(&case, CoreAi::Now, &Says::new(&tokens[..1], lead)).unwrap();
+    assert_eq!(report.verdict, Verdict::Pass);
+    let report = judged(&case, CoreAi::Now, &Says::new(&[tokens[0] ^ 1], lead)).unwrap();
+    assert_eq!(report.verdict, Verdict::Fail);
 }
 
 #[test]
