@@ -376,19 +376,10 @@ fn replaceable(out: Option<&Path>, report: Option<&Path>) -> Result<()> {
 /// Writes a file whole, in the place of one that may be there.
 fn replace(path: &Path, text: &str) -> Result<()> {
     let write = || -> Result<()> {
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder)?;
-        let mut builder = tempfile::Builder::new();
-        // It becomes a file like any other, so others may read it.
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
         }
-        let mut file = builder.tempfile_in(folder)?;
+        let mut file = ::gate::temporary_beside(path)?;
         file.write_all(text.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist(path)?;

@@ -49,7 +49,7 @@ pub(crate) fn writable(path: &Path) -> Result<()> {
         let problem = "is there already and is not overwritten; name another file";
         return Err(Error::input(path.display(), problem));
     }
-    match beside(path) {
+    match temporary_beside(path) {
         Ok(_) => Ok(()),
         Err(source) => Err(file_error(path, source)),
     }
@@ -63,7 +63,7 @@ pub(crate) fn write_new(path: &Path, value: &impl Serialize) -> Result<()> {
     let json = serde_json::to_string_pretty(value);
     let text = json.map_err(|error| Error::input(path.display(), error.to_string()))?;
     let write = || {
-        let mut file = beside(path)?;
+        let mut file = temporary_beside(path)?;
         writeln!(file, "{text}")?;
         file.as_file().sync_all()?;
         file.persist_noclobber(path).map_err(|error| error.error)?;
@@ -72,8 +72,12 @@ pub(crate) fn write_new(path: &Path, value: &impl Serialize) -> Result<()> {
     write().map_err(|source| file_error(path, source))
 }
 
-/// A file that goes when it is dropped, in the folder of another.
-fn beside(path: &Path) -> io::Result<NamedTempFile> {
+/// A file that goes when it is dropped unless it is kept under a name, in the
+/// folder of another.
+///
+/// # Errors
+/// No file can be made there.
+pub fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -31,6 +31,7 @@ pub use chain::{
 };
 pub use error::{Error, Result};
 pub use evidence::Evidence;
+pub use json::temporary_beside;
 pub use set::{Compared, Device, Engine, Gates, Prompt};
 pub use subject::{Exported, Subject};
 pub use transcript::{Stage, StageReport, Transcript, Verdict};
