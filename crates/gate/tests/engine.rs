@@ -139,6 +139,8 @@ fn random_weights_are_judged_by_how_much_tokens_lead() {
     assert_eq!(report.verdict, Verdict::Pass);
     let report = judged(&case, CoreAi::Now, &Says::new(&[tokens[0] ^ 1], lead)).unwrap();
     assert_eq!(report.verdict, Verdict::Fail);
+    assert!(report.tokens[0].forgiven);
+    assert!(report.summary.contains("lead of each of its tokens"));
 }
 
 #[test]

@@ -57,9 +57,11 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
         let ours = ours.get(..bar.tokens).unwrap_or(ours);
         let both = [theirs.tokens.as_slice(), ours];
         let least = chain.gates.margin;
-        let rows = tokens("tokens", &asked.name, sides, both, margins, least);
+        let mut rows = tokens("tokens", &asked.name, sides, both, margins, least);
         if chain.gates.steps == 0 {
             // Random weights: which token leads says little, by how much says all.
+            rows.what = "tokens, each left to itself, which is not judged".to_owned();
+            rows.forgiven = rows.divergence.is_some();
             evidence.show(rows, |id| chain.text(id));
             follow(chain, &mut evidence, asked, theirs)?;
             continue;
