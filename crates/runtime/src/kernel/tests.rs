@@ -202,9 +202,9 @@ fn extremes(rows: usize, cols: usize) {
                     for (x, weight) in x.iter().zip(row) {
                         let weight = f64::from(*weight) * scale.to_f64();
                         sum += f64::from(*x) * weight;
-                        // A rounding for each block of a lane.
+                        // A rounding for each block of a lane after the first.
                         let rounded = f64::from(x.abs()) * weight.abs() * 2_f64.powi(-24);
-                        lost += off * weight.abs() + rounded * (cols / 32) as f64;
+                        lost += off * weight.abs() + rounded * (cols / 32 - 1) as f64;
                     }
                 }
                 let off = (f64::from(*found) - sum).abs();
