@@ -7,7 +7,7 @@ use std::{
 };
 
 use aimodel::{Blob, BlobSource, Body, ElementType, TensorType, Value};
-use quantize::{BLOCK, Matrix, Scheme};
+use quantize::{BLOCK, BlockFormat, Matrix, Scheme};
 use qwen3_vl::{Checkpoint, TensorView};
 
 use crate::{Error, Result};
@@ -192,8 +192,9 @@ impl Quantized {
         let mut scales = vec![0; self.parts.rows * row_scales];
         self.parts.stream(self.parts.cols, out, |rows, data| {
             let scales = &mut scales[rows.start * row_scales..rows.end * row_scales];
-            self.parts
-                .with_matrix(|matrix| matrix.quantize(self.scheme, rows, data, scales))
+            self.parts.with_matrix(|matrix| {
+                matrix.quantize(BlockFormat::int8(self.scheme), rows, data, scales)
+            })
         })?;
         Ok(scales)
     }

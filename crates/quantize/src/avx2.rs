@@ -95,7 +95,7 @@ unsafe fn quantize_rows<T: Vector>(
     data: &mut [u8],
     scales: &mut [u8],
 ) -> bool {
-    let (mut largest_bits, scheme) = (0, (scheme.divisor(), scheme.least()));
+    let (mut largest_bits, scheme) = (0, (scheme.divisor(), scheme.min()));
     let groups = weights.chunks(LANES * BLOCK * T::SIZE);
     let data = data.chunks_mut(LANES * BLOCK);
     let scales = scales.chunks_mut(LANES * 2);

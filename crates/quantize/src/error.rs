@@ -1,5 +1,7 @@
 //! What can be wrong with the weights or the buffers.
 
+use crate::{BlockFormat, recipe};
+
 /// Why a matrix was refused.
 ///
 /// The messages do not name the tensor: this crate sees bytes only, and the
@@ -30,6 +32,15 @@ pub enum Error {
         cols: usize,
         /// The block size.
         block: usize,
+    },
+    /// The format is not one that this crate can make.
+    #[error("{0} cannot be made: expected int8 in blocks of {block}", block = crate::BLOCK)]
+    Format(BlockFormat),
+    /// There is no recipe of that name.
+    #[error("there is no recipe `{name}`: expected {expected}", expected = recipe::names())]
+    UnknownRecipe {
+        /// The name.
+        name: String,
     },
     /// A part does not hold a whole number of rows.
     #[error("part {part} has {bytes} bytes, which is not a whole number of rows of {row_bytes}")]

@@ -87,7 +87,7 @@ fn quantize_rows<T: Load, const FUSED: bool>(
     data: &mut [u8],
     scales: &mut [u8],
 ) -> bool {
-    let (divisor, least) = (scheme.divisor(), scheme.least());
+    let (divisor, least) = (scheme.divisor(), scheme.min());
     let mut largest_bits = 0;
     let groups = weights.chunks(GROUP * BLOCK * T::SIZE);
     let outputs = data

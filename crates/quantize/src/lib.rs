@@ -8,7 +8,7 @@
 //! are.
 //!
 //! ```
-//! use quantize::{Element, Matrix, Scheme, Weights};
+//! use quantize::{BlockFormat, Element, Matrix, Scheme, Weights};
 //!
 //! // One row of 32 ones, as bf16.
 //! let bytes: Vec<u8> = [0x80, 0x3f].repeat(32);
@@ -16,7 +16,8 @@
 //! let matrix = Matrix::new(&[weights], 32)?;
 //!
 //! let (mut data, mut scales) = (vec![0; 32], vec![0; 2]);
-//! matrix.quantize(Scheme::SymmetricWithClipping, 0..1, &mut data, &mut scales)?;
+//! let format = BlockFormat::int8(Scheme::SymmetricWithClipping);
+//! matrix.quantize(format, 0..1, &mut data, &mut scales)?;
 //! assert_eq!(data, [127; 32]);
 //! assert_eq!(scales, half::f16::from_f32(1.0 / 127.0).to_le_bytes());
 //! # Ok::<(), quantize::Error>(())
@@ -27,42 +28,13 @@
 mod avx2;
 mod element;
 mod error;
+mod format;
 mod kernel;
 mod matrix;
+pub mod recipe;
 
 pub use element::{Element, Weights};
 pub use error::Error;
+pub use format::{BLOCK, BlockFormat, Scheme};
 pub use matrix::Matrix;
-
-/// How many weights along the input axis share one scale.
-pub const BLOCK: usize = 32;
-
-/// How a block of weights becomes int8.
-///
-/// Both are symmetric around zero; they differ in the divisor that makes the
-/// scale and in the range that values are clamped to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scheme {
-    /// The decoder body: scale = f16(max|w| / 127), values −127 to 127.
-    SymmetricWithClipping,
-    /// The head: scale = f16(max|w| / 127.5), values −128 to 127.
-    Symmetric,
-}
-
-impl Scheme {
-    /// What max|w| is divided by to make the scale.
-    pub(crate) fn divisor(self) -> f32 {
-        match self {
-            Scheme::SymmetricWithClipping => 127.0,
-            Scheme::Symmetric => 127.5,
-        }
-    }
-
-    /// The least int8 value; the greatest is 127 in both schemes.
-    pub(crate) fn least(self) -> f32 {
-        match self {
-            Scheme::SymmetricWithClipping => -127.0,
-            Scheme::Symmetric => -128.0,
-        }
-    }
-}
+pub use recipe::{RECIPES, Recipe, Storage};

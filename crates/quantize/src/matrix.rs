@@ -1,7 +1,7 @@
 //! A matrix in parts, cut into pieces of work.
 
 use crate::element::{Element, Weights};
-use crate::{BLOCK, Error, Scheme, kernel};
+use crate::{BlockFormat, Error, kernel};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -72,35 +72,37 @@ impl<'a> Matrix<'a> {
     /// Quantizes the given rows.
     ///
     /// `data` takes rows · cols bytes, int8 in two's complement, row-major;
-    /// `scales` takes rows · cols / [`BLOCK`] f16 values, little-endian,
-    /// row-major. Large matrices can be done in several calls, a range of rows
+    /// `scales` takes rows · cols / [`block`](BlockFormat::block) f16 values,
+    /// little-endian, row-major. Large matrices can be done in several calls, a range of rows
     /// each; the bytes are the same.
     ///
     /// # Errors
-    /// [`Error::Width`] if the columns are not a multiple of [`BLOCK`],
+    /// [`Error::Format`] if the format is not implemented, [`Error::Width`] if
+    /// the columns are not a multiple of the block,
     /// [`Error::Rows`] or [`Error::Buffer`] if range or buffers do not fit,
     /// [`Error::NotFinite`] with the first (by row, then column) weight that
     /// f16 cannot hold. The buffers' content is unspecified after an error.
     pub fn quantize(
         &self,
-        scheme: Scheme,
+        format: BlockFormat,
         rows: Range<usize>,
         data: &mut [u8],
         scales: &mut [u8],
     ) -> Result<(), Error> {
-        if !self.cols.is_multiple_of(BLOCK) {
+        format.check()?;
+        if !self.cols.is_multiple_of(format.block) {
             return Err(Error::Width {
                 cols: self.cols,
-                block: BLOCK,
+                block: format.block,
             });
         }
-        let (cols, blocks) = (self.cols, self.cols / BLOCK);
+        let (cols, blocks) = (self.cols, self.cols / format.block);
         let pieces = self.pieces(rows, ("int8", cols, data), ("scale", blocks * 2, scales))?;
         self.run(pieces, |piece| {
             kernel::quantize(
                 piece.element,
                 piece.weights,
-                scheme,
+                format.scheme,
                 piece.first,
                 piece.second,
             )

@@ -4,7 +4,7 @@
 use super::timing::{median, peak_memory, range, timed};
 use crate::hub;
 use crate::progress::{self, size};
-use ::quantize::{BLOCK, Matrix, Scheme, Weights};
+use ::quantize::{BLOCK, BlockFormat, Matrix, Scheme, Weights};
 use anyhow::{Result, ensure};
 use qwen3_vl::{Checkpoint, Config, TensorView, names};
 use rayon::prelude::*;
@@ -149,7 +149,8 @@ impl Buffers {
 
         let matrix = Matrix::new(&[Weights::new(part.element, from)], cols)?;
         let (data, scales) = (&mut self.data, &mut self.scales);
-        let (done, seconds) = timed(|| matrix.quantize(scheme, 0..count / cols, data, scales));
+        let (done, seconds) =
+            timed(|| matrix.quantize(BlockFormat::int8(scheme), 0..count / cols, data, scales));
         done?;
         run.quantize += seconds;
         Ok(())

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use aimodel::{Module, Value};
 use half::f16;
-use quantize::{BLOCK, Element, Matrix, Scheme, Weights};
+use quantize::{BLOCK, BlockFormat, Element, Matrix, Scheme, Weights};
 use serde_json::json;
 
 use crate::{
@@ -176,7 +176,7 @@ fn head_clipped(case: &mut Case) {
     let table = Matrix::new(&[table], columns).unwrap();
     let mut data = vec![0; rows * columns];
     let mut scales = vec![0; data.len() / BLOCK * 2];
-    let clipping = Scheme::SymmetricWithClipping;
+    let clipping = BlockFormat::int8(Scheme::SymmetricWithClipping);
     table
         .quantize(clipping, 0..rows, &mut data, &mut scales)
         .unwrap();

@@ -2,14 +2,19 @@
 
 use half::{bf16, f16};
 use proptest::prelude::*;
-use quantize::{BLOCK, Element, Error, Matrix, Scheme, Weights};
+use quantize::{BLOCK, BlockFormat, Element, Error, Matrix, Scheme, Weights};
 
 /// Quantizes all rows of `parts`.
 fn quantize(parts: &[Weights], cols: usize, scheme: Scheme) -> Result<(Vec<u8>, Vec<u8>), Error> {
     let matrix = Matrix::new(parts, cols)?;
     let mut data = vec![0x55; matrix.rows() * cols];
     let mut scales = vec![0x55; matrix.rows() * cols / BLOCK * 2];
-    matrix.quantize(scheme, 0..matrix.rows(), &mut data, &mut scales)?;
+    matrix.quantize(
+        BlockFormat::int8(scheme),
+        0..matrix.rows(),
+        &mut data,
+        &mut scales,
+    )?;
     Ok((data, scales))
 }
 
@@ -118,7 +123,9 @@ fn parts_ranges_and_threads_do_not_change_the_bytes() {
     let (mut data, mut scales) = (Vec::new(), Vec::new());
     for rows in [0..1, 1..1499, 1499..1502, 1502..1502, 1502..3000] {
         let (mut d, mut s) = (vec![0; rows.len() * cols], vec![0; rows.len() * cols / 16]);
-        matrix.quantize(scheme, rows, &mut d, &mut s).unwrap();
+        matrix
+            .quantize(BlockFormat::int8(scheme), rows, &mut d, &mut s)
+            .unwrap();
         data.extend(d);
         scales.extend(s);
     }
@@ -219,8 +226,9 @@ fn wrong_sizes_are_refused() {
     ));
 
     let matrix = Matrix::new(&weights, 48).unwrap();
+    let int8 = BlockFormat::int8(Scheme::Symmetric);
     let error = matrix
-        .quantize(Scheme::Symmetric, 0..1, &mut [0; 48], &mut [0; 3])
+        .quantize(int8, 0..1, &mut [0; 48], &mut [0; 3])
         .unwrap_err();
     assert_eq!(
         error,
@@ -247,6 +255,24 @@ fn wrong_sizes_are_refused() {
             found: 95
         }
     );
+}
+
+#[test]
+fn formats_that_are_not_implemented_are_refused() {
+    let bytes = [0; 128];
+    let matrix = Matrix::new(&[Weights::new(Element::Bf16, &bytes)], 64).unwrap();
+    let int8 = BlockFormat::int8(Scheme::Symmetric);
+    for (format, says) in [
+        (BlockFormat { bits: 4, ..int8 }, "int4 in blocks of 32"),
+        (BlockFormat { block: 16, ..int8 }, "int8 in blocks of 16"),
+        (BlockFormat { block: 0, ..int8 }, "int8 in blocks of 0"),
+    ] {
+        let error = matrix
+            .quantize(format, 0..1, &mut [0; 64], &mut [0; 4])
+            .unwrap_err();
+        assert_eq!(error, Error::Format(format));
+        assert!(error.to_string().starts_with(says), "{error}");
+    }
 }
 
 /// Weights that lie on the edges: zeros, subnormals, ties, the greatest f16.
