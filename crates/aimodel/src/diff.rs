@@ -506,14 +506,12 @@ impl<'m> Differ<'m> {
                 let bytes = match ours.as_slice() {
                     Some(bytes) => bytes,
                     None => {
-                        owned = ours.to_vec().map_err(mlir_bytecode::Error::Io)?;
+                        owned = ours.to_vec()?;
                         &owned
                     }
                 };
                 let mut compare = Compare::new(bytes);
-                theirs
-                    .write_to(&mut compare)
-                    .map_err(mlir_bytecode::Error::Io)?;
+                theirs.write_to(&mut compare)?;
                 let end = compare.end();
                 (end.count > 0).then_some(end)
             }

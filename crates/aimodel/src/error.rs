@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use mlir_bytecode::BlobError;
+
 /// The result of an operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -11,7 +13,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// The bytecode is malformed, or a module cannot be written.
     #[error(transparent)]
-    Bytecode(#[from] mlir_bytecode::Error),
+    Bytecode(mlir_bytecode::Error),
+    /// The bytes of a large constant could not be made: the error of its
+    /// [`BlobSource`](crate::BlobSource).
+    #[error(transparent)]
+    Blob(Box<dyn std::error::Error + Send + Sync>),
+    /// The caller broke the work off.
+    #[error("interrupted: nothing was written")]
+    Interrupted,
     /// The module is not what the AICode dialect allows.
     #[error("{0}")]
     Invalid(String),
@@ -42,4 +51,22 @@ pub enum Error {
         /// What was expected, what was found, and what to do.
         problem: String,
     },
+}
+
+impl From<mlir_bytecode::Error> for Error {
+    fn from(error: mlir_bytecode::Error) -> Self {
+        match error {
+            mlir_bytecode::Error::Blob(error) => match error.downcast::<Self>() {
+                Ok(own) => *own,
+                Err(other) => Self::Blob(other),
+            },
+            other => Self::Bytecode(other),
+        }
+    }
+}
+
+impl From<BlobError> for Error {
+    fn from(error: BlobError) -> Self {
+        mlir_bytecode::Error::from(error).into()
+    }
 }

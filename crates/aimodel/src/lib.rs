@@ -77,7 +77,7 @@ pub use build::{AssetBuilder, Body, Composite, Graph, GraphBuilder, PRODUCER};
 pub use diff::{Difference, diff};
 pub use error::{Error, Result};
 pub use locate::{Locations, strip_locations};
-pub use mlir_bytecode::{self, Blob, BlobSource, Module, ResourceId, Value};
+pub use mlir_bytecode::{self, Blob, BlobError, BlobSource, Module, ResourceId, Value};
 pub use print::{Form, print_ir};
 pub use repair::Told;
 pub use schema::{AiCode, Builtin, DIALECT_VERSION, NAMESPACE};

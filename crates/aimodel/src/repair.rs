@@ -2,7 +2,7 @@
 
 use std::{io, ops::ControlFlow, path::Path, sync::Arc};
 
-use mlir_bytecode::{Blob, BlobSource, ResourceValue};
+use mlir_bytecode::{Blob, BlobError, BlobSource, ResourceValue};
 
 use crate::{
     Asset, Error, Locations, METADATA, Result, StagedDir,
@@ -93,10 +93,10 @@ impl BlobSource for Counted {
         self.blob.len()
     }
 
-    fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
+    fn write_to(&self, out: &mut dyn io::Write) -> Result<(), BlobError> {
         let told = |bytes: u64| match (self.told)(bytes) {
             ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(io::Error::other("interrupted: nothing was written")),
+            ControlFlow::Break(()) => Err(BlobError::source(Error::Interrupted)),
         };
         let Some(bytes) = self.blob.as_slice() else {
             self.blob.write_to(out)?;

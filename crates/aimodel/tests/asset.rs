@@ -11,8 +11,8 @@ use std::{
 };
 
 use aimodel::{
-    AssetBuilder, AssetMetadata, Blob, BlobSource, ElementType, Error, Module, StagedDir,
-    TensorType, open_asset, verify, write_asset,
+    AssetBuilder, AssetMetadata, Blob, BlobError, BlobSource, ElementType, Error, Module,
+    StagedDir, TensorType, open_asset, verify, write_asset,
 };
 use common::small;
 
@@ -154,9 +154,9 @@ impl BlobSource for Broken {
     fn len(&self) -> u64 {
         8 << 20
     }
-    fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
+    fn write_to(&self, out: &mut dyn io::Write) -> Result<(), BlobError> {
         out.write_all(&vec![0; 4 << 20])?;
-        Err(self.0.into())
+        Err(BlobError::source(io::Error::from(self.0)))
     }
 }
 
@@ -177,8 +177,12 @@ fn nothing_is_left_of_what_cannot_be_made() {
     let dir = parent.path().join("exports/small.aimodel");
     let module = broken(io::ErrorKind::InvalidData);
     let error = write_asset(&dir, &module, &metadata()).unwrap_err();
-    // The file is not to blame.
-    assert!(matches!(error, Error::Bytecode(_)), "{error}");
+    // The error of the source arrives as itself, not as one of the file.
+    let Error::Blob(error) = error else {
+        panic!("{error}")
+    };
+    let error = error.downcast::<io::Error>().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     assert!(names(parent.path()).is_empty());
 }
 

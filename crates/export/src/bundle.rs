@@ -10,11 +10,13 @@ use std::{
     },
 };
 
-use aimodel::{AssetMetadata, Blob, BlobSource, Module, StagedDir, mlir_bytecode::ResourceValue};
+use aimodel::{
+    AssetMetadata, Blob, BlobError, BlobSource, Module, StagedDir, mlir_bytecode::ResourceValue,
+};
 use qwen3_vl::{Checkpoint, Config, Source, TokenizerFiles};
 use serde_json::json;
 
-use crate::{Error, Mode, Query, Result, decoder, vision, weights};
+use crate::{Error, Mode, Query, Result, decoder, vision};
 
 /// What is written as the producer of an asset.
 pub const PRODUCER: &str = concat!("aimodel ", env!("CARGO_PKG_VERSION"));
@@ -175,9 +177,7 @@ pub fn export(
         let mut metadata = AssetMetadata::new(PRODUCER, options.created)?;
         metadata.license = options.license.clone();
         metadata.description = Some(job.what.clone());
-        job.staged
-            .write_asset(&asset, &job.module, &metadata)
-            .map_err(cause)?;
+        job.staged.write_asset(&asset, &job.module, &metadata)?;
         let program = job.staged.path().join(&asset).join("main.mlirb");
         let file = std::fs::metadata(&program).map_err(|source| Error::File {
             path: program,
@@ -228,16 +228,6 @@ impl Drop for Jobs {
         // The last first: the first may have made the folder that all are in,
         // and can remove it only when it is empty again.
         while self.0.pop().is_some() {}
-    }
-}
-
-/// The error of a parameter, where writing an asset met one.
-fn cause(error: aimodel::Error) -> Error {
-    match error {
-        aimodel::Error::Bytecode(aimodel::mlir_bytecode::Error::Io(error)) => {
-            weights::unwrap(error)
-        }
-        other => other.into(),
     }
 }
 
@@ -442,17 +432,24 @@ impl BlobSource for Metered {
         self.data.len()
     }
 
-    fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        self.data.write_to(&mut MeteredWriter {
+    fn write_to(&self, out: &mut dyn io::Write) -> Result<(), BlobError> {
+        let mut writer = MeteredWriter {
             out,
             meter: &self.meter,
-        })
+            interrupted: false,
+        };
+        let written = self.data.write_to(&mut writer);
+        if writer.interrupted {
+            return Err(BlobError::source(Error::Interrupted));
+        }
+        written
     }
 }
 
 struct MeteredWriter<'w> {
     out: &'w mut dyn io::Write,
     meter: &'w Meter,
+    interrupted: bool,
 }
 
 impl io::Write for MeteredWriter<'_> {
@@ -462,7 +459,10 @@ impl io::Write for MeteredWriter<'_> {
         let done = self.meter.done.fetch_add(more, Ordering::Relaxed) + more;
         match (self.meter.progress)(done, self.meter.total) {
             ControlFlow::Continue(()) => Ok(written),
-            ControlFlow::Break(()) => Err(io::Error::other(Error::Interrupted)),
+            ControlFlow::Break(()) => {
+                self.interrupted = true;
+                Err(io::Error::other("interrupted"))
+            }
         }
     }
 

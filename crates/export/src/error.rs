@@ -33,7 +33,7 @@ pub enum Error {
     },
     /// A graph or an asset could not be made.
     #[error(transparent)]
-    Asset(#[from] aimodel::Error),
+    Asset(aimodel::Error),
     /// A model that has no graph here.
     #[error("{0}")]
     Model(String),
@@ -56,4 +56,17 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl From<aimodel::Error> for Error {
+    /// A blob that this crate could not make gives its own error back.
+    fn from(error: aimodel::Error) -> Self {
+        match error {
+            aimodel::Error::Blob(error) => match error.downcast::<Self>() {
+                Ok(own) => *own,
+                Err(other) => Self::Asset(aimodel::Error::Blob(other)),
+            },
+            other => Self::Asset(other),
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use aimodel::{Blob, BlobSource, Body, ElementType, TensorType, Value};
+use aimodel::{Blob, BlobError, BlobSource, Body, ElementType, TensorType, Value};
 use quantize::{BLOCK, BlockFormat, Matrix, Scheme};
 use qwen3_vl::{Checkpoint, TensorView};
 
@@ -115,7 +115,7 @@ impl Parts {
         row_bytes: usize,
         out: &mut dyn io::Write,
         mut make: impl FnMut(Range<usize>, &mut [u8]) -> Result<()> + Send,
-    ) -> io::Result<()> {
+    ) -> Result<(), BlobError> {
         let step = (CHUNK / self.cols.max(1)).max(1);
         let (mut ready, mut next) = (Vec::new(), Vec::new());
         for start in (0..self.rows).step_by(step) {
@@ -130,12 +130,12 @@ impl Parts {
                 out.write_all(&ready)
             });
             written?;
-            made.map_err(io::Error::other)?;
+            made.map_err(BlobError::source)?;
             std::mem::swap(&mut ready, &mut next);
         }
         // Reading some rows brings back pages of those before them.
         self.release(0..self.rows);
-        out.write_all(&ready)
+        Ok(out.write_all(&ready)?)
     }
 
     /// Gives the mapped pages of these rows back, so that a large checkpoint does
@@ -166,7 +166,7 @@ impl BlobSource for HalfBlob {
         (self.0.rows * self.0.cols * 2) as u64
     }
 
-    fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
+    fn write_to(&self, out: &mut dyn io::Write) -> Result<(), BlobError> {
         let make = |rows, bytes: &mut [u8]| self.0.to_f16(rows, bytes);
         self.0.stream(self.0.cols * 2, out, make)
     }
@@ -187,7 +187,7 @@ impl Quantized {
     }
 
     /// Writes the data, and returns the scales.
-    fn run(&self, out: &mut dyn io::Write) -> io::Result<Vec<u8>> {
+    fn run(&self, out: &mut dyn io::Write) -> Result<Vec<u8>, BlobError> {
         let row_scales = self.blocks() * 2;
         let mut scales = vec![0; self.parts.rows * row_scales];
         self.parts.stream(self.parts.cols, out, |rows, data| {
@@ -207,7 +207,7 @@ impl BlobSource for DataBlob {
         (self.0.parts.rows * self.0.parts.cols) as u64
     }
 
-    fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
+    fn write_to(&self, out: &mut dyn io::Write) -> Result<(), BlobError> {
         let scales = self.0.run(out)?;
         *self.0.scales.lock().unwrap_or_else(PoisonError::into_inner) = Some(scales);
         Ok(())
@@ -221,7 +221,7 @@ impl BlobSource for ScaleBlob {
         (self.0.parts.rows * self.0.blocks() * 2) as u64
     }
 
-    fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
+    fn write_to(&self, out: &mut dyn io::Write) -> Result<(), BlobError> {
         let kept = self
             .0
             .scales
@@ -232,7 +232,7 @@ impl BlobSource for ScaleBlob {
             Some(scales) => scales,
             None => self.0.run(&mut io::sink())?,
         };
-        out.write_all(&scales)
+        Ok(out.write_all(&scales)?)
     }
 }
 
@@ -314,18 +314,10 @@ pub fn vector(
 /// A constant: in the IR if it is small, else a resource.
 fn constant(body: &mut Body<'_>, key: &str, ty: TensorType, data: Blob) -> Result<Value> {
     if ty.element_count().is_some_and(|count| count < INLINE_BELOW) {
-        let bytes = data.to_vec().map_err(unwrap)?;
+        let bytes = data.to_vec().map_err(aimodel::Error::from)?;
         return Ok(body.dense(ty, &bytes)?);
     }
     Ok(body.resource(ty, key, || data)?)
-}
-
-/// The error of a parameter, where a blob met one.
-pub fn unwrap(error: io::Error) -> Error {
-    match error.downcast::<Error>() {
-        Ok(inner) => inner,
-        Err(error) => Error::Asset(aimodel::mlir_bytecode::Error::Io(error).into()),
-    }
 }
 
 /// A constant of f16 from its bytes: in the IR if it is small or all of its

@@ -48,8 +48,7 @@ pub fn errors(
     let measured = matrices.par_iter().map(|(name, data, scales, exact)| {
         let row = if *name == HEAD { hidden } else { usize::MAX };
         let mut meter = Meter::new(bytes(data), bytes(scales), row);
-        let written = exact.write_to(&mut meter);
-        written.map_err(|error| Error::Asset(aimodel::mlir_bytecode::Error::Io(error).into()))?;
+        exact.write_to(&mut meter).map_err(aimodel::Error::from)?;
         Ok((*name, meter.end()))
     });
     let measured = measured.collect::<Result<Vec<_>>>()?;

@@ -4,6 +4,26 @@ use std::{fmt, io, ops::Range, sync::Arc};
 
 use memmap2::Mmap;
 
+/// Why a blob could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlobError {
+    /// The output refused the bytes.
+    #[error(transparent)]
+    Output(#[from] io::Error),
+    /// The bytes could not be made, for a reason that only the source knows.
+    #[error(transparent)]
+    Source(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl BlobError {
+    /// The error of a source; [`downcast`](std::error::Error::downcast) gives
+    /// it back where the error arrives.
+    pub fn source(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Source(error.into())
+    }
+}
+
 /// Data that can be written to a stream, more than once, with the same bytes
 /// each time. Implement this to produce a blob only when it is written.
 pub trait BlobSource: Send + Sync {
@@ -18,8 +38,9 @@ pub trait BlobSource: Send + Sync {
     /// Writes exactly [`len`](Self::len) bytes.
     ///
     /// # Errors
-    /// Those of `out`, and of whatever makes the bytes.
-    fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()>;
+    /// [`BlobError::Output`] if `out` fails, [`BlobError::Source`] if the bytes
+    /// cannot be made.
+    fn write_to(&self, out: &mut dyn io::Write) -> Result<(), BlobError>;
 
     /// The bytes, where they lie in memory or in a mapped file anyway.
     fn as_slice(&self) -> Option<&[u8]> {
@@ -31,8 +52,8 @@ impl BlobSource for Vec<u8> {
     fn len(&self) -> u64 {
         self.as_slice().len() as u64
     }
-    fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        out.write_all(self)
+    fn write_to(&self, out: &mut dyn io::Write) -> Result<(), BlobError> {
+        Ok(out.write_all(self)?)
     }
     fn as_slice(&self) -> Option<&[u8]> {
         Some(self)
@@ -53,7 +74,7 @@ impl Blob {
     ///
     /// # Errors
     /// Those of the source.
-    pub fn to_vec(&self) -> io::Result<Vec<u8>> {
+    pub fn to_vec(&self) -> Result<Vec<u8>, BlobError> {
         let mut bytes = Vec::new();
         self.write_to(&mut bytes)?;
         Ok(bytes)
@@ -99,8 +120,8 @@ impl BlobSource for Slice {
     fn len(&self) -> u64 {
         self.range.len() as u64
     }
-    fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        out.write_all(&self.source.bytes()[self.range.clone()])
+    fn write_to(&self, out: &mut dyn io::Write) -> Result<(), BlobError> {
+        Ok(out.write_all(&self.source.bytes()[self.range.clone()])?)
     }
     fn as_slice(&self) -> Option<&[u8]> {
         Some(&self.source.bytes()[self.range.clone()])

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::BlobError;
+
 /// The result of reading or writing bytecode.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -40,4 +42,17 @@ pub enum Error {
     /// Reading or writing failed.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// The bytes of a blob could not be made: the error of its
+    /// [`BlobSource`](crate::BlobSource).
+    #[error(transparent)]
+    Blob(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<BlobError> for Error {
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::Output(error) => Self::Io(error),
+            BlobError::Source(error) => Self::Blob(error),
+        }
+    }
 }

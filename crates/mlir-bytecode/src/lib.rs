@@ -48,7 +48,7 @@ mod read;
 mod read_ir;
 mod write;
 
-pub use blob::{Blob, BlobSource};
+pub use blob::{Blob, BlobError, BlobSource};
 pub use dialect::{Dialect, FieldReader};
 pub use error::{Error, Result};
 pub use ir::{
