@@ -10,7 +10,7 @@ use half::f16;
 use rayon::prelude::*;
 
 use crate::{
-    Error, Result,
+    Result,
     transcript::{Measure, Series},
 };
 
