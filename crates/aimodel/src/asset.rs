@@ -235,7 +235,7 @@ impl StagedDir {
         let program = folder.join(PROGRAM);
         let tables = Tables::number(module)?;
         let file = self.create_file(&program)?;
-        let hash = HashingWriter::run(file, |out| mlir_bytecode::write(module, tables, out))
+        let hash = HashingWriter::run(file, |out| mlir_bytecode::write(module, &tables, out))
             .map_err(|error| match error {
                 // Of the file, not of what the bytes come from.
                 (mlir_bytecode::Error::Io(error), true) => self.failed(&program, error),
@@ -263,6 +263,11 @@ pub struct Asset {
 
 /// Opens an asset and maps its program. Whether the program has the hash that
 /// the asset states is left to [`Asset::check_hash`], which reads all of it.
+///
+/// The program stays mapped for as long as the module or a constant of it is
+/// alive, and must not be changed in that time: replace an asset by a new
+/// folder, never by writing into its files. Nothing in this crate writes into
+/// an existing file.
 ///
 /// # Errors
 /// A file is missing or is not what it must be; the message names it.
@@ -296,14 +301,19 @@ pub fn open_asset(dir: impl AsRef<Path>) -> Result<Asset> {
     })
 }
 
-/// Maps and reads a program by itself: the `main.mlirb` of an asset.
+/// Maps and reads a program by itself: the `main.mlirb` of an asset. As with
+/// [`open_asset`], the file must not be changed while the module is alive.
 ///
 /// # Errors
 /// There is no such file, or it is not AICode in MLIR bytecode.
 pub fn open_program(path: impl AsRef<Path>) -> Result<(Module, Tables)> {
     let path = path.as_ref();
     regular_file(path)?;
-    mlir_bytecode::open(path, &[&AiCode, &Builtin]).map_err(|error| match error {
+    // SAFETY: a program is never changed under its name: `write_asset` makes
+    // it whole before it gets one, and refuses a name that is taken. The
+    // documentation asks the same of the caller.
+    let opened = unsafe { mlir_bytecode::open_mmap(path, &[&AiCode, &Builtin]) };
+    opened.map_err(|error| match error {
         mlir_bytecode::Error::Io(error) => file_error(path, error),
         other => asset_error(path, other.to_string()),
     })

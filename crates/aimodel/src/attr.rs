@@ -226,12 +226,15 @@ impl Attribute {
                 "attributes nest deeper than {MAX_DEPTH}"
             )));
         }
-        let Some(fields) = module.attr_entry(id).as_fields() else {
+        let Some(fields) = module.attr_entry(id).and_then(Entry::as_fields) else {
             return Ok(Self::Other(id));
         };
         // A function type may be long, too.
         let types = fields.iter().map(|field| match field {
-            Field::Type(ty) => module.type_entry(*ty).as_fields().map_or(0, <[Field]>::len),
+            Field::Type(ty) => {
+                let fields = module.type_entry(*ty).and_then(Entry::as_fields);
+                fields.map_or(0, <[Field]>::len)
+            }
             _ => 0,
         });
         let taken = fields.len() + types.sum::<usize>();

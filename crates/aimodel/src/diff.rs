@@ -379,7 +379,7 @@ impl<'m> Differ<'m> {
         let types = types.map(|(op, side)| {
             let values = op.results.iter();
             values
-                .map(|v| side.module.value_type(*v))
+                .filter_map(|v| side.module.value_type(*v))
                 .collect::<Vec<_>>()
         });
         let same_types = types[0].len() == types[1].len()
@@ -451,7 +451,7 @@ impl<'m> Differ<'m> {
         let ty = ours
             .results
             .first()
-            .map(|v| self.found.module.value_type(*v));
+            .and_then(|v| self.found.module.value_type(*v));
         let ty = ty.map_or_else(String::new, |ty| self.found.text(ty));
         let place = format!("@{graph} operation {at}, constant of {ty}");
         let contents = (

@@ -92,7 +92,8 @@ enum Fault {
 }
 
 fn fault(module: &Module, id: AttrId) -> Option<Fault> {
-    if module.attr_entry(id).dialect.as_ref() != NAMESPACE {
+    let entry = module.attr_entry(id)?;
+    if entry.dialect.as_ref() != NAMESPACE {
         return Some(Fault::Builtin);
     }
     let nested = fused(module, id)
@@ -103,7 +104,8 @@ fn fault(module: &Module, id: AttrId) -> Option<Fault> {
 
 /// The locations that a location is fused of; see `docs/format.md`.
 fn fused(module: &Module, id: AttrId) -> &[Field] {
-    let fields = module.attr_entry(id).as_fields().unwrap_or_default();
+    let fields = module.attr_entry(id).and_then(Entry::as_fields);
+    let fields = fields.unwrap_or_default();
     // The source and the scope; where it is inlined, also at what.
     let rest = match fields {
         [Field::Int(code::LOCATION), _, _, rest @ ..]

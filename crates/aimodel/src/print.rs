@@ -234,10 +234,9 @@ impl<'m> Printer<'m, '_> {
     /// The types of operands and results.
     fn signature(&mut self, op: &Operation) {
         self.line.push_str(" : ");
-        let module = self.module;
         let types = |printer: &mut Self, values: &[Value]| {
             printer.list(values, |printer, value| {
-                printer.ty(module.value_type(*value));
+                printer.ty_of(*value);
             });
         };
         match (op.operands.as_slice(), op.results.as_slice()) {
@@ -250,7 +249,7 @@ impl<'m> Printer<'m, '_> {
                 types(self, operands);
                 self.line.push_str(") -> ");
                 if let [result] = results {
-                    return self.ty(module.value_type(*result));
+                    return self.ty_of(*result);
                 }
                 self.line.push('(');
                 types(self, results);
@@ -309,7 +308,7 @@ impl<'m> Printer<'m, '_> {
 
     fn properties(&mut self, op: &Operation) {
         let Some(id) = op.properties else { return };
-        let Encoding::Fields(fields) = self.module.properties_encoding(id) else {
+        let Some(Encoding::Fields(fields)) = self.module.properties_encoding(id) else {
             return self.line.push_str(" <{...}>");
         };
         let layout = op_name(self.module, op).and_then(properties_layout);
@@ -353,11 +352,8 @@ impl<'m> Printer<'m, '_> {
                 );
             }
             Content::Elements(splat, bytes) => {
-                let ty = op
-                    .results
-                    .first()
-                    .map(|result| self.module.value_type(*result));
-                let ty = ty.map(|id| Type::of_value(self.module, id));
+                let result = op.results.first();
+                let ty = result.map(|result| Type::of(self.module, *result));
                 match ty {
                     Some(Ok(Type::Tensor(ty))) => {
                         literal::dense(&ty, splat, bytes, &mut self.line);
@@ -374,7 +370,7 @@ impl<'m> Printer<'m, '_> {
         self.name(value, name);
         self.value(value);
         self.line.push_str(": ");
-        self.ty(self.module.value_type(value));
+        self.ty_of(value);
     }
 
     fn define_results(&mut self, op: &Operation) {
@@ -409,6 +405,14 @@ impl<'m> Printer<'m, '_> {
             // Used before it is defined.
             None => write!(self.line, "%?"),
         };
+    }
+
+    /// The type of a value.
+    fn ty_of(&mut self, value: Value) {
+        match self.module.value_type(value) {
+            Some(id) => self.ty(id),
+            None => self.line.push('?'),
+        }
     }
 
     fn ty(&mut self, id: TypeId) {

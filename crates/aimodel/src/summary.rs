@@ -172,7 +172,7 @@ pub(crate) fn dialect_name(stored: &str) -> &str {
 }
 
 fn version(module: &Module) -> Option<u64> {
-    let properties = match module.properties_encoding(module.root.properties?) {
+    let properties = match module.properties_encoding(module.root.properties?)? {
         Encoding::Fields(fields) => fields,
         _ => return None,
     };
@@ -250,7 +250,7 @@ impl Counter<'_> {
             return;
         };
         let ty = match op.results.as_slice() {
-            [result] => Type::of_value(self.module, self.module.value_type(*result)),
+            [result] => Type::of(self.module, *result),
             _ => return,
         };
         let Ok(Type::Tensor(ty)) = ty else { return };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use mlir_bytecode::{Entry, Field, Module, TypeId};
+use mlir_bytecode::{Entry, Field, Module, TypeId, Value};
 
 use crate::{
     Error, Result,
@@ -308,14 +308,28 @@ impl Type {
         Self::read_nested(module, id, 0)
     }
 
-    /// Reads the type of a value, which is no function.
+    /// Reads the type of a value of a module.
+    ///
+    /// # Errors
+    /// A value of another module, or as [`read`](Self::read).
+    pub fn of(module: &Module, value: Value) -> Result<Self> {
+        match module.value_type(value) {
+            Some(id) => Self::of_value(module, id),
+            None => Err(Error::Invalid(format!(
+                "value {} is of another module",
+                value.index()
+            ))),
+        }
+    }
+
+    /// Reads the type of a value, which is not a function.
     pub(crate) fn of_value(module: &Module, id: TypeId) -> Result<Self> {
         Self::read_nested(module, id, 1)
     }
 
     /// The types of arguments and results, where it is a function type.
     pub(crate) fn function(module: &Module, id: TypeId) -> Option<(&[Field], &[Field])> {
-        let [Field::Int(type_code::FUNCTION), rest @ ..] = module.type_entry(id).as_fields()?
+        let [Field::Int(type_code::FUNCTION), rest @ ..] = module.type_entry(id)?.as_fields()?
         else {
             return None;
         };
@@ -335,7 +349,8 @@ impl Type {
 
     fn read_nested(module: &Module, id: TypeId, depth: usize) -> Result<Self> {
         let malformed = || Error::Invalid(format!("type {} is malformed", id.index()));
-        let fields = module.type_entry(id).as_fields().ok_or_else(malformed)?;
+        let fields = module.type_entry(id).and_then(Entry::as_fields);
+        let fields = fields.ok_or_else(malformed)?;
         if depth > 4 {
             return Err(Error::Invalid("types nest too deeply".to_owned()));
         }
@@ -352,7 +367,8 @@ impl Type {
                         dims.len()
                     )));
                 }
-                let Some([Field::Int(code), ..]) = module.type_entry(*element).as_fields() else {
+                let element = module.type_entry(*element).and_then(Entry::as_fields);
+                let Some([Field::Int(code), ..]) = element else {
                     return Err(malformed());
                 };
                 let element = ElementType::from_code(*code).ok_or_else(|| {

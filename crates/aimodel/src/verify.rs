@@ -159,12 +159,15 @@ impl<'m> Verifier<'m> {
     /// Defines a value in the innermost region, and reads its type.
     fn define(&mut self, value: Value) -> Result<(), String> {
         let region = self.open.last().copied().unwrap_or_default();
-        match self.defined.get_mut(value.index()) {
-            Some(defined @ 0) => *defined = region,
+        let defined = self.defined.get_mut(value.index());
+        let id = match defined.zip(self.module.value_type(value)) {
+            Some((defined @ 0, id)) => {
+                *defined = region;
+                id
+            }
             Some(_) => return Err(format!("value {} is defined twice", value.index())),
             None => return Err(format!("value {} is of another module", value.index())),
-        }
-        let id = self.module.value_type(value);
+        };
         if !self.types.contains_key(&id) {
             let ty = Type::of_value(self.module, id).map_err(|error| error.to_string())?;
             self.types.insert(id, ty);
@@ -182,7 +185,8 @@ impl<'m> Verifier<'m> {
     /// The types of values that are defined.
     fn types(&self, values: &[Value]) -> Result<Vec<&Type>, String> {
         let types = values.iter().map(|value| {
-            let ty = self.types.get(&self.module.value_type(*value));
+            let id = self.module.value_type(*value);
+            let ty = id.and_then(|id| self.types.get(&id));
             ty.ok_or_else(|| format!("value {} has no type", value.index()))
         });
         types.collect()

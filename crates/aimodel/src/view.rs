@@ -278,10 +278,11 @@ pub(crate) fn op_name<'m>(module: &'m Module, op: &Operation) -> Option<&'m str>
 
 /// The fields of an attribute of AICode.
 pub(crate) fn attr_fields(module: &Module, id: AttrId) -> Option<&[Field]> {
-    let entry = module.attr_entry(id);
-    match entry.dialect.as_ref() == NAMESPACE {
-        true => entry.as_fields(),
-        false => None,
+    let entry = module.attr_entry(id)?;
+    if entry.dialect.as_ref() == NAMESPACE {
+        entry.as_fields()
+    } else {
+        None
     }
 }
 
@@ -289,7 +290,7 @@ pub(crate) fn attr_fields(module: &Module, id: AttrId) -> Option<&[Field]> {
 pub(crate) fn property(module: &Module, op: &Operation, name: &str) -> Option<AttrId> {
     let (names, _) = properties_layout(op_name(module, op)?)?;
     let index = names.iter().position(|known| *known == name)?;
-    match module.properties_encoding(op.properties?) {
+    match module.properties_encoding(op.properties?)? {
         Encoding::Fields(fields) => match fields.get(index)? {
             Field::Attr(id) | Field::OptionalAttr(Some(id)) => Some(*id),
             _ => None,

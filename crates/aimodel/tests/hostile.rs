@@ -48,7 +48,7 @@ static ALLOCATOR: Counting = Counting;
 
 fn bytes_of(module: &Module) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write(module, Tables::number(module).unwrap(), &mut bytes).unwrap();
+    write(module, &Tables::number(module).unwrap(), &mut bytes).unwrap();
     bytes
 }
 
@@ -75,7 +75,7 @@ fn look_at(module: &Module) -> bool {
     let summary = Summary::of(module);
     let _ = print_ir(module, Form::Dialect, &mut io::sink());
     let _ = print_ir(module, Form::Stored, &mut io::sink());
-    let written = Tables::number(module).and_then(|tables| write(module, tables, &mut io::sink()));
+    let written = Tables::number(module).and_then(|tables| write(module, &tables, io::sink()));
     // What is valid can be counted and written.
     if valid {
         summary.unwrap();
@@ -150,7 +150,9 @@ fn with_property(index: usize, value: impl FnOnce(&mut Module) -> Field) -> Modu
     let mut module = small();
     let value = value(&mut module);
     let graph = module.root.regions[0].blocks[0].operations.last().unwrap();
-    let properties = module.properties_encoding(graph.properties.unwrap());
+    let properties = module
+        .properties_encoding(graph.properties.unwrap())
+        .unwrap();
     let aimodel::mlir_bytecode::Encoding::Fields(fields) = properties else {
         unreachable!()
     };

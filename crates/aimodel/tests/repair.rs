@@ -143,7 +143,12 @@ fn every_kind_of_fault_is_found_and_repaired() {
         (
             |module| {
                 let location = module.root.location;
-                let fields = module.attr_entry(location).as_fields().unwrap().to_vec();
+                let fields = module
+                    .attr_entry(location)
+                    .unwrap()
+                    .as_fields()
+                    .unwrap()
+                    .to_vec();
                 assert_eq!(fields[3], Field::Int(0));
                 for depth in 0..2 {
                     let inner = module.root.location;
@@ -167,7 +172,7 @@ fn every_kind_of_fault_is_found_and_repaired() {
         strip_locations(&mut module).unwrap();
         let bytes = |module: &Module| {
             let mut bytes = Vec::new();
-            write(module, Tables::number(module).unwrap(), &mut bytes).unwrap();
+            write(module, &Tables::number(module).unwrap(), &mut bytes).unwrap();
             bytes
         };
         assert_eq!(bytes(&module), bytes(&sound));
@@ -260,7 +265,7 @@ fn damaged_bytes_are_survived() {
                 if strip_locations(&mut module).is_ok() {
                     assert_eq!(Locations::of(&module).faulty(), 0);
                     let tables = Tables::number(&module);
-                    let _ = tables.and_then(|t| write(&module, t, &mut io::sink()));
+                    let _ = tables.and_then(|t| write(&module, &t, io::sink()));
                 }
             }
         }

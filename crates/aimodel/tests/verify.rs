@@ -50,7 +50,7 @@ fn retype(module: &mut Module, graph: usize, name: &str, ty: impl Into<Type>) {
 
 /// Properties with the field at `index` replaced.
 fn changed(module: &mut Module, id: PropertiesId, index: usize, value: AttrId) -> PropertiesId {
-    let Encoding::Fields(fields) = module.properties_encoding(id) else {
+    let Some(Encoding::Fields(fields)) = module.properties_encoding(id) else {
         unreachable!()
     };
     let mut fields = fields.to_vec();

@@ -2,6 +2,7 @@
 
 use std::{fmt, io, ops::Range, sync::Arc};
 
+#[cfg(feature = "mmap")]
 use memmap2::Mmap;
 
 /// Why a blob could not be written.
@@ -66,25 +67,45 @@ pub struct Blob(Arc<dyn BlobSource>);
 
 impl Blob {
     /// Wraps a source.
+    #[must_use]
     pub fn new(source: impl BlobSource + 'static) -> Self {
         Self(Arc::new(source))
     }
 
-    /// The bytes of the blob, read into memory if they are not there yet.
+    /// The number of bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// Whether there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The bytes, where they lie in memory or in a mapped file anyway.
+    #[must_use]
+    pub fn as_slice(&self) -> Option<&[u8]> {
+        self.0.as_slice()
+    }
+
+    /// Writes the bytes.
     ///
     /// # Errors
-    /// Those of the source.
+    /// As [`BlobSource::write_to`].
+    pub fn write_to(&self, out: &mut dyn io::Write) -> Result<(), BlobError> {
+        self.0.write_to(out)
+    }
+
+    /// The bytes, made or copied into memory.
+    ///
+    /// # Errors
+    /// [`BlobError::Source`] if the bytes cannot be made.
     pub fn to_vec(&self) -> Result<Vec<u8>, BlobError> {
         let mut bytes = Vec::new();
         self.write_to(&mut bytes)?;
         Ok(bytes)
-    }
-}
-
-impl std::ops::Deref for Blob {
-    type Target = dyn BlobSource;
-    fn deref(&self) -> &Self::Target {
-        &*self.0
     }
 }
 
@@ -98,6 +119,7 @@ impl fmt::Debug for Blob {
 #[derive(Clone)]
 pub enum Source {
     Memory(Arc<[u8]>),
+    #[cfg(feature = "mmap")]
     Mapped(Arc<Mmap>),
 }
 
@@ -105,6 +127,7 @@ impl Source {
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Memory(bytes) => bytes,
+            #[cfg(feature = "mmap")]
             Self::Mapped(map) => map,
         }
     }

@@ -137,7 +137,7 @@ impl<'a> Cursor<'a> {
 
     /// Skips padding up to a multiple of `alignment` in the file.
     pub fn align(&mut self, alignment: u64) -> Result<()> {
-        if !alignment.is_power_of_two() || alignment > 1 << 20 {
+        if !alignment.is_power_of_two() || alignment > crate::emit::MAX_ALIGNMENT {
             return Err(self.error(format!("{alignment} is not an alignment")));
         }
         while !self.offset().is_multiple_of(alignment) {

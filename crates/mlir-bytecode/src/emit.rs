@@ -1,5 +1,9 @@
 //! Writing of the container's primitives.
 
+/// The largest alignment that data may have. Real files stay at the size of a
+/// cache line; the bound keeps the padding small.
+pub const MAX_ALIGNMENT: u64 = 1 << 20;
+
 /// The byte that fills gaps before aligned data.
 pub const PADDING: u8 = 0xcb;
 

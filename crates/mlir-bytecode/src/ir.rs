@@ -41,6 +41,7 @@ id!(/// A result of an operation or an argument of a block.
 
 /// One item of an encoding.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Field {
     /// A varint. Signed numbers appear as they are stored, zig-zag coded.
     Int(u64),
@@ -74,6 +75,7 @@ impl Field {
 
 /// The encoding of an attribute or a type.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Encoding {
     /// The textual form.
     Text(Str),
@@ -141,6 +143,7 @@ pub struct OpName {
 
 /// The value of a resource.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum ResourceValue {
     /// Bytes at an alignment (a power of two).
     Blob {
@@ -188,6 +191,7 @@ pub struct UseListOrder {
 
 /// One operation.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Operation {
     /// Its name.
     pub name: OpNameId,
@@ -246,6 +250,19 @@ pub struct Block {
     pub operations: Vec<Operation>,
     /// Use-list orders of the arguments.
     pub use_list_orders: Vec<UseListOrder>,
+}
+
+impl Block {
+    /// The values that the block defines: its arguments, then the results of
+    /// its operations.
+    pub(crate) fn values(&self) -> impl Iterator<Item = Value> {
+        let arguments = self.arguments.iter().map(|argument| argument.value);
+        arguments.chain(
+            self.operations
+                .iter()
+                .flat_map(|op| op.results.iter().copied()),
+        )
+    }
 }
 
 /// An argument of a block.
@@ -355,35 +372,44 @@ impl Module {
         Value((self.values.len() - 1) as u32)
     }
 
-    /// The content of an attribute.
-    pub fn attr_entry(&self, id: AttrId) -> &Entry {
+    /// The content of an attribute; `None` for an id of another module.
+    #[must_use]
+    pub fn attr_entry(&self, id: AttrId) -> Option<&Entry> {
         self.attrs.get(id.0)
     }
 
-    /// The content of a type.
-    pub fn type_entry(&self, id: TypeId) -> &Entry {
+    /// The content of a type; `None` for an id of another module.
+    #[must_use]
+    pub fn type_entry(&self, id: TypeId) -> Option<&Entry> {
         self.types.get(id.0)
     }
 
-    /// The content of properties.
-    pub fn properties_encoding(&self, id: PropertiesId) -> &Encoding {
+    /// The content of properties; `None` for an id of another module.
+    #[must_use]
+    pub fn properties_encoding(&self, id: PropertiesId) -> Option<&Encoding> {
         self.properties.get(id.0)
     }
 
-    /// The type of a value.
-    pub fn value_type(&self, value: Value) -> TypeId {
-        self.values[value.index()]
+    /// The type of a value; `None` for a value of another module.
+    #[must_use]
+    pub fn value_type(&self, value: Value) -> Option<TypeId> {
+        self.values.get(value.index()).copied()
     }
 
     /// The number of values that the module has.
+    #[must_use]
     pub fn value_count(&self) -> usize {
         self.values.len()
     }
 
-    /// The dialect and the name of an operation, as in `dialect.name`.
+    /// The dialect and the name of an operation, as in `dialect.name`, or a
+    /// note in parentheses for an id of another module.
+    #[must_use]
     pub fn full_op_name(&self, id: OpNameId) -> String {
-        match self.op_names.get(id.index()) {
-            Some(op) => format!("{}.{}", self.dialects[op.dialect.index()].name, op.name),
+        let op = self.op_names.get(id.index());
+        let dialect = op.and_then(|op| self.dialects.get(op.dialect.index()));
+        match op.zip(dialect) {
+            Some((op, dialect)) => format!("{}.{}", dialect.name, op.name),
             None => "(no operation)".to_owned(),
         }
     }
@@ -392,7 +418,8 @@ impl Module {
     /// nothing inside uses a value that is defined outside of it.
     ///
     /// # Errors
-    /// Regions nested deeper than [`MAX_DEPTH`].
+    /// Regions nested deeper than [`MAX_DEPTH`], or a value that the module
+    /// does not have.
     pub fn compute_isolation(&mut self) -> Result<()> {
         // The depth of the region in which each value is defined.
         let mut defined = vec![0; self.values.len()];
@@ -400,8 +427,15 @@ impl Module {
     }
 }
 
-/// Sets the flag within `op` and returns the least depth that its regions use
-/// a value from; `depth` is that of the region that `op` stands in.
+/// The error of an id that is not one of the module.
+pub(crate) fn missing(what: &str, index: usize) -> Error {
+    Error::Unwritable(format!(
+        "it refers to {what} {index}, which it does not have"
+    ))
+}
+
+/// Sets the flag within `op` and returns the smallest depth that its regions
+/// use a value from; `depth` is that of the region that `op` stands in.
 fn isolate(op: &mut Operation, depth: usize, defined: &mut [usize]) -> Result<usize> {
     if depth > MAX_DEPTH {
         return Err(Error::Unwritable(format!(
@@ -409,15 +443,12 @@ fn isolate(op: &mut Operation, depth: usize, defined: &mut [usize]) -> Result<us
         )));
     }
     let inner = depth + 1;
-    let mut least = usize::MAX;
+    let mut min = usize::MAX;
     for region in &mut op.regions {
         for block in &region.blocks {
-            let results = block
-                .operations
-                .iter()
-                .flat_map(|op| op.results.iter().copied());
-            for value in block.arguments.iter().map(|a| a.value).chain(results) {
-                defined[value.index()] = inner;
+            for value in block.values() {
+                let depth = defined.get_mut(value.index());
+                *depth.ok_or_else(|| missing("value", value.index()))? = inner;
             }
         }
         for op in region
@@ -425,14 +456,15 @@ fn isolate(op: &mut Operation, depth: usize, defined: &mut [usize]) -> Result<us
             .iter_mut()
             .flat_map(|block| &mut block.operations)
         {
-            let used = op.operands.iter().map(|value| defined[value.index()]).min();
-            least = least
-                .min(used.unwrap_or(usize::MAX))
-                .min(isolate(op, inner, defined)?);
+            for value in &op.operands {
+                let depth = defined.get(value.index());
+                min = min.min(*depth.ok_or_else(|| missing("value", value.index()))?);
+            }
+            min = min.min(isolate(op, inner, defined)?);
         }
     }
-    op.isolated = least >= inner;
-    Ok(if op.isolated { usize::MAX } else { least })
+    op.isolated = min >= inner;
+    Ok(if op.isolated { usize::MAX } else { min })
 }
 
 /// A table in which equal content has one id, except where a file that was
@@ -486,8 +518,8 @@ impl<T: std::hash::Hash + Eq> Uniqued<T> {
         self.entries[id as usize] = self.place(content, id);
     }
 
-    pub fn get(&self, id: u32) -> &T {
-        &self.contents[self.entries[id as usize]]
+    pub fn get(&self, id: u32) -> Option<&T> {
+        self.contents.get_index(*self.entries.get(id as usize)?)
     }
 
     pub fn len(&self) -> usize {

@@ -23,7 +23,7 @@
 //! module.root = Operation::new(name, unknown);
 //!
 //! let mut bytes = Vec::new();
-//! mlir_bytecode::write(&module, Tables::number(&module)?, &mut bytes)?;
+//! mlir_bytecode::write(&module, &Tables::number(&module)?, &mut bytes)?;
 //! let (again, _) = mlir_bytecode::read(bytes.into(), &[])?;
 //! assert_eq!(again.op_names[0].name.as_ref(), "nothing");
 //! # Ok::<(), mlir_bytecode::Error>(())
@@ -57,7 +57,9 @@ pub use ir::{
     ResourceValue, Str, TypeId, UseListOrder, Value,
 };
 pub use number::Tables;
-pub use read::{open, read};
+#[cfg(feature = "mmap")]
+pub use read::open_mmap;
+pub use read::read;
 pub use write::write;
 
 /// The bytecode version that this crate reads and writes.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::{
     AttrId, DialectId, Encoding, Entry, Error, Field, Module, OpNameId, Operation, PropertiesId,
-    Region, ResourceId, Result, Str, TypeId,
+    Region, ResourceId, Result, Str, TypeId, Value, ir::missing,
 };
 
 /// The order in which a file lists what its IR refers to.
@@ -55,8 +55,8 @@ impl Tables {
         }
         walk.module()?;
 
-        // What belongs to no dialect that was met comes last; it cannot be
-        // written, which the writer says.
+        // What belongs to no dialect that was met comes last; the writer
+        // reports it.
         let dialect_number = |id: DialectId| match walk.dialects.count.get(&id) {
             Some((number, _)) => *number,
             None => usize::MAX,
@@ -73,18 +73,22 @@ impl Tables {
             dialects: walk.dialects.seen.clone(),
             ..Self::default()
         };
+        let entry_dialect =
+            |entry: Option<&Entry>| entry.map_or(usize::MAX, |entry| dialect_of(&entry.dialect));
         group_by_dialect(&mut tables.attrs, |id| {
-            dialect_of(&module.attr_entry(*id).dialect)
+            entry_dialect(module.attr_entry(*id))
         });
         group_by_dialect(&mut tables.types, |id| {
-            dialect_of(&module.type_entry(*id).dialect)
+            entry_dialect(module.type_entry(*id))
         });
         group_by_dialect(&mut tables.op_names, |id| {
-            dialect_number(module.op_names[id.index()].dialect)
+            let name = module.op_names.get(id.index());
+            name.map_or(usize::MAX, |name| dialect_number(name.dialect))
         });
-        tables
-            .resources
-            .sort_by_key(|id| dialect_of(&module.resources[id.index()].0));
+        tables.resources.sort_by_key(|id| {
+            let resource = module.resources.get(id.index());
+            resource.map_or(usize::MAX, |(owner, _)| dialect_of(owner))
+        });
         Ok(tables)
     }
 }
@@ -150,7 +154,7 @@ impl<'m> Walk<'m> {
                     if let Some(location) = argument.location {
                         self.attr(location)?;
                     }
-                    self.ty(self.module.value_type(argument.value))?;
+                    self.value(argument.value)?;
                 }
                 for op in &block.operations {
                     self.operation(op)?;
@@ -170,15 +174,16 @@ impl<'m> Walk<'m> {
             self.dialect(name.dialect);
         }
         for result in &op.results {
-            self.ty(self.module.value_type(*result))?;
+            self.value(*result)?;
         }
         if let Some(attributes) = op.attributes {
             self.attr(attributes)?;
         }
         if let Some(properties) = op.properties {
             match self.module.properties_encoding(properties) {
-                Encoding::Fields(fields) => self.fields(fields)?,
-                _ => return Err(undescribed("properties", &name.name)),
+                None => return Err(missing("properties", properties.index())),
+                Some(Encoding::Fields(fields)) => self.fields(fields)?,
+                Some(_) => return Err(undescribed("properties", &name.name)),
             }
         }
         self.attr(op.location)
@@ -200,8 +205,11 @@ impl<'m> Walk<'m> {
         self.fields_of(Field::Attr(id))
     }
 
-    fn ty(&mut self, id: TypeId) -> Result<()> {
-        self.fields_of(Field::Type(id))
+    /// Meets the type of a value.
+    fn value(&mut self, value: Value) -> Result<()> {
+        let ty = self.module.value_type(value);
+        let ty = ty.ok_or_else(|| missing("value", value.index()))?;
+        self.fields_of(Field::Type(ty))
     }
 
     fn fields_of(&mut self, field: Field) -> Result<()> {
@@ -232,9 +240,14 @@ impl<'m> Walk<'m> {
     fn field(&mut self, field: &Field) -> Result<Option<&'m [Field]>> {
         let (entry, what) = match field {
             Field::Attr(id) | Field::OptionalAttr(Some(id)) if self.attrs.meet(*id) => {
-                (self.module.attr_entry(*id), "attribute")
+                let entry = self.module.attr_entry(*id);
+                let entry = entry.ok_or_else(|| missing("attribute", id.index()))?;
+                (entry, "attribute")
             }
-            Field::Type(id) if self.types.meet(*id) => (self.module.type_entry(*id), "type"),
+            Field::Type(id) if self.types.meet(*id) => {
+                let entry = self.module.type_entry(*id);
+                (entry.ok_or_else(|| missing("type", id.index()))?, "type")
+            }
             Field::Resource(id) => {
                 if self.resources.meet(*id)
                     && let Some((owner, _)) = self.module.resources.get(id.index())

@@ -1,8 +1,6 @@
 //! From bytes to a [`Module`].
 
-use std::{fs::File, path::Path, sync::Arc};
-
-use memmap2::Mmap;
+use std::sync::Arc;
 
 use crate::{
     AttrId, Blob, Dialect, DialectId, DialectName, Encoding, Entry, Error, ExternalResources,
@@ -18,17 +16,26 @@ use crate::{
 /// The magic number of MLIR bytecode.
 pub const MAGIC: &[u8] = b"ML\xefR";
 
-/// Maps a file and reads it; its blobs stay on disk. The file must not change
-/// while the module or a blob of it is alive.
+/// Maps a file and reads it; its blobs stay on disk. [`read`] is the safe way
+/// for a file that fits in memory.
+///
+/// # Safety
+/// Nobody, this process or another one, may change or truncate the file while
+/// the module, a clone of it or a blob of it is alive. Blobs lend the mapped
+/// bytes as `&[u8]`: a change beneath such a slice is undefined behaviour, and
+/// reading past a new, earlier end of the file ends the process.
 ///
 /// # Errors
 /// The file cannot be mapped, or as [`read`].
-pub fn open(path: &Path, dialects: &[&dyn Dialect]) -> Result<(Module, Tables)> {
-    let file = File::open(path)?;
-    // SAFETY: the map is only read. A writer that truncates the file meanwhile
-    // can end the process, as it can with every mapped file; the assets that
-    // this crate reads appear whole under their names and are not rewritten.
-    let map = unsafe { Mmap::map(&file)? };
+#[cfg(feature = "mmap")]
+pub unsafe fn open_mmap(
+    path: impl AsRef<std::path::Path>,
+    dialects: &[&dyn Dialect],
+) -> Result<(Module, Tables)> {
+    let file = std::fs::File::open(path)?;
+    // SAFETY: the caller promises that the file stays as it is for as long as
+    // the module or its blobs, which share the map, are alive.
+    let map = unsafe { memmap2::Mmap::map(&file)? };
     read_source(Source::Mapped(Arc::new(map)), dialects)
 }
 

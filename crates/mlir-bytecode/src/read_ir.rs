@@ -249,7 +249,7 @@ impl IrReader<'_> {
             |described, fields| described.read_properties(&op.name, fields),
         )?;
         let properties = &mut self.module.properties;
-        let id = if !self.read_first[index] || properties.get(index as u32) == &encoding {
+        let id = if !self.read_first[index] || properties.get(index as u32) == Some(&encoding) {
             properties.set(index as u32, encoding);
             self.read_first[index] = true;
             PropertiesId(index as u32)

@@ -7,20 +7,27 @@ use indexmap::{IndexMap, IndexSet};
 use crate::{
     AttrId, Block, Encoding, Entry, Error, Field, MAX_DEPTH, Module, Operation, PropertiesId,
     Region, Resource, ResourceValue, Result, Str, Tables, UseListOrder, VERSION, Value,
-    emit::{Emitter, PADDING, padding},
+    emit::{Emitter, MAX_ALIGNMENT, PADDING, padding},
+    ir::missing,
     op_mask,
     read::MAGIC,
     section,
 };
 
 /// Writes a module with the given order of tables. Blobs are streamed: nothing
-/// but the IR and the tables is held in memory.
+/// but the IR and the tables is held in memory. Writes are small, so that a
+/// file is best wrapped in an [`io::BufWriter`].
 ///
 /// # Errors
-/// Those of `out` and of the blobs, and a module that refers to something that
-/// the tables leave out.
-pub fn write(module: &Module, tables: Tables, out: &mut dyn io::Write) -> Result<()> {
-    let mut writer = Writer::new(module, &tables)?;
+/// [`Error::Io`] if `out` fails, [`Error::Blob`] if a blob cannot be made, and
+/// [`Error::Unwritable`] for a module that refers to something that it does not
+/// have or that the tables leave out, and for tables of another module.
+pub fn write(module: &Module, tables: &Tables, mut out: impl io::Write) -> Result<()> {
+    write_module(module, tables, &mut out)
+}
+
+fn write_module(module: &Module, tables: &Tables, out: &mut dyn io::Write) -> Result<()> {
+    let mut writer = Writer::new(module, tables)?;
     let mut head = Emitter::default();
     head.bytes.extend_from_slice(MAGIC);
     head.varint(VERSION);
@@ -116,16 +123,21 @@ struct Writer<'m> {
     resource_parts: Vec<ResourcePart<'m>>,
 }
 
+fn foreign_tables() -> Error {
+    Error::Unwritable("its tables are those of another module".to_owned())
+}
+
+/// What an id of a table stands for.
+fn listed<T>(entry: Option<T>) -> Result<T> {
+    entry.ok_or_else(foreign_tables)
+}
+
 fn positions(ids: impl Iterator<Item = usize>, len: usize) -> Result<Vec<Option<u64>>> {
     let mut positions = vec![None; len];
     for (position, id) in ids.enumerate() {
         match positions.get_mut(id) {
             Some(slot) => *slot = slot.or(Some(position as u64)),
-            None => {
-                return Err(Error::Unwritable(
-                    "its tables are those of another module".to_owned(),
-                ));
-            }
+            None => return Err(foreign_tables()),
         }
     }
     Ok(positions)
@@ -143,8 +155,9 @@ impl<'m> Writer<'m> {
     fn new(module: &'m Module, tables: &'m Tables) -> Result<Self> {
         let mut dialects = HashMap::new();
         for (position, id) in tables.dialects.iter().enumerate() {
+            let dialect = listed(module.dialects.get(id.index()))?;
             dialects
-                .entry(module.dialects[id.index()].name.as_ref())
+                .entry(dialect.name.as_ref())
                 .or_insert(position as u64);
         }
         let mut writer = Self {
@@ -167,6 +180,7 @@ impl<'m> Writer<'m> {
             resource_parts: Vec::new(),
         };
         for id in &tables.properties {
+            listed(module.properties_encoding(*id))?;
             writer.properties_number(*id)?;
         }
         Ok(writer)
@@ -188,7 +202,7 @@ impl<'m> Writer<'m> {
         let mut out = Emitter::default();
         out.varint(self.tables.dialects.len() as u64);
         for id in &self.tables.dialects {
-            let dialect = &self.module.dialects[id.index()];
+            let dialect = listed(self.module.dialects.get(id.index()))?;
             out.varint_with_flag(self.string(&dialect.name), dialect.version.is_some());
             if let Some(version) = &dialect.version {
                 out.section(
@@ -200,13 +214,13 @@ impl<'m> Writer<'m> {
             }
         }
         out.varint(self.tables.op_names.len() as u64);
-        let names = self
-            .tables
-            .op_names
-            .iter()
-            .map(|id| &self.module.op_names[id.index()]);
-        for group in runs(names, |name| name.dialect) {
-            out.varint(self.dialect(&self.module.dialects[group[0].dialect.index()].name)?);
+        let ids = self.tables.op_names.iter();
+        let names = ids.map(|id| listed(self.module.op_names.get(id.index())));
+        let names = names.collect::<Result<Vec<_>>>()?;
+        for group in runs(names.into_iter(), |name| name.dialect) {
+            let dialect = self.module.dialects.get(group[0].dialect.index());
+            let dialect = dialect.ok_or_else(|| missing("dialect", group[0].dialect.index()))?;
+            out.varint(self.dialect(&dialect.name)?);
             out.varint(group.len() as u64);
             for name in group {
                 out.varint_with_flag(self.string(&name.name), name.registered);
@@ -221,12 +235,14 @@ impl<'m> Writer<'m> {
         offsets.varint(self.tables.attrs.len() as u64);
         offsets.varint(self.tables.types.len() as u64);
         let module = self.module;
-        let attrs = self.tables.attrs.iter().map(|id| module.attr_entry(*id));
-        let types = self.tables.types.iter().map(|id| module.type_entry(*id));
-        for group in runs(attrs, dialect_of)
-            .into_iter()
-            .chain(runs(types, dialect_of))
-        {
+        let ids = self.tables.attrs.iter();
+        let attrs = ids.map(|id| listed(module.attr_entry(*id)));
+        let attrs = attrs.collect::<Result<Vec<_>>>()?;
+        let ids = self.tables.types.iter();
+        let types = ids.map(|id| listed(module.type_entry(*id)));
+        let types = types.collect::<Result<Vec<_>>>()?;
+        let groups = [attrs, types].map(|entries| runs(entries.into_iter(), dialect_of));
+        for group in groups.into_iter().flatten() {
             offsets.varint(self.dialect(&group[0].dialect)?);
             offsets.varint(group.len() as u64);
             for entry in group {
@@ -291,7 +307,9 @@ impl<'m> Writer<'m> {
             return Ok(*number);
         }
         let mut out = Emitter::default();
-        self.encoding(self.module.properties_encoding(id), &mut out)?;
+        let encoding = self.module.properties_encoding(id);
+        let encoding = encoding.ok_or_else(|| missing("properties", id.index()))?;
+        self.encoding(encoding, &mut out)?;
         let number = self.properties.insert_full(out.bytes.into()).0 as u64;
         self.properties_of.insert(id, number);
         Ok(number)
@@ -376,7 +394,9 @@ impl<'m> Writer<'m> {
     }
 
     fn type_of(&self, value: Value) -> Result<u64> {
-        number(&self.types, self.module.value_type(value).index(), "type")
+        let ty = self.module.value_type(value);
+        let ty = ty.ok_or_else(|| missing("value", value.index()))?;
+        number(&self.types, ty.index(), "type")
     }
 
     fn region(
@@ -397,17 +417,10 @@ impl<'m> Writer<'m> {
             return Ok(());
         }
         let mut next = first;
-        let mut define = |value: Value, next: &mut u64| {
-            values[value.index()] = *next;
-            *next += 1;
-        };
-        for block in &region.blocks {
-            block
-                .arguments
-                .iter()
-                .for_each(|argument| define(argument.value, &mut next));
-            let results = block.operations.iter().flat_map(|op| &op.results);
-            results.for_each(|result| define(*result, &mut next));
+        for value in region.blocks.iter().flat_map(Block::values) {
+            let number = values.get_mut(value.index());
+            *number.ok_or_else(|| missing("value", value.index()))? = next;
+            next += 1;
         }
         out.varint(next - first);
         for block in &region.blocks {
@@ -451,13 +464,9 @@ impl<'m> Writer<'m> {
             offsets.varint(self.string(&group.name));
             self.resource_group(group.resources.iter().collect(), &mut layout, &mut offsets)?;
         }
-        let owned = self
-            .tables
-            .resources
-            .iter()
-            .map(|id| &module.resources[id.index()]);
         let mut groups: IndexMap<&Str, Vec<&'m Resource>> = IndexMap::new();
-        for (dialect, resource) in owned {
+        for id in &self.tables.resources {
+            let (dialect, resource) = listed(module.resources.get(id.index()))?;
             groups.entry(dialect).or_default().push(resource);
         }
         for (dialect, group) in groups {
@@ -546,9 +555,10 @@ impl<'m> Layout<'m> {
     }
 
     fn blob(&mut self, alignment: u64, data: &'m crate::Blob) -> Result<()> {
-        if !alignment.is_power_of_two() {
+        if !alignment.is_power_of_two() || alignment > MAX_ALIGNMENT {
             return Err(Error::Unwritable(format!(
-                "a blob asks for alignment {alignment}"
+                "a blob has the alignment {alignment}: expected a power of two up to \
+                 {MAX_ALIGNMENT}"
             )));
         }
         let mut head = Emitter::default();

@@ -72,7 +72,9 @@ impl Constants {
         let (Some(attr), [result]) = (property(module, op, 0), &op.results[..]) else {
             return refuse("it has no value");
         };
-        let type_id = module.value_type(*result);
+        let Some(type_id) = module.value_type(*result) else {
+            return refuse("its value is of another module");
+        };
         if let Some(found) = self.known.get(&(attr, type_id.index())) {
             return Ok(*found);
         }
@@ -145,7 +147,7 @@ fn large(element: ElementType, dims: Vec<usize>, data: &aimodel::Blob) -> OpResu
 
 /// The attribute at a position among an operation's properties.
 fn property(module: &Module, op: &Operation, index: usize) -> Option<AttrId> {
-    match module.properties_encoding(op.properties?) {
+    match module.properties_encoding(op.properties?)? {
         Encoding::Fields(fields) => match fields.get(index)? {
             Field::Attr(id) => Some(*id),
             _ => None,
@@ -176,7 +178,7 @@ pub(crate) fn compile(
     let mut elements = Vec::new();
     let mut slot = |sources: &mut HashMap<usize, Source>, value: Operand| {
         sources.insert(value.index(), Source::Slot(elements.len()));
-        elements.push(match Type::read(module, module.value_type(value)) {
+        elements.push(match Type::of(module, value) {
             Ok(Type::Tensor(ty)) => Some(ty.element),
             _ => None,
         });
@@ -259,7 +261,7 @@ fn parse(
     Ok(Some(match name {
         "primitive.cast_v1" => {
             let ty = op.results.first();
-            let ty = ty.map(|value| Type::read(module, module.value_type(*value)));
+            let ty = ty.map(|value| Type::of(module, *value));
             match ty {
                 Some(Ok(Type::Tensor(ty))) => Op::Cast(ty.element),
                 _ => return refuse("its result is no tensor"),

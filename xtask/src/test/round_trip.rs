@@ -5,10 +5,11 @@ use super::{Outcome, nano};
 use crate::venv::{CORE_AI_NEWEST, Venv};
 use crate::{python, repo};
 use aimodel::AiCode;
-use aimodel::mlir_bytecode::{self, Field, Module, Tables};
+use aimodel::mlir_bytecode::{self, Entry, Field, Module, Tables};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Runs the step.
 pub fn run() -> Outcome {
@@ -67,17 +68,17 @@ fn programs(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Reads a program and writes it in both ways; gives what it is made of.
 fn round_trip(path: &Path) -> Result<BTreeSet<String>> {
-    let bytes = std::fs::read(path)?;
-    let (mut module, kept) = mlir_bytecode::open(path, &[&AiCode])?;
+    let bytes: Arc<[u8]> = std::fs::read(path)?.into();
+    let (mut module, kept) = mlir_bytecode::read(bytes.clone(), &[&AiCode])?;
     let parts = parts(&module, &kept);
-    same(&bytes, &module, kept, "with its tables kept")?;
+    same(&bytes, &module, &kept, "with its tables kept")?;
     module.compute_isolation()?;
     let anew = Tables::number(&module)?;
-    same(&bytes, &module, anew, "with its tables numbered anew")?;
+    same(&bytes, &module, &anew, "with its tables numbered anew")?;
     Ok(parts)
 }
 
-fn same(bytes: &[u8], module: &Module, tables: Tables, how: &str) -> Result<()> {
+fn same(bytes: &[u8], module: &Module, tables: &Tables, how: &str) -> Result<()> {
     let mut again = Vec::with_capacity(bytes.len());
     mlir_bytecode::write(module, tables, &mut again)?;
     let differs = bytes.iter().zip(&again).position(|(a, b)| a != b);
@@ -103,11 +104,11 @@ fn parts(module: &Module, tables: &Tables) -> BTreeSet<String> {
         _ => "without a code".to_owned(),
     };
     for id in &tables.attrs {
-        let code = code(module.attr_entry(*id).as_fields());
+        let code = code(module.attr_entry(*id).and_then(Entry::as_fields));
         parts.insert(format!("attribute {code}"));
     }
     for id in &tables.types {
-        let code = code(module.type_entry(*id).as_fields());
+        let code = code(module.type_entry(*id).and_then(Entry::as_fields));
         parts.insert(format!("type {code}"));
     }
     parts

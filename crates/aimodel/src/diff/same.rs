@@ -19,9 +19,9 @@ impl Differ<'_> {
         attributes
             && match (ours.properties, theirs.properties) {
                 (Some(a), Some(b)) => {
-                    let a = self.found.module.properties_encoding(a).clone();
-                    let b = self.expected.module.properties_encoding(b).clone();
-                    self.same_encoding(&a, &b, 0)
+                    let a = self.found.module.properties_encoding(a).cloned();
+                    let b = self.expected.module.properties_encoding(b).cloned();
+                    a.zip(b).is_some_and(|(a, b)| self.same_encoding(&a, &b, 0))
                 }
                 (None, None) => true,
                 _ => false,
@@ -36,8 +36,8 @@ impl Differ<'_> {
             self.found.module.attr_entry(a),
             self.expected.module.attr_entry(b),
         );
-        let (ours, theirs) = (ours.clone(), theirs.clone());
-        let same = self.same_entry(&ours, &theirs, depth);
+        let entries = ours.cloned().zip(theirs.cloned());
+        let same = entries.is_some_and(|(ours, theirs)| self.same_entry(&ours, &theirs, depth));
         self.attrs.insert((a, b), same);
         same
     }
@@ -50,8 +50,8 @@ impl Differ<'_> {
             self.found.module.type_entry(a),
             self.expected.module.type_entry(b),
         );
-        let (ours, theirs) = (ours.clone(), theirs.clone());
-        let same = self.same_entry(&ours, &theirs, depth);
+        let entries = ours.cloned().zip(theirs.cloned());
+        let same = entries.is_some_and(|(ours, theirs)| self.same_entry(&ours, &theirs, depth));
         self.types.insert((a, b), same);
         same
     }
@@ -139,11 +139,9 @@ impl Differ<'_> {
             }
         }
         for (x, y) in a.results.iter().zip(&b.results) {
-            let types = (
-                self.found.module.value_type(*x),
-                self.expected.module.value_type(*y),
-            );
-            if !self.same_type(types.0, types.1, 0) {
+            let types = self.found.module.value_type(*x);
+            let types = types.zip(self.expected.module.value_type(*y));
+            if !types.is_some_and(|(x, y)| self.same_type(x, y, 0)) {
                 return false;
             }
             inside.insert(*x, *y);

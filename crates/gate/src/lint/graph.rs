@@ -121,7 +121,7 @@ impl<'m> Graph<'m> {
 
     /// The type of a value that is a tensor, or of what a state holds.
     pub fn tensor(&self, value: Value) -> Option<TensorType> {
-        match Type::read(self.view.module, self.view.module.value_type(value)) {
+        match Type::of(self.view.module, value) {
             Ok(Type::Tensor(ty) | Type::Handle(ty)) => Some(ty),
             _ => None,
         }

@@ -36,10 +36,7 @@ pub const TWO_STATES: Rule = Rule {
 /// The rules for a graph.
 pub fn graph(graph: &Graph<'_>, place: &str, findings: &mut Findings) {
     let view = &graph.view;
-    let is_state = |value: Value| {
-        let ty = Type::read(view.module, view.module.value_type(value));
-        matches!(ty, Ok(Type::Handle(_)))
-    };
+    let is_state = |value: Value| matches!(Type::of(view.module, value), Ok(Type::Handle(_)));
     let arguments = view.arguments().iter().map(|argument| argument.value);
     let states = arguments.filter(|value| is_state(*value)).count();
     if !view.private && !matches!(states, 0 | 2) {

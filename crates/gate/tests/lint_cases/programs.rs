@@ -102,7 +102,7 @@ pub fn undeclared(at: &Path) -> Vec<Finding> {
     let mut module = call(asset, &norm);
     let graph = &module.root.regions[0].blocks[0].operations[0];
     let properties = graph.properties.unwrap();
-    let encoding = module.properties_encoding(properties).clone();
+    let encoding = module.properties_encoding(properties).unwrap().clone();
     let aimodel::mlir_bytecode::Encoding::Fields(mut fields) = encoding else {
         panic!("a graph has properties");
     };
@@ -141,7 +141,8 @@ pub fn builtin_location(at: &Path) -> Vec<Finding> {
 pub fn fused_locations(at: &Path) -> Vec<Finding> {
     /// A location with others fused into it: `docs/format.md` has the fields.
     fn fuse(module: &mut Module, location: AttrId, with: AttrId) -> AttrId {
-        let fields = module.attr_entry(location).as_fields().unwrap().to_vec();
+        let entry = module.attr_entry(location).unwrap();
+        let fields = entry.as_fields().unwrap().to_vec();
         assert_eq!(fields[3], Field::Int(0));
         let mut fused = fields[..3].to_vec();
         fused.extend([Field::Int(1), Field::Attr(with)]);

@@ -149,7 +149,7 @@ impl<'m> Main<'m> {
             }
         }
         fn rename(module: &mut Module, value: &mut Value, names: &mut HashMap<Value, Value>) {
-            let fresh = module.value(module.value_type(*value));
+            let fresh = module.value(module.value_type(*value).unwrap());
             names.insert(*value, fresh);
             *value = fresh;
         }

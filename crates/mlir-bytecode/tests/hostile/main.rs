@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+mod foreign;
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ static ALLOCATOR: Counting = Counting;
 
 fn bytes_of(module: &Module) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write(module, Tables::number(module).unwrap(), &mut bytes).unwrap();
+    write(module, &Tables::number(module).unwrap(), &mut bytes).unwrap();
     bytes
 }
 
@@ -33,10 +34,10 @@ fn survive(bytes: &[u8]) {
     };
     let (_, used) = peak(|| {
         let mut kept = Vec::new();
-        let kept = write(&module, tables, &mut kept).map(|()| kept);
+        let kept = write(&module, &tables, &mut kept).map(|()| kept);
         let anew = Tables::number(&module).and_then(|tables| {
             let mut anew = Vec::new();
-            write(&module, tables, &mut anew).map(|()| anew)
+            write(&module, &tables, &mut anew).map(|()| anew)
         });
         // What was written can be read.
         for bytes in [kept, anew].into_iter().flatten() {
@@ -52,7 +53,7 @@ fn one_of_everything_comes_back() {
     let bytes = bytes_of(&everything());
     let (module, tables) = read(bytes.clone().into(), &[&Toy]).unwrap();
     let mut kept = Vec::new();
-    write(&module, tables, &mut kept).unwrap();
+    write(&module, &tables, &mut kept).unwrap();
     assert_eq!(kept, bytes);
     assert_eq!(bytes_of(&module), bytes);
 }
