@@ -5,10 +5,13 @@ use crate::device::Device;
 use crate::progress::seconds;
 use crate::{Refused, export};
 use anyhow::{Context, Result, bail};
+use checkpoint::Source;
+use checkpoint::TokenizerFiles;
 use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
-use qwen3_vl::image::{Cut, Image};
-use qwen3_vl::{Chat, Source, TokenizerFiles};
+use models::qwen3_vl::Chat;
+use picture::Image;
+use picture::PatchSpec;
 use runtime::candle_core::{self, Tensor};
 use runtime::engine::{self, Engine, Step};
 use runtime::sample::{Sampler, Sampling};
@@ -116,7 +119,7 @@ pub struct Model {
 /// A vision encoder, and how it takes pictures.
 struct Eyes {
     program: Program,
-    cut: Cut,
+    cut: PatchSpec,
     /// Image tokens along a side.
     grid: usize,
 }
@@ -273,7 +276,7 @@ impl Eyes {
         let dims = program.function("main")?.input("patches");
         let dims = dims.and_then(|ty| ty.static_dims()).unwrap_or_default();
         let cut = match dims[..] {
-            [rows, cols] => Cut::of_input(rows as usize, cols as usize),
+            [rows, cols] => PatchSpec::of_input(rows as usize, cols as usize),
             _ => None,
         };
         let (cut, grid) = cut.with_context(|| {
@@ -408,7 +411,7 @@ mod tests {
     use crate::bundles::Choice;
     use crate::export::Job;
     use crate::repo;
-    use qwen3_vl::image::Image;
+    use picture::Image;
     use runtime::candle_core::Device;
     use runtime::sample::Sampler;
     use std::path::Path;

@@ -4,7 +4,7 @@ use crate::hub;
 use crate::progress::{self, Progress, seconds};
 use ::export::{Bundle, Options, Query};
 use anyhow::{Context, Result};
-use qwen3_vl::Source;
+use checkpoint::Source;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::env::VarError;
 use std::ops::ControlFlow;

@@ -11,7 +11,7 @@ use ::gate::{
     CoreAi, Gates, Settings, Stage, StageReport, Subject, Transcript, Verdict, device_name,
 };
 use anyhow::{Context, Result, bail, ensure};
-use qwen3_vl::Source;
+use checkpoint::Source;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;

@@ -5,7 +5,7 @@ use crate::release::say;
 use ::hub::{File, Hub, Push, Settings};
 use ::release::Listing;
 use anyhow::{Context, Result};
-use qwen3_vl::Source;
+use checkpoint::Source;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -15,7 +15,8 @@ const MESSAGE: &str = "Release made by aimodel";
 /// A checkpoint by what `--model` names, with the progress of fetching it.
 pub fn source(model: &str, revision: Option<&str>) -> Result<Source> {
     let progress = Progress::new(format!("fetch {model}"));
-    let source = Source::open_telling(model, revision, &|event| progress.hear(event));
+    let source =
+        models::qwen3_vl::open_source_telling(model, revision, &|event| progress.hear(event));
     progress.finish();
     Ok(source?)
 }

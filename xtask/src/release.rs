@@ -7,7 +7,7 @@ use ::export::Options;
 use ::gate::Transcript;
 use ::release::{Given, Listing, Parts, Recipe, Release, TRANSCRIPTS};
 use anyhow::{Context, Result, bail};
-use qwen3_vl::Source;
+use checkpoint::Source;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 

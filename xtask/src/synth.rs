@@ -2,8 +2,9 @@
 
 use crate::progress::{self, Progress};
 use anyhow::{Context, Result, bail};
-use qwen3_vl::Config;
-use qwen3_vl::synth::{self, Options};
+use models::qwen3_vl::Config;
+use models::qwen3_vl::synth;
+use models::qwen3_vl::synth::Options;
 use std::path::{Path, PathBuf};
 
 /// Flags of `synth`.

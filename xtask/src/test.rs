@@ -123,7 +123,7 @@ fn crates() -> Outcome {
 
 /// Runs a cargo command on all crates, the reference model included.
 fn checked(command: &str, flags: &[&str], last: &[&str], variables: &[(&str, &str)]) -> Outcome {
-    let all = ["--workspace", "--locked", "--features", "qwen3-vl/model"];
+    let all = ["--workspace", "--locked", "--features", "models/hub"];
     let mut args = [&[command], &all[..], flags].concat();
     if !last.is_empty() {
         args.extend(["--"].iter().chain(last));

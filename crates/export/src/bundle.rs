@@ -13,7 +13,9 @@ use std::{
 use aimodel::{
     AssetMetadata, Blob, BlobError, BlobSource, Module, StagedDir, mlir_bytecode::ResourceValue,
 };
-use qwen3_vl::{Checkpoint, Config, Source, TokenizerFiles};
+use checkpoint::Source;
+use checkpoint::TokenizerFiles;
+use models::qwen3_vl::Config;
 use serde_json::json;
 
 use crate::{Error, Mode, Query, Result, decoder, vision};
@@ -119,7 +121,7 @@ pub fn export(
     } else {
         None
     };
-    let checkpoint = Arc::new(Checkpoint::open(source)?);
+    let checkpoint = Arc::new(models::qwen3_vl::open(source)?);
 
     // Folders are claimed and graphs built before anything large is written.
     let mut jobs = Jobs(Vec::new());

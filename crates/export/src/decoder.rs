@@ -13,7 +13,10 @@ mod embed;
 use std::sync::Arc;
 
 use aimodel::{AssetBuilder, Body, Dim, ElementType, Graph, Module, TensorType, Value};
-use qwen3_vl::{Checkpoint, Config, TextConfig, names};
+use checkpoint::Checkpoint;
+use models::qwen3_vl::Config;
+use models::qwen3_vl::TextConfig;
+use models::qwen3_vl::names;
 
 use self::attention::Caches;
 use crate::{
@@ -250,7 +253,7 @@ impl Decoder<'_> {
     fn head(&self, body: &mut Body<'_>, x: Value) -> Result<Value> {
         let shape = vec![self.text.vocab_size, self.text.hidden_size];
         // Refuses a tied head that is stored as well, and is another.
-        self.checkpoint.head(self.config)?;
+        names::head(self.checkpoint, self.config)?;
         let tied = self.config.tie_word_embeddings;
         let name = if tied {
             names::EMBED_TOKENS

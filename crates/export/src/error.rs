@@ -11,7 +11,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// The checkpoint is not what it should be.
     #[error(transparent)]
-    Checkpoint(#[from] qwen3_vl::Error),
+    Checkpoint(#[from] checkpoint::Error),
+    /// The model is not what it should be.
+    #[error(transparent)]
+    Architecture(#[from] models::Error),
     /// A parameter cannot be stored.
     #[error("{tensor}: {source}")]
     Weights {

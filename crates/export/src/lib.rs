@@ -9,7 +9,7 @@
 //! use std::{ops::ControlFlow, path::Path, sync::Arc};
 //!
 //! use export::{Mode, Options, Query};
-//! use qwen3_vl::Source;
+//! use checkpoint::Source;
 //!
 //! let source = Source::folder("checkpoints/my-fine-tune")?;
 //! let options = Options {

@@ -7,8 +7,11 @@
 use std::sync::Arc;
 
 use aimodel::{Approximate, AssetBuilder, Body, ElementType, Graph, Module, TensorType, Value};
+use checkpoint::Checkpoint;
 use half::f16;
-use qwen3_vl::{Checkpoint, Config, VisionConfig, names};
+use models::qwen3_vl::Config;
+use models::qwen3_vl::VisionConfig;
+use models::qwen3_vl::names;
 
 use crate::{
     Error, Result,

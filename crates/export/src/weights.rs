@@ -7,8 +7,9 @@ use std::{
 };
 
 use aimodel::{Blob, BlobError, BlobSource, Body, ElementType, TensorType, Value};
+use checkpoint::Checkpoint;
+use checkpoint::TensorView;
 use quantize::{BLOCK, BlockFormat, Matrix, Scheme};
-use qwen3_vl::{Checkpoint, TensorView};
 
 use crate::{Error, Result};
 

@@ -7,9 +7,9 @@ mod common;
 
 use std::{env, fs, path::Path, process::Command};
 
+use checkpoint::Source;
 use common::{Bench, Tree, export_in_child, options, quiet, tiny, tree};
 use export::{Mode, Options, Query};
-use qwen3_vl::Source;
 
 const MODES: [Mode; 3] = [Mode::Fp16, Mode::Int8Lin, Mode::Int8Hu];
 const QUERIES: [Query; 3] = [Query::S1, Query::Dynamic, Query::Prefill(8)];
@@ -180,7 +180,7 @@ fn the_embedded_checkpoint_is_as_good_as_its_folder() {
     let nano = Source::nano();
     let path = bench.folder.path().join("nano");
     fs::create_dir(&path).unwrap();
-    let files = qwen3_vl::TokenizerFiles::load(&nano).unwrap().files;
+    let files = checkpoint::TokenizerFiles::load(&nano).unwrap().files;
     for (name, bytes) in files {
         fs::write(path.join(name), bytes).unwrap();
     }

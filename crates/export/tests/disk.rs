@@ -77,7 +77,7 @@ fn a_model_without_a_name_for_a_folder_needs_one() {
     let bench = Bench::new(&tiny());
     let model = bench.model().with_file_name("微调");
     std::fs::rename(bench.model(), &model).unwrap();
-    let source = qwen3_vl::Source::folder(&model).unwrap();
+    let source = checkpoint::Source::folder(&model).unwrap();
     let error = export::export(&source, &bench.out(), &options(), quiet());
     assert_says(&error.unwrap_err().to_string(), &["--name", "微调"]);
     assert!(!bench.out().exists());

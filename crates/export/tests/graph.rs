@@ -10,10 +10,12 @@ use std::{fs, path::Path};
 use aimodel::{
     Asset, Form, Module, Summary, mlir_bytecode::ResourceValue, open_asset, print_ir, verify,
 };
+use checkpoint::Source;
 use common::{Bench, Weights, decoder_only, names, options, quiet, tiny, vision_only};
 use export::{Mode, Options, Query, short_name};
 use half::{bf16, f16};
-use qwen3_vl::{Config, Source, names::EMBED_TOKENS};
+use models::qwen3_vl::Config;
+use models::qwen3_vl::names::EMBED_TOKENS;
 use sha2::{Digest, Sha256};
 
 const MODES: [Mode; 3] = [Mode::Fp16, Mode::Int8Lin, Mode::Int8Hu];

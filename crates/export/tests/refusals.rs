@@ -9,7 +9,9 @@ use std::fs;
 
 use common::{Bench, Weights, assert_says, decoder_only, names, options, tiny, vision_only};
 use export::{Mode, Options, Query};
-use qwen3_vl::names::{EMBED_TOKENS, FINAL_NORM, LM_HEAD};
+use models::qwen3_vl::names::EMBED_TOKENS;
+use models::qwen3_vl::names::FINAL_NORM;
+use models::qwen3_vl::names::LM_HEAD;
 use serde_json::json;
 
 const GATE: &str = "model.language_model.layers.1.mlp.gate_proj.weight";

@@ -6,12 +6,21 @@ use std::{
     time::Instant,
 };
 
-use qwen3_vl::{
-    Chat, TokenizerFiles,
-    image::Image as Picture,
-    model::{TextModel, VisionModel},
-    oracle::{Entry, Oracle, Recorded},
-};
+use models::qwen3_vl::Chat;
+
+use checkpoint::TokenizerFiles;
+
+use picture::Image as Picture;
+
+use reference::qwen3_vl::TextModel;
+
+use reference::qwen3_vl::VisionModel;
+
+use reference::oracle::Entry;
+
+use reference::oracle::Oracle;
+
+use reference::oracle::Recorded;
 use runtime::{
     Options, Program,
     candle_core::{Device, Tensor},
@@ -82,7 +91,7 @@ pub struct Asked {
     /// By how much.
     pub rope_shift_amount: i32,
     /// [4N, C · T · P · P], row-major, if there is an image.
-    pub patches: Option<qwen3_vl::image::Patches>,
+    pub patches: Option<picture::Patches>,
 }
 
 /// Who says what Core AI's runtime answers.
@@ -324,13 +333,13 @@ impl Chain<'_> {
                 let recorded = oracle.read(entry)?;
                 Ok((entry.clone(), recorded))
             });
-            let prompts = prompts.collect::<Result<_, qwen3_vl::Error>>()?;
+            let prompts = prompts.collect::<Result<_, reference::Error>>()?;
             Ok(Ok(Recordings { oracle, prompts }))
         };
         match read() {
             Ok(Ok(recordings)) => Ok(Ok(recordings)),
             Ok(Err(why)) => Ok(Err(NoOracle { why, refused: true })),
-            Err(error @ qwen3_vl::Error::Oracle { .. }) => Ok(Err(NoOracle {
+            Err(error @ reference::Error::Oracle { .. }) => Ok(Err(NoOracle {
                 why: error.to_string(),
                 refused: true,
             })),

@@ -11,7 +11,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// The checkpoint, its tokenizer, a picture or an oracle.
     #[error(transparent)]
-    Checkpoint(#[from] qwen3_vl::Error),
+    Checkpoint(#[from] checkpoint::Error),
+    /// The reference model or a recorded oracle cannot serve.
+    #[error(transparent)]
+    Reference(#[from] reference::Error),
+    /// A picture cannot be used.
+    #[error(transparent)]
+    Picture(#[from] picture::Error),
+    /// The model is not what it should be.
+    #[error(transparent)]
+    Architecture(#[from] models::Error),
     /// An asset.
     #[error(transparent)]
     Asset(#[from] aimodel::Error),

@@ -9,7 +9,9 @@ pub mod lint;
 pub mod oracle;
 pub mod weights;
 
-use qwen3_vl::oracle::{Array, cosine};
+use reference::oracle::Array;
+
+use reference::cosine;
 
 /// The cosines of rows with those of an oracle.
 fn cosines<'a>(ours: impl IntoIterator<Item = &'a [f32]>, theirs: &Array) -> Vec<f64> {

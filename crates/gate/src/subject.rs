@@ -9,8 +9,10 @@ use std::{
 };
 
 use aimodel::Asset;
+use checkpoint::Checkpoint;
+use checkpoint::Source;
 use export::{Mode, Query};
-use qwen3_vl::{Checkpoint, Config, Source};
+use models::qwen3_vl::Config;
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, transcript::Bundle};
@@ -109,8 +111,8 @@ impl Subject {
         query: Query,
     ) -> Result<Subject> {
         let config = Config::load(&source)?;
-        let checkpoint = Arc::new(Checkpoint::open(&source)?);
-        checkpoint.check(&config)?;
+        let checkpoint = Arc::new(models::qwen3_vl::open(&source)?);
+        models::qwen3_vl::names::check(&checkpoint, &config)?;
         let decoder = format!("{name}_decode_{mode}{}", query.suffix());
         let (decoder, vision) = rayon::join(
             || Exported::open(&exports.join(decoder)),

@@ -40,7 +40,7 @@ pub struct Model {
     pub id: String,
     /// The commit on the hub, where it came from there.
     pub revision: Option<String>,
-    /// SHA-256 over the weights: [`qwen3_vl::Checkpoint::digest`].
+    /// SHA-256 over the weights: [`checkpoint::Checkpoint::digest`].
     pub checkpoint: String,
     /// Decoder layers.
     pub layers: usize,

@@ -8,10 +8,10 @@ mod lint_cases;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use checkpoint::Source;
 use export::{Mode, Options, Query};
 use gate::lint::{self, RULES};
 use lint_cases::{Bench, CASES};
-use qwen3_vl::Source;
 
 #[test]
 fn each_rule_finds_its_fault_and_nothing_else() {

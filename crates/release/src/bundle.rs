@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, path::Path};
 
 use aimodel::{Asset, Parameter, Summary};
+use checkpoint::TokenizerFiles;
 use export::Query;
-use qwen3_vl::TokenizerFiles;
 use serde::Deserialize;
 
 use crate::{Decoder, Listing, Recipe, Result, error::Problems, folder::read_text};

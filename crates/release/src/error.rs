@@ -36,7 +36,10 @@ pub enum Error {
     Gates(#[from] gate::Error),
     /// The checkpoint.
     #[error(transparent)]
-    Checkpoint(#[from] qwen3_vl::Error),
+    Checkpoint(#[from] checkpoint::Error),
+    /// The model is not what it should be.
+    #[error(transparent)]
+    Architecture(#[from] models::Error),
     /// The card's template.
     #[error("the model card cannot be made: {0}")]
     Card(String),

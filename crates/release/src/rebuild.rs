@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use checkpoint::Source;
+use checkpoint::TokenizerFiles;
 use export::{Mode, Options};
-use qwen3_vl::{Checkpoint, Source, TokenizerFiles};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -86,7 +87,7 @@ impl Release {
     pub fn check_source(&self, source: &Source) -> Result<()> {
         let mut problems = Problems::default();
         let recipe = &self.given.recipe;
-        let digest = Checkpoint::open(source)?.digest();
+        let digest = models::qwen3_vl::open(source)?.digest();
         for evidence in &self.evidence {
             let stated = &evidence.transcript.model.checkpoint;
             problems.unless(*stated == digest, &evidence.path, || {

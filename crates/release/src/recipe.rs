@@ -43,7 +43,7 @@ pub struct Recipe {
     /// Branch, tag or commit on the hub.
     pub revision: Option<String>,
     /// SHA-256 over the checkpoint's weights, where it is pinned
-    /// ([`qwen3_vl::Checkpoint::digest`]).
+    /// ([`checkpoint::Checkpoint::digest`]).
     pub checkpoint: Option<String>,
     /// How decoders store weights. The first is the one to use.
     #[serde(deserialize_with = "parsed")]

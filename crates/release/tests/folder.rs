@@ -4,8 +4,8 @@ mod common;
 
 use std::fs;
 
+use checkpoint::Source;
 use common::{Case, assemble, bench, given, root};
-use qwen3_vl::Source;
 use release::{Listing, Release, sums};
 use serde_json::Value;
 

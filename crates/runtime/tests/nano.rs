@@ -6,8 +6,11 @@
 use std::{path::Path, sync::Arc};
 
 use candle_core::{DType, Device, Tensor};
+use checkpoint::Source;
+use checkpoint::TokenizerFiles;
 use export::{Mode, Query};
-use qwen3_vl::{Chat, Config, Source, TokenizerFiles, image};
+use models::qwen3_vl::Chat;
+use models::qwen3_vl::Config;
 use runtime::{
     Accumulate, Options, Program,
     engine::{Engine, Image},
@@ -57,7 +60,7 @@ fn load(asset: &Path, options: Options) -> Program {
 }
 
 struct Scene {
-    prompt: qwen3_vl::Prompt,
+    prompt: models::qwen3_vl::Prompt,
     patches: Tensor,
     answer: String,
 }
@@ -70,7 +73,7 @@ fn scenes(chat: &Chat, config: &Config) -> Vec<Scene> {
     let scenes = scenes.filter(|scene| scene["image"].is_string());
     scenes
         .map(|scene| {
-            let picture = image::Image::load(&folder.join(scene["image"].as_str().unwrap()));
+            let picture = picture::Image::load(&folder.join(scene["image"].as_str().unwrap()));
             let patches = picture
                 .unwrap()
                 .patches(GRID, &config.vision_config)

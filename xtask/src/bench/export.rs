@@ -8,7 +8,10 @@ use crate::progress::{self, size};
 use crate::{hub, repo};
 use ::export::Bundle;
 use anyhow::{Result, ensure};
-use qwen3_vl::{Checkpoint, Config, Source, TensorView, names};
+use checkpoint::Source;
+use checkpoint::TensorView;
+use models::qwen3_vl::Config;
+use models::qwen3_vl::names;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -125,7 +128,7 @@ fn timed_export(source: &Source, mode: &str) -> Result<(Vec<Bundle>, f64)> {
 
 /// Looks at every byte of every parameter; gives their number.
 fn read(source: &Source, config: &Config) -> Result<u64> {
-    let checkpoint = Checkpoint::open(source)?;
+    let checkpoint = models::qwen3_vl::open(source)?;
     let mut count = 0;
     for (name, shape) in names::parameters(config) {
         let tensor = checkpoint.tensor(&name, &shape)?;

@@ -6,7 +6,9 @@ use crate::hub;
 use crate::progress::{self, size};
 use ::quantize::{BLOCK, BlockFormat, Matrix, Scheme, Weights};
 use anyhow::{Result, ensure};
-use qwen3_vl::{Checkpoint, Config, TensorView, names};
+use checkpoint::TensorView;
+use models::qwen3_vl::Config;
+use models::qwen3_vl::names;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use std::hint::black_box;
@@ -77,7 +79,7 @@ impl Run {
 fn measure(model: &str, runs: u32) -> Result<Found> {
     let source = hub::source(model, None)?;
     let config = Config::load(&source)?;
-    let checkpoint = Checkpoint::open(&source)?;
+    let checkpoint = models::qwen3_vl::open(&source)?;
     let mut matrices = Vec::new();
     let parameters = names::parameters(&config);
     for (name, shape) in &parameters {
@@ -86,7 +88,7 @@ fn measure(model: &str, runs: u32) -> Result<Found> {
             matrices.push((view, Scheme::SymmetricWithClipping));
         }
     }
-    matrices.push((checkpoint.head(&config)?, Scheme::Symmetric));
+    matrices.push((names::head(&checkpoint, &config)?, Scheme::Symmetric));
 
     let mut found = Found {
         model: source.model().to_owned(),

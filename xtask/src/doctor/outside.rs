@@ -2,7 +2,8 @@
 
 use super::{Capability, within};
 use crate::venv::{self, CORE_AI_NEWEST};
-use qwen3_vl::{Checkpoint, Config, Source};
+use checkpoint::Source;
+use models::qwen3_vl::Config;
 use std::{
     env, fs,
     io::Read,
@@ -230,7 +231,7 @@ pub fn cached(cache: &Path) -> Vec<String> {
         };
         let whole = names(&repo.join("snapshots")).iter().any(|snapshot| {
             Source::folder(snapshot).is_ok_and(|source| {
-                Config::load(&source).is_ok() && Checkpoint::open(&source).is_ok()
+                Config::load(&source).is_ok() && models::qwen3_vl::open(&source).is_ok()
             })
         });
         if whole {

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::{Capability, machine, outside, within};
-use qwen3_vl::Source;
+use checkpoint::Source;
 use std::{
     fs,
     net::TcpListener,

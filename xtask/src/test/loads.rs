@@ -5,7 +5,7 @@ use super::{Outcome, nano};
 use crate::venv::{CORE_AI, Venv};
 use crate::{export, python};
 use anyhow::{Context, ensure};
-use qwen3_vl::Config;
+use models::qwen3_vl::Config;
 use serde_json::{Value, json};
 
 /// Runs the step.

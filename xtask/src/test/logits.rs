@@ -8,8 +8,10 @@ use crate::python::{self, Recorded, Tensors};
 use crate::repo;
 use crate::venv::{CORE_AI_NEWEST, Venv};
 use anyhow::{Context, Result, ensure};
-use qwen3_vl::image::Image;
-use qwen3_vl::{Chat, Config, TokenizerFiles};
+use checkpoint::TokenizerFiles;
+use models::qwen3_vl::Chat;
+use models::qwen3_vl::Config;
+use picture::Image;
 use serde_json::Value;
 use std::path::Path;
 

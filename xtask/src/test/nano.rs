@@ -6,7 +6,7 @@ use crate::{gate, repo};
 use ::export::Query;
 use ::gate::{Stage, StageReport};
 use anyhow::{Context, Result, ensure};
-use qwen3_vl::Source;
+use checkpoint::Source;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -7,7 +7,7 @@ use crate::export::{self, Job};
 use crate::repo;
 use crate::venv::{CORE_AI_NEWEST, Venv};
 use anyhow::{Context, Result, bail, ensure};
-use qwen3_vl::{Checkpoint, Source};
+use checkpoint::Source;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ fn checkpoint(path: &Path) -> Result<usize> {
         shapes::write(&given, &folder)?;
         (Source::folder(&folder)?, given["grid"].as_u64())
     };
-    let digest = Checkpoint::open(&source)?.digest();
+    let digest = models::qwen3_vl::open(&source)?.digest();
     ensure!(
         recorded["checkpoint"] == digest,
         "the checkpoint is another ({digest}) than the recipe was given ({}): run the recipe on it, \

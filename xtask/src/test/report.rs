@@ -7,7 +7,7 @@ use crate::gate::Job;
 use crate::{export, repo};
 use ::gate::{Stage, Transcript, Verdict, report};
 use anyhow::{Context, Result, ensure};
-use qwen3_vl::Source;
+use checkpoint::Source;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;

@@ -9,7 +9,7 @@ use crate::ask::Model;
 use crate::bundles::Choice;
 use crate::{Refused, repo};
 use anyhow::{Context, Result, ensure};
-use qwen3_vl::image::Image;
+use picture::Image;
 use runtime::candle_core::Device;
 use runtime::sample::Sampler;
 use serde_json::Value;

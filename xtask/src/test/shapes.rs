@@ -6,9 +6,11 @@ use crate::export::{self, Job};
 use crate::python::{Recorded, Tensors};
 use crate::repo;
 use anyhow::{Context, Result, ensure};
+use checkpoint::Source;
 use half::f16;
-use qwen3_vl::synth::{self, Options};
-use qwen3_vl::{Checkpoint, Config, Source};
+use models::qwen3_vl::Config;
+use models::qwen3_vl::synth;
+use models::qwen3_vl::synth::Options;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -48,7 +50,7 @@ fn shape(path: &Path) -> Result<f64> {
     let checkpoint = scratch.path().join("shape");
     let config = write(&given, &checkpoint)?;
     let source = Source::folder(&checkpoint)?;
-    let digest = Checkpoint::open(&source)?.digest();
+    let digest = models::qwen3_vl::open(&source)?.digest();
     let expected = recorded.metadata.get("checkpoint").map_or("", |text| text);
     ensure!(
         digest == expected,

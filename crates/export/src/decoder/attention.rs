@@ -1,7 +1,7 @@
 //! Attention over the key and value caches.
 
 use aimodel::{Body, Dim, Value};
-use qwen3_vl::names;
+use models::qwen3_vl::names;
 
 use super::{Common, Composites, Decoder};
 use crate::{

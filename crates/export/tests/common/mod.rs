@@ -13,8 +13,10 @@ use std::{
     sync::Arc,
 };
 
+use checkpoint::Source;
 use export::{Bundle, Error, Mode, Options, Progress, Query};
-use qwen3_vl::{Config, Source, synth};
+use models::qwen3_vl::Config;
+use models::qwen3_vl::synth;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 

@@ -2,7 +2,11 @@
 
 use std::{fmt, fs, path::Path};
 
-use qwen3_vl::{ChatTemplate, Source, TokenizerFiles};
+use text::ChatTemplate;
+
+use checkpoint::Source;
+
+use checkpoint::TokenizerFiles;
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},

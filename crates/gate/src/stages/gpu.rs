@@ -5,11 +5,21 @@
 //! before it. B: the answer, each token from the one before. D: one step from
 //! the oracle's own cache, which shows a fault of the cache by itself.
 
-use qwen3_vl::{
-    model::{Cache, to_rows},
-    oracle::{Array, Entry, Recorded, cosine},
-    positions::{GraphPrompt, in_graph},
-};
+use reference::qwen3_vl::Cache;
+
+use reference::qwen3_vl::to_rows;
+
+use reference::oracle::Array;
+
+use reference::oracle::Entry;
+
+use reference::oracle::Recorded;
+
+use reference::cosine;
+
+use models::qwen3_vl::positions::GraphPrompt;
+
+use models::qwen3_vl::positions::in_graph;
 use runtime::{
     States,
     candle_core::{DType, Device, Tensor},

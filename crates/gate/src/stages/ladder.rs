@@ -5,11 +5,23 @@
 //! With this, the model that the asset is judged by elsewhere is known to be
 //! the checkpoint's, and where a difference begins is known by the layer.
 
-use qwen3_vl::{
-    model::{Cache, VisionOutput, to_rows},
-    oracle::{Array, Entry, Recorded},
-    positions::{GraphPrompt, from_tokens, in_graph},
-};
+use reference::qwen3_vl::Cache;
+
+use reference::qwen3_vl::VisionOutput;
+
+use reference::qwen3_vl::to_rows;
+
+use reference::oracle::Array;
+
+use reference::oracle::Entry;
+
+use reference::oracle::Recorded;
+
+use models::qwen3_vl::positions::GraphPrompt;
+
+use models::qwen3_vl::positions::from_tokens;
+
+use models::qwen3_vl::positions::in_graph;
 use runtime::candle_core::Tensor;
 
 use super::{cosines, least, top};

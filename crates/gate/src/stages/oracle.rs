@@ -3,7 +3,7 @@
 //! Where Python has transformers, it is recorded anew, and a recorded one that
 //! is there must say the same.
 
-use qwen3_vl::oracle::cosine;
+use reference::cosine;
 
 use crate::{
     Chain, Result,

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use aimodel::{Module, mlir_bytecode::ResourceValue};
-use qwen3_vl::TokenizerFiles;
+use checkpoint::TokenizerFiles;
 use sha2::{Digest, Sha256};
 
 use crate::{Chain, Result, evidence::Evidence, quantization, transcript::Finding};
@@ -49,7 +49,7 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
         export::lower_decoder(config, checkpoint, export::Mode::Fp16, subject.query, grid)?;
     let layers = config.text_config.num_hidden_layers;
     let (text, module) = (&config.text_config, &subject.decoder.asset.module);
-    let embedding = qwen3_vl::names::EMBED_TOKENS;
+    let embedding = models::qwen3_vl::names::EMBED_TOKENS;
     let series = quantization::errors(module, &halves, embedding, layers, text.hidden_size)?;
     evidence.series.extend(series);
     Ok(evidence)

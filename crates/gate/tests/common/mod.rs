@@ -12,11 +12,11 @@ use std::{
 };
 
 use aimodel::{Module, open_asset, write_asset};
+use checkpoint::Source;
 use export::{Mode, Query};
 use gate::{
     Answer, Asked, Gates, Outcome, Outside, Recording, Result, Settings, Stage, Subject, Transcript,
 };
-use qwen3_vl::Source;
 use runtime::candle_core::Device;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;

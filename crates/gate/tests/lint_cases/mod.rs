@@ -10,10 +10,10 @@ use std::{
 };
 
 use aimodel::{AssetMetadata, Module, write_asset};
+use checkpoint::Source;
 use export::{Bundle, Mode, Options, Query};
 use gate::{lint, transcript::Finding};
 use programs::Decoder;
-use qwen3_vl::Source;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

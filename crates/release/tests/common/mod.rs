@@ -13,10 +13,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use checkpoint::Source;
 use gate::{
     Answer, Asked, Gates, Outcome, Outside, Recording, Settings, Stage, Subject, Transcript,
 };
-use qwen3_vl::Source;
 use release::{Given, Parts, Release, Result};
 use tempfile::TempDir;
 

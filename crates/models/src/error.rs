@@ -1,0 +1,94 @@
+//! Everything that can be wrong with a model.
+
+/// Why a model was refused.
+///
+/// Files are named by path, or by name alone if they are embedded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file of the checkpoint is missing or wrong.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    /// The tokenizer or the chat template cannot be used.
+    #[error(transparent)]
+    Text(#[from] text::Error),
+    /// The operating system refused to read or write a file.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A JSON file does not parse, or is not an object.
+    #[error("{file} is not valid JSON: {message}")]
+    Json {
+        /// The file.
+        file: String,
+        /// What the parser said.
+        message: String,
+    },
+    /// The configuration is for a model of another kind.
+    #[error(
+        "{file}: {key} is {found}, and only {expected} can be exported; \
+         other architectures, mixture-of-experts ones included, are not supported"
+    )]
+    Architecture {
+        /// The configuration file.
+        file: String,
+        /// The key that says so.
+        key: &'static str,
+        /// Its value.
+        found: String,
+        /// The value that is supported.
+        expected: &'static str,
+    },
+    /// A key of the configuration is absent, or its value cannot be used.
+    #[error("{file}: {key}: {message}")]
+    Config {
+        /// The configuration file.
+        file: String,
+        /// The key, with its section: `text_config.hidden_size`.
+        key: String,
+        /// What was expected and what was found.
+        message: String,
+    },
+    /// The head is declared tied, and another head is stored.
+    #[error(
+        "config.json ties the head to the embedding table, and {file} holds a lm_head.weight \
+         that differs from it; remove the tensor or set text_config.tie_word_embeddings to false"
+    )]
+    TiedHead {
+        /// The file that holds the head.
+        file: String,
+    },
+    /// The grid is 0 or beyond reason.
+    #[error(
+        "a grid of {grid} is not possible, expected 1 to {}",
+        picture::MAX_GRID
+    )]
+    Grid {
+        /// Merged image tokens along each side.
+        grid: usize,
+    },
+    /// A prompt cannot be made or read.
+    #[error("{message}")]
+    Prompt {
+        /// What is wrong, and with which file or text.
+        message: String,
+    },
+    /// The output is there already.
+    #[error("{path} exists already; name another output or remove it")]
+    Exists {
+        /// The file or folder.
+        path: String,
+    },
+}
+
+impl Error {
+    /// An [`Error::Io`] at `path`.
+    pub(crate) fn io(path: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.into();
+        |source| Error::Io { path, source }
+    }
+}

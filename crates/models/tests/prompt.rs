@@ -1,0 +1,243 @@
+//! Prompts as transformers makes them, with the decoder's ids for images.
+
+// Helpers outside test functions, which clippy.toml does not exempt.
+#![allow(clippy::unwrap_used)]
+
+use models::qwen3_vl::Chat;
+
+use models::qwen3_vl::Config;
+
+use models::Error;
+
+use checkpoint::Source;
+
+use checkpoint::TokenizerFiles;
+
+use models::qwen3_vl::synth;
+use serde_json::{Value, json};
+use std::fs;
+
+fn checkpoint() -> (tempfile::TempDir, Source, Config) {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("nano");
+    let config = Config::preset("nano").unwrap();
+    synth::write(&config, &out, synth::Options::default(), |_, _| {}).unwrap();
+    let source = Source::folder(&out).unwrap();
+    (folder, source, config)
+}
+
+fn load(source: &Source, config: &Config) -> Result<Chat, Error> {
+    Chat::load(&TokenizerFiles::load(source)?, config)
+}
+
+/// What transformers 4.57.6 gives for this checkpoint, template and text.
+const HF_IDS: [u32; 34] = [
+    508, 84, 82, 68, 81, 198, 506, 504, 507, 71, 127, 102, 75, 75, 78, 220, 160, 121, 254, 161, 98,
+    121, 509, 198, 508, 64, 82, 82, 72, 82, 83, 64, 77, 83,
+];
+
+#[test]
+fn an_image_prompt_has_the_decoders_ids() {
+    let (_folder, source, config) = checkpoint();
+    let chat = load(&source, &config).unwrap();
+    let prompt = chat.prompt("héllo 你好", Some(4)).unwrap();
+    assert_eq!(
+        prompt.text,
+        "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>héllo 你好<|im_end|>\n\
+         <|im_start|>assistant\n"
+    );
+    let mut expected: Vec<u32> = HF_IDS.to_vec();
+    expected.push(198);
+    expected.splice(7..8, [504; 16]);
+    assert_eq!(prompt.hf_ids, expected);
+    let mut expected: Vec<i32> = expected.iter().map(|id| *id as i32).collect();
+    expected.splice(7..23, 512..528);
+    assert_eq!(prompt.ids, expected);
+    // Text after the image stands where the longer side of the image ends.
+    assert_eq!(
+        (prompt.rope_shift_start, prompt.rope_shift_amount),
+        (7 + 16, 16 - 4)
+    );
+    assert_eq!(chat.end_tokens(), [509, 510]);
+    assert_eq!(
+        chat.decode(&[71, 127, 102, 75, 75, 78, 509]).unwrap(),
+        "héllo"
+    );
+}
+
+#[test]
+fn a_text_prompt_shifts_nothing() {
+    let (_folder, source, config) = checkpoint();
+    let chat = load(&source, &config).unwrap();
+    let prompt = chat.prompt("hi", None).unwrap();
+    assert_eq!(
+        (prompt.rope_shift_start, prompt.rope_shift_amount),
+        (1 << 30, 0)
+    );
+    assert!(prompt.ids.iter().all(|id| *id < 512));
+    assert_eq!(prompt.ids.len(), prompt.hf_ids.len());
+}
+
+#[test]
+fn image_tokens_in_the_text_are_refused() {
+    let (_folder, source, config) = checkpoint();
+    let chat = load(&source, &config).unwrap();
+    for image in [None, Some(2)] {
+        let error = chat.prompt("what is <|image_pad|>?", image).unwrap_err();
+        assert!(matches!(error, Error::Prompt { .. }), "{error}");
+        assert!(error.to_string().contains("<|image_pad|>"), "{error}");
+    }
+    assert!(matches!(
+        chat.prompt("", Some(0)),
+        Err(Error::Grid { grid: 0 })
+    ));
+}
+
+/// Removes the template file and puts `template` into the settings.
+fn set_template(source: &Source, template: Value) {
+    let place = source.place();
+    fs::remove_file(format!("{place}/chat_template.jinja")).unwrap_or(());
+    let path = format!("{place}/tokenizer_config.json");
+    let mut settings: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    settings["chat_template"] = template;
+    fs::write(path, settings.to_string()).unwrap();
+}
+
+#[test]
+fn templates_may_use_what_transformers_offers() {
+    let (_folder, source, config) = checkpoint();
+    // Blocks on their own lines leave nothing behind, namespaces count,
+    // strings have Python's methods, absent variables are false.
+    let template = "\
+{%- if tools %}{{ tools | tojson }}{% endif %}
+{%- set count = namespace(value=0) %}
+{% for message in messages %}
+    {% if message.content is string %}
+{{ message.content.strip().split('x')[0] }}
+    {% else %}
+        {%- for part in message.content %}
+            {%- if part.type == 'image' or 'image_url' in part %}
+                {%- set count.value = count.value + 1 %}
+                {%- if add_vision_id %}Picture {{ count.value }}: {% endif -%}
+                <|vision_start|><|image_pad|><|vision_end|>
+            {%- elif 'text' in part %}
+                {{- part.text.upper() }}
+            {%- endif %}
+        {%- endfor %}
+    {% endif %}
+{% endfor %}
+[{{ count.value }}]";
+    for template in [
+        json!(template),
+        json!([{"name": "other", "template": ""}, {"name": "default", "template": template}]),
+    ] {
+        set_template(&source, template);
+        let prompt = load(&source, &config)
+            .unwrap()
+            .prompt("abc", Some(1))
+            .unwrap();
+        assert_eq!(
+            prompt.text,
+            "<|vision_start|><|image_pad|><|vision_end|>ABC[1]"
+        );
+    }
+}
+
+#[test]
+fn templates_that_fail_say_why() {
+    let (_folder, source, config) = checkpoint();
+    for (template, part) in [
+        (json!("{{ raise_exception('no users') }}"), "no users"),
+        (json!("{% if %}"), "chat template"),
+        (
+            json!("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"),
+            "fuel",
+        ),
+        (json!("no image"), "<|image_pad|>"),
+    ] {
+        set_template(&source, template);
+        let error = load(&source, &config)
+            .unwrap()
+            .prompt("", Some(1))
+            .unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    set_template(&source, Value::Null);
+    let error = load(&source, &config).unwrap_err();
+    assert!(error.to_string().contains("chat_template.jinja"), "{error}");
+}
+
+#[test]
+fn a_tokenizer_of_another_model_is_refused() {
+    let (_folder, source, config) = checkpoint();
+    let mut other = config.clone();
+    other.image_token_id = 5;
+    let error = load(&source, &other).unwrap_err();
+    assert!(error.to_string().contains("image_token_id"), "{error}");
+
+    let place = source.place();
+    fs::write(format!("{place}/tokenizer.json"), "{}").unwrap();
+    let error = load(&source, &config).unwrap_err();
+    assert!(error.to_string().contains("tokenizer.json"), "{error}");
+}
+
+/// An exported bundle has the tokenizer alone.
+#[test]
+fn a_bundle_makes_the_same_prompts_without_a_configuration() {
+    let (_folder, source, config) = checkpoint();
+    let files = TokenizerFiles::load(&source).unwrap();
+    let with = Chat::load(&files, &config).unwrap();
+    let without = Chat::of_bundle(&files, config.text_config.vocab_size).unwrap();
+    for image in [None, Some(1), Some(4)] {
+        let prompts = [&with, &without].map(|chat| chat.prompt("hello", image).unwrap());
+        assert_eq!(prompts[0], prompts[1]);
+    }
+    assert_eq!(with.end_tokens(), without.end_tokens());
+
+    // A decoder with fewer tokens than the tokenizer knows would take the rest
+    // for parts of a picture.
+    let other = Chat::of_bundle(&files, 500).unwrap();
+    let error = other.prompt("hello", None).unwrap_err().to_string();
+    assert!(error.contains("has only 500 tokens"), "{error}");
+
+    let mut files = files;
+    for (name, bytes) in &mut files.files {
+        if *name == "tokenizer.json" {
+            let text = String::from_utf8(bytes.clone()).unwrap();
+            *bytes = text.replace("<|vision_start|>", "<|start|>").into_bytes();
+        }
+    }
+    let error = Chat::of_bundle(&files, 512).unwrap_err().to_string();
+    assert!(error.contains("no token <|vision_start|>"), "{error}");
+}
+
+#[test]
+fn a_stream_says_whole_characters() {
+    let (_folder, source, config) = checkpoint();
+    let chat = load(&source, &config).unwrap();
+    let text = "héllo 你好 🦀!";
+    let ids = &chat.prompt(text, None).unwrap().hf_ids;
+    let (mut stream, mut parts) = (chat.stream(), Vec::new());
+    for id in ids {
+        parts.push(stream.push(*id).unwrap());
+    }
+    assert!(
+        parts.iter().all(|part| !part.contains('\u{fffd}')),
+        "{parts:?}"
+    );
+    assert!(
+        parts.iter().filter(|part| part.is_empty()).count() >= 6,
+        "{parts:?}"
+    );
+    assert_eq!(parts.concat(), chat.decode(ids).unwrap());
+    assert!(parts.concat().contains(text));
+
+    // The first two bytes of a character, and then nothing.
+    let mut stream = chat.stream();
+    assert_eq!([160, 121].map(|id| stream.push(id).unwrap()), ["", ""]);
+    assert_eq!(stream.finish().unwrap(), "\u{fffd}");
+    // Bytes that begin characters and never end them are said all the same.
+    let mut stream = chat.stream();
+    let said: String = [160; 9].map(|id| stream.push(id).unwrap()).concat();
+    assert_eq!(said.matches('\u{fffd}').count(), 8);
+}

@@ -1,0 +1,351 @@
+//! Pictures: decoded, turned upright, resized as transformers does, and cut into
+//! patches for a vision encoder.
+//!
+//! ```
+//! use picture::{Image, PatchSpec};
+//!
+//! let image = Image::from_rgb(2, 1, vec![255, 0, 0, 0, 0, 255]).ok_or("no pixels")?;
+//! let spec = PatchSpec { patch_size: 16, merge_size: 2, temporal_patch_size: 2 };
+//! let patches = image.patches(4, spec)?;
+//! assert_eq!((patches.rows, patches.cols), (4 * 4 * 4, 3 * 2 * 16 * 16));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![deny(missing_docs)]
+
+mod error;
+
+pub use error::Error;
+
+use half::f16;
+use image::metadata::Orientation;
+use image::{DynamicImage, GenericImageView, ImageDecoder, ImageReader, Limits, RgbImage};
+use std::fs::File;
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+/// Most bytes of a picture's file.
+const MAX_FILE: u64 = 1 << 28;
+/// Most pixels along one side, most pixels, and most bytes that they may take
+/// as decoded: larger than any camera's, and far below what exhausts memory.
+const MAX_SIDE: u32 = 1 << 15;
+const MAX_PIXELS: u64 = 1 << 28;
+const MAX_BYTES: u64 = 1 << 30;
+/// The largest grid that makes sense: positions are interpolated, and beyond
+/// this an image alone fills the longest contexts.
+pub const MAX_GRID: usize = 64;
+
+/// The largest patch that makes sense; the published models have 16.
+const MAX_PATCH: usize = 64;
+/// Red, green and blue.
+const COLOURS: usize = 3;
+
+/// A picture: RGB, 8 bits each, row-major.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    width: usize,
+    height: usize,
+    /// 3 · width · height levels.
+    rgb: Vec<u8>,
+}
+
+/// What the vision tower reads: [rows, cols], row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patches {
+    /// 4 · grid²: 2 × 2 blocks in row order, and the patches of a block
+    /// likewise.
+    pub rows: usize,
+    /// C · T · P · P: colour, frame, row, column.
+    pub cols: usize,
+    /// Levels from −1 to 1.
+    pub values: Vec<f16>,
+}
+
+/// How pictures are cut for a vision tower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PatchSpec {
+    /// P: a patch is P × P pixels.
+    pub patch_size: usize,
+    /// Patches along each side of a merged token.
+    pub merge_size: usize,
+    /// T: frames in a patch; a still picture is repeated.
+    pub temporal_patch_size: usize,
+}
+
+impl PatchSpec {
+    /// What an exported vision tower takes, from the shape of its input, with
+    /// the grid: `[4 · grid², 3 · 2 · P²]`. None for another shape.
+    pub fn of_input(rows: usize, cols: usize) -> Option<(PatchSpec, usize)> {
+        let (merge, frames) = (2, 2);
+        let grid = (rows / (merge * merge)).isqrt();
+        let patch = (cols / (COLOURS * frames)).isqrt();
+        let cut = PatchSpec {
+            patch_size: patch,
+            merge_size: merge,
+            temporal_patch_size: frames,
+        };
+        let fits = (cut.rows(grid), cut.cols()) == (rows, cols);
+        let possible = (1..=MAX_GRID).contains(&grid) && (1..=MAX_PATCH).contains(&patch);
+        (fits && possible).then_some((cut, grid))
+    }
+
+    /// Patches of a grid.
+    fn rows(self, grid: usize) -> usize {
+        grid * grid * self.merge_size * self.merge_size
+    }
+
+    /// Values of a patch.
+    fn cols(self) -> usize {
+        COLOURS * self.temporal_patch_size * self.patch_size * self.patch_size
+    }
+}
+
+impl Image {
+    /// A picture of `rgb` levels, row-major; none if they are not
+    /// 3 · `width` · `height`, or if it has no pixels.
+    pub fn from_rgb(width: usize, height: usize, rgb: Vec<u8>) -> Option<Image> {
+        let levels = width.checked_mul(height)?.checked_mul(COLOURS)?;
+        (levels > 0 && rgb.len() == levels).then_some(Image { width, height, rgb })
+    }
+
+    /// Reads a PNG or JPEG file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read, or what [`Image::decode`] says.
+    pub fn load(path: &Path) -> Result<Image, Error> {
+        let name = path.display().to_string();
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+            .map_err(Error::io(name.clone()))?;
+        if bytes.len() as u64 > MAX_FILE {
+            let message = format!("it has more than {MAX_FILE} bytes");
+            return Err(Error::Image {
+                file: name,
+                message,
+            });
+        }
+        Image::decode(&bytes, &name)
+    }
+
+    /// Decodes a PNG or JPEG file; `name` names it in errors. The camera's
+    /// orientation is applied, and what is transparent shows white. Gray levels
+    /// become colours, 16 bits become 8, and CMYK becomes RGB without a colour
+    /// profile.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if it is neither, broken or cut off, or too large: more
+    /// than 2¹⁵ pixels along a side or 2²⁸ in all.
+    pub fn decode(bytes: &[u8], name: &str) -> Result<Image, Error> {
+        let refuse = |message: String| Error::Image {
+            file: name.into(),
+            message,
+        };
+        let wrong = |error: image::ImageError| refuse(error.to_string());
+        let mut limits = Limits::default();
+        limits.max_alloc = Some(MAX_BYTES);
+        let mut reader = ImageReader::new(Cursor::new(bytes))
+            .with_guessed_format()
+            .map_err(Error::io(name))?;
+        reader.limits(limits);
+        if reader.format() == Some(image::ImageFormat::Jpeg) && !jpeg_is_whole(bytes) {
+            return Err(refuse("the file is cut off".into()));
+        }
+        let mut decoder = reader.into_decoder().map_err(wrong)?;
+        let (width, height) = decoder.dimensions();
+        // Before anything is allocated: some decoders do not ask the limits.
+        if width.max(height) > MAX_SIDE
+            || u64::from(width) * u64::from(height) > MAX_PIXELS
+            || decoder.total_bytes() > MAX_BYTES
+        {
+            return Err(refuse(format!(
+                "it has {width} × {height} pixels; expected at most {MAX_SIDE} along a side, \
+                 {MAX_PIXELS} in all and {MAX_BYTES} bytes, so make it smaller first"
+            )));
+        }
+        // What cannot be understood is no orientation.
+        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        let decoded = DynamicImage::from_decoder(decoder).map_err(wrong)?;
+        let mut upright = DynamicImage::ImageRgb8(on_white(decoded));
+        upright.apply_orientation(orientation);
+        let (width, height) = (upright.width() as usize, upright.height() as usize);
+        Image::from_rgb(width, height, upright.into_rgb8().into_raw())
+            .ok_or_else(|| refuse("it has no pixels".into()))
+    }
+
+    /// Width and height in pixels.
+    pub fn size(&self) -> (usize, usize) {
+        (self.width, self.height)
+    }
+
+    /// 3 · width · height levels, row-major.
+    pub fn rgb(&self) -> &[u8] {
+        &self.rgb
+    }
+
+    /// The picture stretched to `width` by `height` pixels, both at least 1,
+    /// bicubic with antialiasing, in Pillow's own arithmetic: 22 bits for a
+    /// weight, and 8 for what the first direction gives the second.
+    pub fn resize(&self, width: usize, height: usize) -> Image {
+        let wide = Image {
+            width,
+            height: self.height,
+            rgb: resample(&self.rgb, self.width, width, 3),
+        };
+        Image {
+            width,
+            height,
+            rgb: resample(&wide.rgb, wide.height, height, 3 * width),
+        }
+    }
+
+    /// The picture stretched to a square of `grid` tokens a side, as patches;
+    /// the one frame stands for every frame of a patch. `cut` is what a
+    /// configuration or a bundle states.
+    ///
+    /// # Errors
+    /// [`Error::Grid`] if `grid` is 0 or beyond [`MAX_GRID`].
+    pub fn patches(&self, grid: usize, cut: impl Into<PatchSpec>) -> Result<Patches, Error> {
+        if grid == 0 || grid > MAX_GRID {
+            return Err(Error::Grid { grid });
+        }
+        let cut = cut.into();
+        let PatchSpec {
+            patch_size: patch,
+            merge_size: merge,
+            temporal_patch_size: frames,
+        } = cut;
+        let side = grid * merge * patch;
+        let square = self.resize(side, side);
+        let (rows, cols) = (cut.rows(grid), cut.cols());
+        let mut values = Vec::with_capacity(rows * cols);
+        for row in 0..rows {
+            let (block, within) = (row / (merge * merge), row % (merge * merge));
+            let top = (block / grid * merge + within / merge) * patch;
+            let left = (block % grid * merge + within % merge) * patch;
+            for colour in 0..COLOURS {
+                for _frame in 0..frames {
+                    for y in top..top + patch {
+                        let line = &square.rgb[3 * (y * side + left)..][..3 * patch];
+                        values
+                            .extend(line.chunks_exact(3).map(|pixel| {
+                                f16::from_f32(f32::from(pixel[colour]) / 127.5 - 1.0)
+                            }));
+                    }
+                }
+            }
+        }
+        Ok(Patches { rows, cols, values })
+    }
+}
+
+impl Patches {
+    /// The values as little-endian bytes.
+    pub fn to_le_bytes(&self) -> Vec<u8> {
+        self.values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect()
+    }
+}
+
+/// The picture's colours, as they look on white paper.
+fn on_white(decoded: DynamicImage) -> RgbImage {
+    if !decoded.color().has_alpha() {
+        return decoded.into_rgb8();
+    }
+    // Pixel by pixel, so that there is no copy of all of them with alpha.
+    RgbImage::from_fn(decoded.width(), decoded.height(), |x, y| {
+        let [r, g, b, alpha] = decoded.get_pixel(x, y).0.map(u32::from);
+        let level = |level: u32| ((level * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
+        image::Rgb([r, g, b].map(level))
+    })
+}
+
+/// Whether a JPEG file has its end: the decoder makes gray of what is missing,
+/// and an answer about half a picture is wrong.
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    const END: u8 = 0xd9;
+    const SCAN: u8 = 0xda;
+    let mut at = 2;
+    while let Some(&[first, marker]) = bytes.get(at..at + 2).and_then(|m| m.first_chunk()) {
+        match (first, marker) {
+            (0xff, END) => return true,
+            // Fillers, and markers without a length.
+            (0xff, 0xff) => at += 1,
+            (0xff, 0x01 | 0xd0..=0xd8) => at += 2,
+            (0xff, _) => {
+                let Some(length) = bytes.get(at + 2..).and_then(|rest| rest.first_chunk()) else {
+                    return false;
+                };
+                at += 2 + usize::from(u16::from_be_bytes(*length));
+                if marker == SCAN {
+                    at = scan_end(bytes, at);
+                }
+            }
+            // Not between markers: the decoder judges that.
+            _ => return true,
+        }
+    }
+    false
+}
+
+/// Where the coded data that begins at `from` ends: at the next marker.
+fn scan_end(bytes: &[u8], from: usize) -> usize {
+    let rest = bytes.get(from..).unwrap_or_default();
+    let is_marker = |pair: &[u8]| pair[0] == 0xff && !matches!(pair[1], 0x00 | 0xd0..=0xd7);
+    let length = rest.windows(2).position(is_marker);
+    length.map_or(bytes.len(), |length| from + length)
+}
+
+/// The cubic convolution kernel with a = −0.5.
+fn cubic(x: f64) -> f64 {
+    let x = x.abs();
+    if x < 1.0 {
+        (1.5 * x - 2.5) * x * x + 1.0
+    } else if x < 2.0 {
+        ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
+    } else {
+        0.0
+    }
+}
+
+/// Bits after the point of a weight, as in Pillow: sums of 8-bit levels fit.
+const WEIGHT_BITS: u32 = 22;
+
+/// Resamples the one axis of `from` entries to `to`. Before it, `levels` may
+/// have any number of entries; after it, `inner`.
+fn resample(levels: &[u8], from: usize, to: usize, inner: usize) -> Vec<u8> {
+    let scale = from as f64 / to as f64;
+    // Shrinking widens the kernel, which is the antialiasing.
+    let stretch = scale.max(1.0);
+    let taps: Vec<(usize, Vec<i64>)> = (0..to)
+        .map(|target| {
+            let centre = (target as f64 + 0.5) * scale;
+            let first = (centre - 2.0 * stretch).floor().max(0.0) as usize;
+            let last = ((centre + 2.0 * stretch).ceil() as usize).min(from);
+            let weights: Vec<f64> = (first..last)
+                .map(|source| cubic((source as f64 + 0.5 - centre) / stretch))
+                .collect();
+            let unit = f64::from(1 << WEIGHT_BITS) / weights.iter().sum::<f64>();
+            let fixed = |weight: f64| (weight * unit).round() as i64;
+            (first, weights.into_iter().map(fixed).collect())
+        })
+        .collect();
+    let mut out = Vec::with_capacity(levels.len() / from * to);
+    let mut sums = vec![0; inner];
+    for plane in levels.chunks_exact(from * inner) {
+        for (first, weights) in &taps {
+            // A half, for rounding.
+            sums.fill(1 << (WEIGHT_BITS - 1));
+            let lines = plane[first * inner..].chunks_exact(inner);
+            for (line, weight) in lines.zip(weights) {
+                for (sum, level) in sums.iter_mut().zip(line) {
+                    *sum += weight * i64::from(*level);
+                }
+            }
+            let level = |sum: &i64| (sum >> WEIGHT_BITS).clamp(0, 255) as u8;
+            out.extend(sums.iter().map(level));
+        }
+    }
+    out
+}
