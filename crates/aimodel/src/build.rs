@@ -2,14 +2,11 @@
 
 mod constants;
 
-use std::{
-    collections::HashMap,
-    ops::{Deref, DerefMut},
-};
+use std::collections::HashMap;
 
 use mlir_bytecode::{
     AttrId, Block, BlockArgument, DialectName, Field, Module, Operation, PropertiesId, Region,
-    ResourceId, TypeId, Value,
+    ResourceId, Str, TypeId, Value,
 };
 
 use crate::{
@@ -40,6 +37,10 @@ pub const PRODUCER: &str = "MLIR22.0.0git";
 pub struct AssetBuilder {
     context: Context,
     graphs: Vec<Operation>,
+    /// The graph that was begun and not finished yet.
+    open: Option<String>,
+    /// The first graph that was dropped unfinished.
+    lost: Option<String>,
 }
 
 impl Default for AssetBuilder {
@@ -65,29 +66,39 @@ impl AssetBuilder {
                 version: 0,
             },
             graphs: Vec::new(),
+            open: None,
+            lost: None,
         }
     }
 
-    /// Starts a graph that a host can call.
+    /// Begins a graph that a host can call.
     pub fn graph(&mut self, name: &str) -> GraphBuilder<'_> {
-        GraphBuilder::new(self, name, None)
+        GraphBuilder::begin(self, name, None)
     }
 
-    /// Starts a graph that other graphs call, and that Core AI's compiler
+    /// Begins a graph that other graphs call, and that Core AI's compiler
     /// knows by its declaration.
     pub fn composite(&mut self, name: &str, declaration: Composite) -> GraphBuilder<'_> {
-        GraphBuilder::new(self, name, Some(declaration))
+        GraphBuilder::begin(self, name, Some(declaration))
     }
 
     /// The finished module.
     ///
     /// # Errors
-    /// A module that cannot be written.
+    /// A graph was begun and dropped without [`GraphBuilder::finish`], or
+    /// regions nest deeper than [`mlir_bytecode::MAX_DEPTH`].
     pub fn finish(self) -> Result<Module> {
         let Self {
             mut context,
             graphs,
+            open,
+            lost,
         } = self;
+        if let Some(name) = lost.or(open) {
+            return Err(Error::Invalid(format!(
+                "graph @{name} was begun and not finished"
+            )));
+        }
         let version = Attribute::Integer {
             width: 32,
             unsigned: true,
@@ -119,12 +130,20 @@ impl AssetBuilder {
 }
 
 /// How Core AI's compiler recognises a graph that it has a kernel for.
-#[derive(Clone, Debug)]
+///
+/// ```
+/// use aimodel::{Attribute, Composite};
+///
+/// let norm = Composite::new("rms_norm", [("eps", Attribute::f32(1e-6))]);
+/// assert_eq!(norm.name.as_ref(), "rms_norm");
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Composite {
     /// The kernel.
-    pub name: &'static str,
+    pub name: Str,
     /// Its parameters, in the order of the names.
-    pub op_attrs: Vec<(&'static str, Attribute)>,
+    pub op_attrs: Vec<(Str, Attribute)>,
 }
 
 /// What the bodies of all graphs share.
@@ -148,43 +167,71 @@ impl Context {
     }
 }
 
-/// Operations in the making: those of a graph, or of a region of another
-/// operation. Its methods add operations.
-pub struct Body<'c> {
-    pub(crate) context: &'c mut Context,
+/// A graph in the making: its arguments and its operations, in the order in
+/// which they are added.
+///
+/// The methods that are named after operations add one and return its result;
+/// each returns an error for an operand that is a value of another asset.
+/// [`finish`](Self::finish) makes the graph part of the asset. An asset with a
+/// graph that was dropped before cannot be finished.
+#[must_use = "a graph is part of its asset once it is finished"]
+pub struct GraphBuilder<'a> {
+    pub(crate) context: &'a mut Context,
     pub(crate) block: Block,
-    /// Constants of a graph, shared and in front of all else; `None` in the
-    /// region of an operation.
-    shared: Option<Shared>,
+    /// What only a graph has; `None` in the region of an operation.
+    graph: Option<Parts<'a>>,
 }
 
-#[derive(Default)]
-struct Shared {
-    operations: Vec<Operation>,
-    values: HashMap<(TypeId, AttrId), Value>,
+/// What a graph has and a region has not.
+struct Parts<'a> {
+    graphs: &'a mut Vec<Operation>,
+    open: &'a mut Option<String>,
+    composite: Option<Composite>,
+    input_names: Vec<String>,
+    argument_attrs: Vec<Attribute>,
+    /// Constants, each content once, in front of all other operations.
+    constants: Vec<Operation>,
+    shared: HashMap<(TypeId, AttrId), Value>,
 }
 
-impl<'c> Body<'c> {
-    fn new(context: &'c mut Context, shared: bool) -> Self {
-        let shared = shared.then(Shared::default);
+impl<'a> GraphBuilder<'a> {
+    fn begin(asset: &'a mut AssetBuilder, name: &str, composite: Option<Composite>) -> Self {
+        if let Some(unfinished) = asset.open.replace(name.to_owned()) {
+            asset.lost.get_or_insert(unfinished);
+        }
         Self {
-            context,
+            context: &mut asset.context,
             block: Block::default(),
-            shared,
+            graph: Some(Parts {
+                graphs: &mut asset.graphs,
+                open: &mut asset.open,
+                composite,
+                input_names: Vec::new(),
+                argument_attrs: Vec::new(),
+                constants: Vec::new(),
+                shared: HashMap::new(),
+            }),
         }
     }
 
     /// The type of a value.
-    pub fn ty(&self, value: Value) -> &Type {
-        &self.context.types[value.index()]
+    ///
+    /// # Errors
+    /// A value that this asset does not have.
+    pub fn ty(&self, value: Value) -> Result<&Type> {
+        self.context
+            .types
+            .get(value.index())
+            .ok_or_else(|| Error::Invalid(format!("value {} is of another asset", value.index())))
     }
 
     /// The type of a value that must be a tensor.
     ///
     /// # Errors
-    /// A value that is no tensor; the message names `op`.
+    /// A value that is not a tensor, or that this asset does not have; the
+    /// message names `op`.
     pub fn tensor(&self, op: &str, value: Value) -> Result<TensorType> {
-        match self.ty(value) {
+        match self.ty(value)? {
             Type::Tensor(tensor) => Ok(tensor.clone()),
             other => Err(operands(op, format!("expected a tensor, found {other}"))),
         }
@@ -235,6 +282,9 @@ impl<'c> Body<'c> {
         results: Vec<Value>,
         regions: Vec<Region>,
     ) -> Result<Operation> {
+        for operand in operands {
+            self.ty(*operand)?;
+        }
         self.context.version = self.context.version.max(op_version(name));
         let name = self.context.module.op_name(NAMESPACE, name, true);
         let mut op = Operation::new(name, locate::nowhere(&mut self.context.module)?);
@@ -250,9 +300,13 @@ impl<'c> Body<'c> {
     pub(crate) fn region(
         &mut self,
         arguments: &[Type],
-        build: impl FnOnce(&mut Body<'_>, &[Value]) -> Result<Value>,
+        build: impl FnOnce(&mut GraphBuilder<'_>, &[Value]) -> Result<Value>,
     ) -> Result<Region> {
-        let mut body = Body::new(self.context, false);
+        let mut body = GraphBuilder {
+            context: self.context,
+            block: Block::default(),
+            graph: None,
+        };
         let values = arguments
             .iter()
             .map(|ty| body.argument(ty.clone()))
@@ -281,30 +335,7 @@ impl<'c> Body<'c> {
     }
 }
 
-/// Builds one graph.
-pub struct GraphBuilder<'a> {
-    body: Body<'a>,
-    graphs: &'a mut Vec<Operation>,
-    name: String,
-    composite: Option<Composite>,
-    input_names: Vec<String>,
-    argument_attrs: Vec<Attribute>,
-}
-
-impl<'a> Deref for GraphBuilder<'a> {
-    type Target = Body<'a>;
-    fn deref(&self) -> &Body<'a> {
-        &self.body
-    }
-}
-
-impl<'a> DerefMut for GraphBuilder<'a> {
-    fn deref_mut(&mut self) -> &mut Body<'a> {
-        &mut self.body
-    }
-}
-
-/// A finished graph, for [`Body::invoke`].
+/// A finished graph, for [`GraphBuilder::invoke`].
 #[derive(Clone, Debug)]
 pub struct Graph {
     /// The symbol.
@@ -315,62 +346,56 @@ pub struct Graph {
     pub outputs: Vec<Type>,
 }
 
-impl<'a> GraphBuilder<'a> {
-    fn new(asset: &'a mut AssetBuilder, name: &str, composite: Option<Composite>) -> Self {
-        Self {
-            body: Body::new(&mut asset.context, true),
-            graphs: &mut asset.graphs,
-            name: name.to_owned(),
-            composite,
-            input_names: Vec::new(),
-            argument_attrs: Vec::new(),
-        }
-    }
-
+impl GraphBuilder<'_> {
     /// Adds an argument that the caller gives.
     ///
     /// # Errors
-    /// None today.
+    /// A type that has no stored form.
     pub fn input(&mut self, name: &str, ty: TensorType) -> Result<Value> {
-        self.input_names.push(name.to_owned());
-        self.argument_attrs
-            .push(Attribute::Array(vec![name_attr(name)]));
-        self.body.argument(Type::Tensor(ty))
+        let attrs = vec![name_attr(name)];
+        self.graph_argument(name, attrs, Type::Tensor(ty))
     }
 
     /// Adds a state: a tensor that the host keeps between calls, and that the
     /// graph reads and writes through its handle.
     ///
     /// # Errors
-    /// None today.
+    /// A type that has no stored form.
     pub fn state(&mut self, name: &str, ty: TensorType) -> Result<Value> {
         let mutation = Attribute::named("MutableBuffers.buffer_mutation", Attribute::string(name));
-        self.input_names.push(name.to_owned());
-        self.argument_attrs
-            .push(Attribute::Array(vec![mutation, name_attr(name)]));
-        self.body.argument(Type::Handle(ty))
+        self.graph_argument(name, vec![mutation, name_attr(name)], Type::Handle(ty))
+    }
+
+    fn graph_argument(&mut self, name: &str, attrs: Vec<Attribute>, ty: Type) -> Result<Value> {
+        let graph = self.graph.as_mut().ok_or_else(not_a_graph)?;
+        graph.input_names.push(name.to_owned());
+        graph.argument_attrs.push(Attribute::Array(attrs));
+        self.argument(ty)
     }
 
     /// Ends the graph with its results and their names; an empty name is none.
     ///
     /// # Errors
-    /// None today.
-    pub fn finish(self, results: &[(&str, Value)]) -> Result<Graph> {
-        let Self {
-            mut body,
+    /// A result that this asset does not have.
+    pub fn finish(mut self, results: &[(&str, Value)]) -> Result<Graph> {
+        let Parts {
             graphs,
-            name,
+            open,
             composite,
             input_names,
             argument_attrs,
-        } = self;
+            constants,
+            ..
+        } = self.graph.take().ok_or_else(not_a_graph)?;
+        let name = open.clone().unwrap_or_default();
         let values: Vec<Value> = results.iter().map(|(_, value)| *value).collect();
-        body.push("dataflow.output_v1", &values, None, Vec::new(), Vec::new())?;
-        let types = |values: &mut dyn Iterator<Item = Value>| -> Vec<Type> {
-            values.map(|value| body.ty(value).clone()).collect()
+        self.push("dataflow.output_v1", &values, None, Vec::new(), Vec::new())?;
+        let types = |values: &mut dyn Iterator<Item = Value>| {
+            let types = values.map(|value| self.ty(value).cloned());
+            types.collect::<Result<Vec<Type>>>()
         };
-        let inputs = types(&mut body.block.arguments.iter().map(|argument| argument.value));
-        let outputs = types(&mut values.into_iter());
+        let inputs = types(&mut self.block.arguments.iter().map(|argument| argument.value))?;
+        let outputs = types(&mut values.into_iter())?;
 
         let result_attrs = results.iter().map(|(name, _)| {
             Attribute::Array(if name.is_empty() {
@@ -398,7 +423,7 @@ impl<'a> GraphBuilder<'a> {
         let mut fields = Vec::new();
         for (index, attr) in attrs.into_iter().enumerate() {
             let id = attr
-                .map(|attr| attr.intern(&mut body.context.module))
+                .map(|attr| attr.intern(&mut self.context.module))
                 .transpose()?;
             // The declaration is the one that may be absent.
             fields.push(match id {
@@ -406,15 +431,13 @@ impl<'a> GraphBuilder<'a> {
                 id => Field::OptionalAttr(id),
             });
         }
-        let properties = body.context.module.properties(fields);
-        if let Some(shared) = body.shared.take() {
-            let rest = std::mem::replace(&mut body.block.operations, shared.operations);
-            body.block.operations.extend(rest);
-        }
+        let properties = self.context.module.properties(fields);
+        let rest = std::mem::replace(&mut self.block.operations, constants);
+        self.block.operations.extend(rest);
         let region = Region {
-            blocks: vec![std::mem::take(&mut body.block)],
+            blocks: vec![std::mem::take(&mut self.block)],
         };
-        let op = body.operation(
+        let op = self.operation(
             "dataflow.graph_v1",
             &[],
             Some(properties),
@@ -422,6 +445,7 @@ impl<'a> GraphBuilder<'a> {
             vec![region],
         )?;
         graphs.push(op);
+        *open = None;
         Ok(Graph {
             name,
             inputs,
@@ -431,21 +455,29 @@ impl<'a> GraphBuilder<'a> {
 }
 
 impl Composite {
+    /// A declaration of the kernel `name` with its parameters, in the order of
+    /// their names.
+    pub fn new<K: Into<Str>>(
+        name: impl Into<Str>,
+        op_attrs: impl IntoIterator<Item = (K, Attribute)>,
+    ) -> Self {
+        let op_attrs = op_attrs.into_iter();
+        Self {
+            name: name.into(),
+            op_attrs: op_attrs.map(|(key, value)| (key.into(), value)).collect(),
+        }
+    }
+
     fn declaration(self, input_names: &[String]) -> Attribute {
         let names = input_names
             .iter()
             .map(|name| Attribute::string(name))
             .collect();
-        let attrs = self
-            .op_attrs
-            .into_iter()
-            .map(|(name, value)| (name.into(), value))
-            .collect();
         Attribute::Opaque(
-            self.name.into(),
+            self.name,
             vec![
                 Attribute::named("input_names", Attribute::Array(names)),
-                Attribute::named("op_attrs", Attribute::Dictionary(attrs)),
+                Attribute::named("op_attrs", Attribute::Dictionary(self.op_attrs)),
                 Attribute::named(
                     "output_names",
                     Attribute::Array(vec![Attribute::string("output")]),
@@ -453,6 +485,11 @@ impl Composite {
             ],
         )
     }
+}
+
+/// The error of a region's builder, which no caller of this crate gets hold of.
+fn not_a_graph() -> Error {
+    Error::Invalid("a region of an operation has no arguments or results of its own".to_owned())
 }
 
 fn name_attr(name: &str) -> Attribute {

@@ -7,7 +7,7 @@
 
 use mlir_bytecode::Value;
 
-use crate::{Body, Dim, ElementType, Result, TensorType, build::operands, shape};
+use crate::{Dim, ElementType, GraphBuilder, Result, TensorType, build::operands, shape};
 
 /// The broadcasting operations of two operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Binary {
     }
 }
 
-impl Body<'_> {
+impl GraphBuilder<'_> {
     pub(crate) fn binary(&mut self, op: Binary, x: Value, y: Value) -> Result<Value> {
         let (tx, ty) = (self.tensor(op.name(), x)?, self.tensor(op.name(), y)?);
         if tx.element != ty.element {

@@ -5,7 +5,7 @@
 //! `coreai` dialect. Core AI's own library loads and runs what this crate
 //! writes; no Apple software is needed to write it.
 //!
-//! * [`AssetBuilder`] builds a program graph by graph. The methods of [`Body`]
+//! * [`AssetBuilder`] builds a program graph by graph. The methods of [`GraphBuilder`]
 //!   are the operations; they infer the types of their results and write what
 //!   the dialect stores to spell them out.
 //! * [`write_asset`] writes a folder that appears whole or not at all;
@@ -73,7 +73,7 @@ pub use asset::{
     Asset, AssetMetadata, HASH, METADATA, PROGRAM, hex, open_asset, open_program, write_asset,
 };
 pub use attr::{Approximate, Attribute};
-pub use build::{AssetBuilder, Body, Composite, Graph, GraphBuilder, PRODUCER};
+pub use build::{AssetBuilder, Composite, Graph, GraphBuilder, PRODUCER};
 pub use diff::{Difference, diff};
 pub use error::{Error, Result};
 pub use locate::{Locations, strip_locations};

@@ -9,7 +9,7 @@
 use mlir_bytecode::{Field, Value};
 
 use crate::{
-    Approximate, Attribute, Body, Dim, ElementType, Graph, Result, TensorType, Type,
+    Approximate, Attribute, Dim, ElementType, Graph, GraphBuilder, Result, TensorType, Type,
     build::{operands, show},
     decompose::Binary,
     shape,
@@ -44,7 +44,7 @@ macro_rules! unary {
     };
 }
 
-impl Body<'_> {
+impl GraphBuilder<'_> {
     binary! {
         /// `x + y`, broadcasting.
         add = Add;
@@ -413,7 +413,7 @@ impl Body<'_> {
     /// The numbers from `begin` to `end` in steps of `step`, scalars of si32.
     ///
     /// # Errors
-    /// None today.
+    /// Only those of every operation.
     pub fn range(&mut self, begin: Value, end: Value, step: Value) -> Result<Value> {
         let ty = TensorType::new([Dim::Dynamic], ElementType::Si32);
         self.emit("primitive.range_v1", &[begin, end, step], ty)
@@ -449,7 +449,7 @@ impl Body<'_> {
     /// A token, from which an order of reads and writes starts.
     ///
     /// # Errors
-    /// None today.
+    /// Only those of every operation.
     pub fn create_token(&mut self) -> Result<Value> {
         self.emit("dataflow.create_token_v1", &[], Type::Token)
     }
@@ -459,7 +459,7 @@ impl Body<'_> {
     /// # Errors
     /// An operand that is no handle.
     pub fn read_handle(&mut self, handle: Value, token: Value) -> Result<(Value, Value)> {
-        let Type::Handle(ty) = self.ty(handle).clone() else {
+        let Type::Handle(ty) = self.ty(handle)?.clone() else {
             return Err(operands("read_handle", "expected a handle"));
         };
         let output = self.context.value(ty.into())?;
@@ -478,7 +478,7 @@ impl Body<'_> {
     /// Puts a tensor into a state; the token says that it was written.
     ///
     /// # Errors
-    /// None today.
+    /// Only those of every operation.
     pub fn write_handle(&mut self, handle: Value, value: Value, token: Value) -> Result<Value> {
         self.emit(
             "dataflow.write_handle_v1",
@@ -493,7 +493,8 @@ impl Body<'_> {
     /// Arguments that are not those of the graph.
     pub fn invoke(&mut self, graph: &Graph, arguments: &[Value]) -> Result<Value> {
         let op = format!("invoke @{}", graph.name);
-        let given: Vec<&Type> = arguments.iter().map(|&value| self.ty(value)).collect();
+        let given = arguments.iter().map(|&value| self.ty(value));
+        let given = given.collect::<Result<Vec<&Type>>>()?;
         if given.iter().copied().ne(&graph.inputs) {
             let list = |types: &mut dyn Iterator<Item = &Type>| {
                 types.map(Type::to_string).collect::<Vec<_>>().join(", ")

@@ -4,9 +4,9 @@
 use mlir_bytecode::Value;
 
 use crate::{
-    Body, Dim,
+    Dim,
     ElementType::{self, BF16, F16, F32, Si32, Si64, Ui64},
-    Result, TensorType, Type,
+    GraphBuilder, Result, TensorType, Type,
     build::operands,
     decompose::Binary,
     shape,
@@ -54,7 +54,7 @@ fn element_bytes(element: ElementType, number: u8) -> Vec<u8> {
     }
 }
 
-impl Body<'_> {
+impl GraphBuilder<'_> {
     /// A reduction whose result is labelled `result`.
     fn reduce(&mut self, how: Combine, x: Value, axes: Value, result: TensorType) -> Result<Value> {
         let (name, combine, neutral) = how.parts();

@@ -3,7 +3,7 @@
 //! else.
 
 use aimodel::{
-    AssetBuilder, Attribute, Body, Composite, Dim, ElementType, Graph, TensorType, Value,
+    AssetBuilder, Attribute, Composite, Dim, ElementType, Graph, GraphBuilder, TensorType, Value,
 };
 use half::f16;
 
@@ -21,13 +21,13 @@ fn version() -> (&'static str, Attribute) {
 }
 
 /// Widens to f32, in which norms are computed.
-fn widened(body: &mut Body<'_>, x: Value) -> Result<Value> {
+fn widened(body: &mut GraphBuilder<'_>, x: Value) -> Result<Value> {
     Ok(body.cast(x, ElementType::F32)?)
 }
 
 /// `1 / √(mean(x²) + ε)` over the axes.
 fn inverse_root_mean_square(
-    body: &mut Body<'_>,
+    body: &mut GraphBuilder<'_>,
     x: Value,
     axes: Value,
     eps: Value,
@@ -51,13 +51,7 @@ pub fn rms_norm(
         ("eps", Attribute::f32(eps)),
         version(),
     ];
-    let mut graph = asset.composite(
-        name,
-        Composite {
-            name: "rms_norm",
-            op_attrs,
-        },
-    );
+    let mut graph = asset.composite(name, Composite::new("rms_norm", op_attrs));
     let last = input.rank() as i64 - 1;
     let x = graph.input("input", input)?;
     let scale = graph.input("scale", scale)?;
@@ -84,13 +78,7 @@ pub fn layer_norm(
         ("eps", Attribute::f32(eps)),
         version(),
     ];
-    let mut graph = asset.composite(
-        name,
-        Composite {
-            name: "layer_norm",
-            op_attrs,
-        },
-    );
+    let mut graph = asset.composite(name, Composite::new("layer_norm", op_attrs));
     let x = graph.input("input", TensorType::fixed([rows, width], ElementType::F16))?;
     let parameter = TensorType::fixed([width], ElementType::F16);
     let gamma = graph.input("gamma", parameter.clone())?;
@@ -124,13 +112,7 @@ pub fn rope(
         ("scale", Attribute::f32(1.0)),
         version(),
     ];
-    let mut graph = asset.composite(
-        name,
-        Composite {
-            name: "rope",
-            op_attrs,
-        },
-    );
+    let mut graph = asset.composite(name, Composite::new("rope", op_attrs));
     let dims = [1.into(), heads.into(), rows, head_dim.into()];
     let x = graph.input("input", TensorType::new(dims, ElementType::F16))?;
     let positions = TensorType::new([1.into(), rows], ElementType::Si32);
@@ -184,7 +166,7 @@ pub fn rope(
 }
 
 /// Adds a dimension of extent 1; a reshape where the extents are known.
-pub fn add_axis(body: &mut Body<'_>, x: Value, axis: i64) -> Result<Value> {
+pub fn add_axis(body: &mut GraphBuilder<'_>, x: Value, axis: i64) -> Result<Value> {
     let mut dims = body.tensor("expand_dims", x)?.dims;
     let at = if axis < 0 {
         dims.len() as i64 + 1 + axis
@@ -206,7 +188,7 @@ pub fn add_axis(body: &mut Body<'_>, x: Value, axis: i64) -> Result<Value> {
 }
 
 /// One element of a shape vector, as a vector.
-pub fn extent(body: &mut Body<'_>, shape: Value, axis: i64) -> Result<Value> {
+pub fn extent(body: &mut GraphBuilder<'_>, shape: Value, axis: i64) -> Result<Value> {
     let (begin, end, one) = (
         body.si32(&[axis])?,
         body.si32(&[axis + 1])?,
@@ -221,14 +203,11 @@ fn sdpa_declaration(is_causal: bool) -> Composite {
         version(),
         ("window_size", Attribute::si64(0)),
     ];
-    Composite {
-        name: "scaled_dot_product_attention",
-        op_attrs,
-    }
+    Composite::new("scaled_dot_product_attention", op_attrs)
 }
 
 /// `1 / √head_dim` as a half.
-fn scale(body: &mut Body<'_>, head_dim: u64) -> Result<Value> {
+fn scale(body: &mut GraphBuilder<'_>, head_dim: u64) -> Result<Value> {
     let scale = f16::from_f64((head_dim as f64).powf(-0.5));
     Ok(body.dense(
         TensorType::fixed([], ElementType::F16),
@@ -280,7 +259,7 @@ pub fn causal_attention(
     let query = graph.input("query", TensorType::new(query_ty, ElementType::F16))?;
     let key = graph.input("key", cache_ty.clone())?;
     let value = graph.input("value", cache_ty)?;
-    let body: &mut Body<'_> = &mut graph;
+    let body = &mut graph;
 
     let row_count = match rows {
         Dim::Static(_) => None,
@@ -318,7 +297,7 @@ pub fn causal_attention(
     let mut query = body.mul(query, scale)?;
     let key = body.transpose(key, swap)?;
     let axis = body.scalar_si32(0)?;
-    let scalar = |body: &mut Body<'_>, extent: u64| -> Result<Value> {
+    let scalar = |body: &mut GraphBuilder<'_>, extent: u64| -> Result<Value> {
         Ok(body.integers(ElementType::Ui32, &[], &[extent as i64])?)
     };
     let one = scalar(body, 1)?;
@@ -380,7 +359,7 @@ pub fn causal_attention(
 /// `[S, T]` of booleans: whether row i may see key j, which is where j ≤ T − S
 /// + i.
 fn visible_keys(
-    body: &mut Body<'_>,
+    body: &mut GraphBuilder<'_>,
     rows: Dim,
     row_count: Option<Value>,
     key_count: Value,
@@ -416,7 +395,7 @@ fn visible_keys(
 
 /// Repeats each of the `kv_heads` for the heads that share it.
 fn per_head(
-    body: &mut Body<'_>,
+    body: &mut GraphBuilder<'_>,
     x: Value,
     shape: Value,
     (heads, kv_heads): (u64, u64),

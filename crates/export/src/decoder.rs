@@ -12,7 +12,7 @@ mod embed;
 
 use std::sync::Arc;
 
-use aimodel::{AssetBuilder, Body, Dim, ElementType, Graph, Module, TensorType, Value};
+use aimodel::{AssetBuilder, Dim, ElementType, Graph, GraphBuilder, Module, TensorType, Value};
 use checkpoint::Checkpoint;
 use models::qwen3_vl::Config;
 use models::qwen3_vl::TextConfig;
@@ -180,7 +180,7 @@ impl Decoder<'_> {
         let keys = graph.state("keyCache", self.f16(&cache))?;
         let values = graph.state("valueCache", self.f16(&cache))?;
 
-        let body: &mut Body<'_> = &mut graph;
+        let body = &mut graph;
         let token = body.create_token()?;
         let values = attention::read(body, values, token)?;
         let keys = attention::read(body, keys, token)?;
@@ -208,7 +208,7 @@ impl Decoder<'_> {
 
     fn mlp(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         composites: &Composites,
         layer: usize,
         x: Value,
@@ -228,7 +228,7 @@ impl Decoder<'_> {
     /// Adds what the vision tower has for this layer, at image tokens.
     fn add_deepstack(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         common: &Common,
         tap: u64,
         deepstack: Value,
@@ -250,7 +250,7 @@ impl Decoder<'_> {
         Ok(body.add(x, rows)?)
     }
 
-    fn head(&self, body: &mut Body<'_>, x: Value) -> Result<Value> {
+    fn head(&self, body: &mut GraphBuilder<'_>, x: Value) -> Result<Value> {
         let shape = vec![self.text.vocab_size, self.text.hidden_size];
         // Refuses a tied head that is stored as well, and is another.
         names::head(self.checkpoint, self.config)?;
@@ -271,21 +271,21 @@ impl Decoder<'_> {
     }
 
     /// `[V, h]` of f16, in every mode.
-    fn embedding_table(&self, body: &mut Body<'_>) -> Result<Value> {
+    fn embedding_table(&self, body: &mut GraphBuilder<'_>) -> Result<Value> {
         let shape = vec![self.text.vocab_size, self.text.hidden_size];
         let parts = [(names::EMBED_TOKENS.to_owned(), shape)];
         let parts = Parts::new(self.checkpoint, &parts, self.text.hidden_size)?;
         weights::matrix(body, names::EMBED_TOKENS, parts, Storage::Half)
     }
 
-    fn vector(&self, body: &mut Body<'_>, name: &str, len: usize) -> Result<Value> {
+    fn vector(&self, body: &mut GraphBuilder<'_>, name: &str, len: usize) -> Result<Value> {
         weights::vector(body, self.checkpoint, name, len)
     }
 
     /// `x · weightᵀ`, where the weight is stored `[out, in]`.
     fn projection(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         name: &str,
         shape: [usize; 2],
         x: Value,
@@ -299,7 +299,7 @@ impl Decoder<'_> {
     /// other.
     fn matrix(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         key: &str,
         parts: &[(String, Vec<usize>)],
         storage: Storage,

@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use aimodel::{Approximate, AssetBuilder, Body, ElementType, Graph, Module, TensorType, Value};
+use aimodel::{
+    Approximate, AssetBuilder, ElementType, Graph, GraphBuilder, Module, TensorType, Value,
+};
 use checkpoint::Checkpoint;
 use half::f16;
 use models::qwen3_vl::Config;
@@ -109,7 +111,7 @@ impl Tower<'_> {
         let width = self.vision.patch_len() as u64;
         let patches = TensorType::fixed([self.patches, width], ElementType::F16);
         let patches = graph.input("patches", patches)?;
-        let body: &mut Body<'_> = &mut graph;
+        let body = &mut graph;
 
         let weight = self.matrix(
             body,
@@ -150,7 +152,7 @@ impl Tower<'_> {
     }
 
     /// The bias of the patch embedding and the position embeddings, added.
-    fn positions(&self, body: &mut Body<'_>) -> Result<Value> {
+    fn positions(&self, body: &mut GraphBuilder<'_>) -> Result<Value> {
         let v = self.vision;
         let table_shape = [v.num_position_embeddings, v.hidden_size];
         let table = weights::read_f32(
@@ -189,7 +191,7 @@ impl Tower<'_> {
         weights::halves(body, "patch_embed.bias_and_positions", &dims, bytes)
     }
 
-    fn rotary(&self, body: &mut Body<'_>) -> Result<Common> {
+    fn rotary(&self, body: &mut GraphBuilder<'_>) -> Result<Common> {
         let v = self.vision;
         let (cos, sin) = tables::vision_rotary(self.grid, v.spatial_merge_size, v.head_dim());
         let dims = [1, 1, self.patches, self.head_dim()];
@@ -202,7 +204,7 @@ impl Tower<'_> {
 
     fn block(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         composites: &Composites,
         common: &Common,
         block: usize,
@@ -226,7 +228,7 @@ impl Tower<'_> {
     /// Attention among all patches: `[4N, 3·hidden]` to `[4N, hidden]`.
     fn attention(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         composites: &Composites,
         common: &Common,
         qkv: Value,
@@ -262,7 +264,7 @@ impl Tower<'_> {
     /// heads, 4N, D]` and as `[1, heads, 4N, D]`.
     fn turn(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         common: &Common,
         (sliced, x): (Value, Value),
     ) -> Result<Value> {
@@ -286,13 +288,18 @@ impl Tower<'_> {
     }
 
     /// Puts the patches of an image token side by side: `[N, 4·hidden]`.
-    fn shuffle(&self, body: &mut Body<'_>, x: Value) -> Result<Value> {
+    fn shuffle(&self, body: &mut GraphBuilder<'_>, x: Value) -> Result<Value> {
         let shape = body.ui32(&[self.merged, self.merged_width()])?;
         Ok(body.reshape(x, shape)?)
     }
 
     /// The main merger normalizes each patch before they are put together.
-    fn merger(&self, body: &mut Body<'_>, composites: &Composites, x: Value) -> Result<Value> {
+    fn merger(
+        &self,
+        body: &mut GraphBuilder<'_>,
+        composites: &Composites,
+        x: Value,
+    ) -> Result<Value> {
         let name = |part: &str| names::vision(&format!("merger.{part}"));
         let hidden = self.vision.hidden_size;
         let x = self.norm(body, &composites.norm, &name("norm"), hidden, x)?;
@@ -303,7 +310,7 @@ impl Tower<'_> {
     /// A DeepStack merger normalizes the patches of an image token together.
     fn deepstack_merger(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         composites: &Composites,
         tap: usize,
         x: Value,
@@ -318,7 +325,7 @@ impl Tower<'_> {
 
     fn project(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         name: impl Fn(&str) -> String,
         x: Value,
     ) -> Result<Value> {
@@ -330,7 +337,7 @@ impl Tower<'_> {
 
     fn norm(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         graph: &Graph,
         name: &str,
         width: usize,
@@ -344,7 +351,7 @@ impl Tower<'_> {
     /// `x · weightᵀ + bias`, where the weight is stored `[out, in]`.
     fn linear(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         name: &str,
         [rows, cols]: [usize; 2],
         x: Value,
@@ -356,12 +363,12 @@ impl Tower<'_> {
     }
 
     /// The transpose `[in, out]` of a stored matrix `[out, in…]`.
-    fn matrix(&self, body: &mut Body<'_>, name: &str, shape: Vec<usize>) -> Result<Value> {
+    fn matrix(&self, body: &mut GraphBuilder<'_>, name: &str, shape: Vec<usize>) -> Result<Value> {
         let parts = [(name.to_owned(), shape)];
         weights::transposed(body, self.checkpoint, name, &parts, Storage::Half)
     }
 
-    fn vector(&self, body: &mut Body<'_>, name: &str, len: usize) -> Result<Value> {
+    fn vector(&self, body: &mut GraphBuilder<'_>, name: &str, len: usize) -> Result<Value> {
         weights::vector(body, self.checkpoint, name, len)
     }
 }

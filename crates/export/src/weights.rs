@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use aimodel::{Blob, BlobError, BlobSource, Body, ElementType, TensorType, Value};
+use aimodel::{Blob, BlobError, BlobSource, ElementType, GraphBuilder, TensorType, Value};
 use checkpoint::Checkpoint;
 use checkpoint::TensorView;
 use quantize::{BLOCK, BlockFormat, Matrix, Scheme};
@@ -242,7 +242,12 @@ impl BlobSource for ScaleBlob {
 ///
 /// # Errors
 /// A width that blocks of 32 do not divide, for int8.
-pub fn matrix(body: &mut Body<'_>, key: &str, parts: Parts, storage: Storage) -> Result<Value> {
+pub fn matrix(
+    body: &mut GraphBuilder<'_>,
+    key: &str,
+    parts: Parts,
+    storage: Storage,
+) -> Result<Value> {
     let (rows, cols) = (parts.rows as u64, parts.cols as u64);
     let scheme = match storage {
         Storage::Half => {
@@ -284,7 +289,7 @@ pub fn matrix(body: &mut Body<'_>, key: &str, parts: Parts, storage: Storage) ->
 /// # Errors
 /// A parameter that is missing or of another shape, or as [`matrix`].
 pub fn transposed(
-    body: &mut Body<'_>,
+    body: &mut GraphBuilder<'_>,
     checkpoint: &Arc<Checkpoint>,
     key: &str,
     parts: &[(String, Vec<usize>)],
@@ -303,7 +308,7 @@ pub fn transposed(
 /// # Errors
 /// A parameter that is missing, of another shape, or more than f16 holds.
 pub fn vector(
-    body: &mut Body<'_>,
+    body: &mut GraphBuilder<'_>,
     checkpoint: &Arc<Checkpoint>,
     name: &str,
     len: usize,
@@ -313,7 +318,7 @@ pub fn vector(
 }
 
 /// A constant: in the IR if it is small, else a resource.
-fn constant(body: &mut Body<'_>, key: &str, ty: TensorType, data: Blob) -> Result<Value> {
+fn constant(body: &mut GraphBuilder<'_>, key: &str, ty: TensorType, data: Blob) -> Result<Value> {
     if ty.element_count().is_some_and(|count| count < INLINE_BELOW) {
         let bytes = data.to_vec().map_err(aimodel::Error::from)?;
         return Ok(body.dense(ty, &bytes)?);
@@ -323,7 +328,12 @@ fn constant(body: &mut Body<'_>, key: &str, ty: TensorType, data: Blob) -> Resul
 
 /// A constant of f16 from its bytes: in the IR if it is small or all of its
 /// elements are equal, else a resource.
-pub fn halves(body: &mut Body<'_>, key: &str, dims: &[u64], bytes: Vec<u8>) -> Result<Value> {
+pub fn halves(
+    body: &mut GraphBuilder<'_>,
+    key: &str,
+    dims: &[u64],
+    bytes: Vec<u8>,
+) -> Result<Value> {
     let ty = TensorType::fixed(dims, ElementType::F16);
     if bytes.chunks(2).all(|element| element == &bytes[..2]) {
         return Ok(body.dense(ty, &bytes)?);

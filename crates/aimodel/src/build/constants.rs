@@ -2,7 +2,7 @@
 
 use mlir_bytecode::{Blob, Field, Resource, ResourceValue, Value};
 
-use super::{Body, operands};
+use super::{GraphBuilder, operands};
 use crate::{Attribute, ElementType, Result, TensorType, Type, schema::dialect};
 
 /// The alignment of large constants, in bytes.
@@ -11,17 +11,14 @@ const RESOURCE_ALIGNMENT: u64 = 16;
 /// Shape inference looks only into constants this short.
 const LONGEST_SHAPE: usize = 16;
 
-impl Body<'_> {
+impl GraphBuilder<'_> {
     /// Adds a constant; in a graph, one with the same content is shared.
     pub(crate) fn constant(&mut self, ty: TensorType, content: &Attribute) -> Result<Value> {
         let ty = Type::Tensor(ty);
         let module = &mut self.context.module;
         let key = (ty.intern(module)?, content.intern(module)?);
-        if let Some(value) = self
-            .shared
-            .as_ref()
-            .and_then(|shared| shared.values.get(&key))
-        {
+        let graph = self.graph.as_ref();
+        if let Some(value) = graph.and_then(|graph| graph.shared.get(&key)) {
             return Ok(*value);
         }
         let properties = module.properties([Field::Attr(key.1)]);
@@ -33,10 +30,10 @@ impl Body<'_> {
             vec![value],
             Vec::new(),
         )?;
-        match &mut self.shared {
-            Some(shared) => {
-                shared.operations.push(op);
-                shared.values.insert(key, value);
+        match &mut self.graph {
+            Some(graph) => {
+                graph.constants.push(op);
+                graph.shared.insert(key, value);
             }
             None => self.block.operations.push(op),
         }
@@ -172,19 +169,19 @@ impl Body<'_> {
         self.integers(ElementType::Si32, &[], &[value])
     }
 
-    /// A half scalar, rounded to nearest even.
+    /// An f16 scalar, rounded to nearest, ties to even.
     ///
     /// # Errors
-    /// None today.
+    /// As [`dense`](Self::dense); no value is refused.
     pub fn scalar_f16(&mut self, value: f32) -> Result<Value> {
         let bytes = half::f16::from_f32(value).to_le_bytes();
         self.dense(TensorType::fixed([], ElementType::F16), &bytes)
     }
 
-    /// A 32-bit float scalar.
+    /// An f32 scalar.
     ///
     /// # Errors
-    /// None today.
+    /// As [`dense`](Self::dense); no value is refused.
     pub fn scalar_f32(&mut self, value: f32) -> Result<Value> {
         self.dense(
             TensorType::fixed([], ElementType::F32),

@@ -11,10 +11,10 @@ use aimodel::{
 pub fn small() -> Module {
     let mut asset = AssetBuilder::new();
     let row = TensorType::fixed([2, 4], ElementType::F16);
-    let declaration = Composite {
-        name: "rms_norm",
-        op_attrs: vec![("axes", Attribute::si64(-1)), ("eps", Attribute::f32(1e-6))],
-    };
+    let declaration = Composite::new(
+        "rms_norm",
+        [("axes", Attribute::si64(-1)), ("eps", Attribute::f32(1e-6))],
+    );
     let mut norm = asset.composite("norm", declaration);
     let x = norm.input("input", row.clone()).unwrap();
     let weight = norm

@@ -1,6 +1,6 @@
 //! Attention over the key and value caches.
 
-use aimodel::{Body, Dim, Value};
+use aimodel::{Dim, GraphBuilder, Value};
 use models::qwen3_vl::names;
 
 use super::{Common, Composites, Decoder};
@@ -27,7 +27,7 @@ impl Decoder<'_> {
     /// Adds the attention of a layer to `x` `[1, S, h]`.
     pub(super) fn attention(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         composites: &Composites,
         common: &Common,
         layer: usize,
@@ -92,7 +92,7 @@ impl Decoder<'_> {
     /// `[1, S, n·D]` to `[1, n, S, D]`.
     fn split_heads(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         common: &Common,
         x: Value,
         heads: u64,
@@ -112,7 +112,7 @@ impl Decoder<'_> {
     }
 
     /// `[1, n, S, D]` to `[S, n·D]`.
-    fn join_heads(&self, body: &mut Body<'_>, common: &Common, x: Value) -> Result<Value> {
+    fn join_heads(&self, body: &mut GraphBuilder<'_>, common: &Common, x: Value) -> Result<Value> {
         let width = self.heads() * self.head_dim();
         let shape = match (self.rows, common.dynamic_shapes) {
             (Dim::Static(1), _) => {
@@ -128,7 +128,7 @@ impl Decoder<'_> {
     }
 
     /// The weights of q_norm and k_norm, repeated for each head: `[n, 1, D]`.
-    fn qk_norm(&self, body: &mut Body<'_>, layer: usize) -> Result<Value> {
+    fn qk_norm(&self, body: &mut GraphBuilder<'_>, layer: usize) -> Result<Value> {
         let read = |norm: &str| {
             let name = names::text_layer(layer, &format!("self_attn.{norm}.weight"));
             weights::read_half(self.checkpoint, &name, &[self.text.head_dim])
@@ -143,7 +143,7 @@ impl Decoder<'_> {
     /// Turns heads by t, by h and by w, and takes of each what is its own.
     fn turn(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         composites: &Composites,
         common: &Common,
         x: Value,
@@ -164,7 +164,7 @@ impl Decoder<'_> {
     /// from a shape: Apple's GPU backend traps where it is a tensor's value.
     fn cache_bounds(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         common: &Common,
         layer: usize,
     ) -> Result<[Value; 3]> {
@@ -185,7 +185,7 @@ impl Decoder<'_> {
     }
 }
 
-pub(super) fn read(body: &mut Body<'_>, handle: Value, token: Value) -> Result<Cache> {
+pub(super) fn read(body: &mut GraphBuilder<'_>, handle: Value, token: Value) -> Result<Cache> {
     let (tensor, token) = body.read_handle(handle, token)?;
     Ok(Cache {
         handle,
@@ -195,7 +195,12 @@ pub(super) fn read(body: &mut Body<'_>, handle: Value, token: Value) -> Result<C
 }
 
 /// Writes `[1, KV, S, D]` into a cache, and reads the cache again.
-fn append(body: &mut Body<'_>, cache: &mut Cache, rows: Value, bounds: [Value; 3]) -> Result<()> {
+fn append(
+    body: &mut GraphBuilder<'_>,
+    cache: &mut Cache,
+    rows: Value,
+    bounds: [Value; 3],
+) -> Result<()> {
     let rows = add_axis(body, rows, 0)?;
     let updated = body.slice_update(cache.tensor, rows, bounds)?;
     let token = body.write_handle(cache.handle, updated, cache.token)?;
@@ -204,14 +209,19 @@ fn append(body: &mut Body<'_>, cache: &mut Cache, rows: Value, bounds: [Value; 3
 }
 
 /// The bound that leaves T tokens of `[1, 1, KV, ?, D]`.
-pub(super) fn used_end(body: &mut Body<'_>, total: Value) -> Result<Value> {
+pub(super) fn used_end(body: &mut GraphBuilder<'_>, total: Value) -> Result<Value> {
     let (axis, to_end) = (body.scalar_si32(0)?, body.si32(&[TO_END])?);
     let outer = body.si32(&[TO_END; 3])?;
     Ok(body.concat(axis, &[outer, total, to_end])?)
 }
 
 /// What a cache holds for a layer: `[1, KV, T, D]`.
-fn layer_of_cache(body: &mut Body<'_>, cache: &Cache, end: Value, layer: usize) -> Result<Value> {
+fn layer_of_cache(
+    body: &mut GraphBuilder<'_>,
+    cache: &Cache,
+    end: Value,
+    layer: usize,
+) -> Result<Value> {
     let layer = layer as i64;
     let ones = body.si32(&[1; 5])?;
     let first = body.si32(&[layer, 0, 0, 0, 0])?;
@@ -224,7 +234,7 @@ fn layer_of_cache(body: &mut Body<'_>, cache: &Cache, end: Value, layer: usize) 
 }
 
 /// Heads `from..to` of `[1, n, S, D]`.
-fn slice_heads(body: &mut Body<'_>, x: Value, from: u64, to: u64) -> Result<Value> {
+fn slice_heads(body: &mut GraphBuilder<'_>, x: Value, from: u64, to: u64) -> Result<Value> {
     let begin = body.si32(&[0, from as i64, 0, 0])?;
     let end = body.si32(&[TO_END, to as i64, TO_END, TO_END])?;
     let ones = body.si32(&[1; 4])?;

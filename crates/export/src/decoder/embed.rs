@@ -1,7 +1,7 @@
 //! Everything before the first layer: the rows that tokens stand for, and
 //! their positions.
 
-use aimodel::{Body, Dim, ElementType, TensorType, Value};
+use aimodel::{Dim, ElementType, GraphBuilder, TensorType, Value};
 
 use super::{Common, Decoder, attention};
 use crate::{
@@ -14,7 +14,7 @@ impl Decoder<'_> {
     /// Everything before the first layer.
     pub(super) fn embed(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         ids: Value,
         positions: Value,
         image: Value,
@@ -88,7 +88,7 @@ impl Decoder<'_> {
         Ok((common, x))
     }
 
-    fn dynamic_shapes(&self, body: &mut Body<'_>, rows: Value) -> Result<(Value, Value)> {
+    fn dynamic_shapes(&self, body: &mut GraphBuilder<'_>, rows: Value) -> Result<(Value, Value)> {
         let (heads, dim) = (self.heads(), self.head_dim());
         let all = heads + 2 * self.kv_heads();
         let (axis, one) = (body.scalar_si32(0)?, body.si32(&[1])?);
@@ -101,7 +101,7 @@ impl Decoder<'_> {
     /// The last S of the positions.
     fn last_positions(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         positions: Value,
         past: Value,
         total: Value,
@@ -119,7 +119,7 @@ impl Decoder<'_> {
     /// token's are all the same, shifted behind the image.
     fn positions(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         position: Value,
         slot: Value,
         is_image: Value,
@@ -152,7 +152,7 @@ impl Decoder<'_> {
         Ok([t, h, w])
     }
 
-    fn masks(&self, body: &mut Body<'_>) -> Result<[Value; 3]> {
+    fn masks(&self, body: &mut GraphBuilder<'_>) -> Result<[Value; 3]> {
         let [t, h, w] = tables::mrope_masks(self.text.mrope_section, self.text.head_dim);
         let dims = [1, 1, 1, self.head_dim()];
         let mut mask = |name: &str, mask: Vec<half::f16>| {
@@ -170,7 +170,7 @@ impl Decoder<'_> {
     /// slot as a vector, where S is not known.
     pub(super) fn gather_rows(
         &self,
-        body: &mut Body<'_>,
+        body: &mut GraphBuilder<'_>,
         table: Value,
         slot: Value,
         flat: Option<Value>,
@@ -197,7 +197,7 @@ impl Decoder<'_> {
 }
 
 /// The extent of the second dimension, as a vector of si32.
-fn columns(body: &mut Body<'_>, x: Value) -> Result<Value> {
+fn columns(body: &mut GraphBuilder<'_>, x: Value) -> Result<Value> {
     let shape = body.get_shape(x)?;
     let shape = body.cast(shape, ElementType::Si32)?;
     extent(body, shape, 1)

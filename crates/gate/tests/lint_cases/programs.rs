@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use aimodel::{
-    AssetBuilder, Attribute, Body, Composite, Dim, ElementType, Graph, GraphBuilder, Module,
-    NAMESPACE, TensorType, Value,
+    AssetBuilder, Attribute, Composite, Dim, ElementType, Graph, GraphBuilder, Module, NAMESPACE,
+    TensorType, Value,
     mlir_bytecode::{AttrId, Entry, Field, Operation},
 };
 use gate::transcript::Finding;
@@ -78,16 +78,9 @@ pub fn kernel(at: &Path, attributes: &[&str]) -> Vec<Finding> {
     ];
     let op_attrs = all
         .into_iter()
-        .filter(|(name, _)| attributes.contains(name))
-        .collect();
+        .filter(|(name, _)| attributes.contains(name));
     let mut asset = AssetBuilder::new();
-    let mut norm = asset.composite(
-        "norm",
-        Composite {
-            name: "rms_norm",
-            op_attrs,
-        },
-    );
+    let mut norm = asset.composite("norm", Composite::new("rms_norm", op_attrs));
     let x = norm.input("input", row()).unwrap();
     let scale = norm.input("scale", row()).unwrap();
     let y = norm.mul(x, scale).unwrap();
@@ -197,7 +190,7 @@ fn stateful(
     states: usize,
     extent: Dim,
     writes: usize,
-    mut begin: impl FnMut(&mut Body<'_>, Value, i64) -> Value,
+    mut begin: impl FnMut(&mut GraphBuilder<'_>, Value, i64) -> Value,
 ) -> Module {
     let mut asset = AssetBuilder::new();
     let mut main = asset.graph("main");
@@ -228,7 +221,7 @@ fn stateful(
 
 /// That many states, written at the place that a shape says.
 pub fn states(at: &Path, count: usize) -> Vec<Finding> {
-    let by_shape = |body: &mut Body<'_>, at: Value, _| {
+    let by_shape = |body: &mut GraphBuilder<'_>, at: Value, _| {
         let shape = body.get_shape(at).unwrap();
         let shape = body.cast(shape, SI32).unwrap();
         let zero = body.si32(&[0]).unwrap();
@@ -240,7 +233,7 @@ pub fn states(at: &Path, count: usize) -> Vec<Finding> {
 
 /// Two states, written at the place that the value of an input says.
 pub fn position(at: &Path, scatter: bool) -> Vec<Finding> {
-    let by_value = |body: &mut Body<'_>, at: Value, _| {
+    let by_value = |body: &mut GraphBuilder<'_>, at: Value, _| {
         let zero = body.si32(&[0]).unwrap();
         let axis = body.scalar_si32(0).unwrap();
         let past = body.sub(at, zero).unwrap();
@@ -266,7 +259,7 @@ pub fn position(at: &Path, scatter: bool) -> Vec<Finding> {
 
 /// Two states of a fixed shape, two slots of each written.
 pub fn fixed_states(at: &Path) -> Vec<Finding> {
-    let slots = |body: &mut Body<'_>, _, slot| body.si32(&[slot, 0, 0]).unwrap();
+    let slots = |body: &mut GraphBuilder<'_>, _, slot| body.si32(&[slot, 0, 0]).unwrap();
     look(at, &stateful(2, Dim::Static(8), 2, slots))
 }
 
@@ -292,8 +285,8 @@ type Kernel = (&'static str, [&'static str; 2], &'static [&'static str]);
 fn declared(asset: &mut AssetBuilder, (name, inputs, attributes): Kernel) -> Graph {
     let attributes = attributes.iter().map(|key| (*key, Attribute::f32(1.0)));
     let version = ("version", Attribute::si64(1));
-    let op_attrs = attributes.chain([version]).collect();
-    let mut graph = asset.composite(name, Composite { name, op_attrs });
+    let op_attrs = attributes.chain([version]);
+    let mut graph = asset.composite(name, Composite::new(name, op_attrs));
     let [x, y] = inputs.map(|name| graph.input(name, row()).unwrap());
     let sum = graph.add(x, y).unwrap();
     graph.finish(&[("output", sum)]).unwrap()
