@@ -1,4 +1,4 @@
-//! Compiles the kernels for a card, where they are asked for.
+//! Compiles the CUDA kernels, if the feature `cuda` is on.
 
 use std::error::Error;
 
@@ -9,10 +9,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Each file of `card/kernels` becomes PTX in a constant of `ptx.rs`.
+/// Each file of `cuda/kernels` becomes PTX in a constant of `ptx.rs`.
 #[cfg(feature = "cuda")]
 fn kernels() -> Result<(), Box<dyn Error>> {
-    const FOLDER: &str = "src/card/kernels";
+    const FOLDER: &str = "src/cuda/kernels";
     println!("cargo::rerun-if-changed={FOLDER}");
     println!("cargo::rerun-if-env-changed=CUDA_COMPUTE_CAP");
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);

@@ -15,11 +15,11 @@ use crate::error::Result;
 pub fn cuda(number: usize) -> Result<Device> {
     let device = Device::new_cuda_with_stream(number)?;
     #[cfg(feature = "cuda")]
-    if let Device::Cuda(card) = &device {
+    if let Device::Cuda(cuda) = &device {
         // Events are for several streams, and cost more than small kernels.
         // SAFETY: the one stream runs in order whatever is done on the card.
-        unsafe { card.disable_event_tracking() };
-        keep_memory(card);
+        unsafe { cuda.disable_event_tracking() };
+        keep_memory(cuda);
     }
     Ok(device)
 }
@@ -27,9 +27,9 @@ pub fn cuda(number: usize) -> Result<Device> {
 /// Memory that was freed stays with the process, and the next result has it
 /// at once. A card that cannot do so is slower, and nothing else.
 #[cfg(feature = "cuda")]
-fn keep_memory(card: &candle_core::CudaDevice) {
+fn keep_memory(cuda: &candle_core::CudaDevice) {
     use candle_core::cuda_backend::cudarc::driver::sys;
-    let stream = card.cuda_stream();
+    let stream = cuda.cuda_stream();
     let mut pool = std::ptr::null_mut();
     let mut most = u64::MAX;
     let key = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;

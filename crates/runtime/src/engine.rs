@@ -11,7 +11,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::{
     error::{Error, Result},
     kernel,
-    program::{Function, Program, Rows},
+    program::{Function, OutputRows, Program},
     sample::Sampler,
     states::States,
 };
@@ -166,7 +166,7 @@ impl Engine {
 fn on_host(logits: &Tensor) -> Result<Vec<f32>> {
     let here = logits.to_device(&Device::Cpu)?;
     match here.dtype() {
-        DType::F16 => Ok(kernel::to_single(&here.to_vec1()?)),
+        DType::F16 => Ok(kernel::to_f32(&here.to_vec1()?)),
         _ => Ok(here.to_dtype(DType::F32)?.to_vec1()?),
     }
 }
@@ -175,7 +175,7 @@ fn on_host(logits: &Tensor) -> Result<Vec<f32>> {
 fn pick(sampler: &mut Sampler, logits: &Tensor) -> Result<u32> {
     #[cfg(feature = "cuda")]
     if sampler.is_greedy() {
-        let best = crate::card::best(logits).map_err(|problem| Error::Engine(problem.0))?;
+        let best = crate::cuda::argmax(logits).map_err(|problem| Error::Engine(problem.0))?;
         if let Some(best) = best {
             return Ok(best);
         }
@@ -389,8 +389,8 @@ impl Session<'_> {
         let positions = Tensor::arange(0, end, &Device::Cpu)?.unsqueeze(0)?;
         inputs.push(("position_ids", positions));
         let wanted = match all {
-            true => Rows::All,
-            false => Rows::One(count - 1),
+            true => OutputRows::All,
+            false => OutputRows::One(count - 1),
         };
         let outputs = function.run_rows(&inputs, &mut self.states, wanted)?;
         self.seen += count;

@@ -8,7 +8,7 @@ use candle_core::{DType, Device};
 use crate::{
     error::{OpResult, Result},
     graph::{Constants, Graph, Source, Step},
-    kernel::Rows,
+    kernel::WeightMatrix,
     ops::{Angles, Composite, Op, dequantize},
     value::Value,
 };
@@ -84,13 +84,13 @@ pub(crate) fn calls(graph: &mut Graph, composites: &[Option<Arc<Composite>>]) {
 pub(crate) fn products(graph: &mut Graph, constants: &Constants) -> OpResult<()> {
     for (at, weight) in turned_weights(graph, constants) {
         let rows = match weight[..] {
-            [half] => half_rows(&constants.values[half])?,
+            [half] => f16_rows(&constants.values[half])?,
             [data, scale, zero, offset] => int8_rows([data, scale, zero, offset], constants)?,
             _ => None,
         };
         if let Some(rows) = rows {
             let step = &mut graph.steps[at];
-            step.op = Op::Rows(Arc::new(rows));
+            step.op = Op::WeightMatmul(Arc::new(rows));
             step.operands.truncate(1);
         }
     }
@@ -130,17 +130,17 @@ pub(crate) fn turned_weights(graph: &Graph, constants: &Constants) -> Vec<(usize
         .collect()
 }
 
-fn half_rows(weight: &Value) -> OpResult<Option<Rows>> {
+fn f16_rows(weight: &Value) -> OpResult<Option<WeightMatrix>> {
     match weight {
         Value::Mapped(weight) if weight.element == ElementType::F16 => match weight.dims[..] {
-            [rows, cols] => Ok(Some(Rows::half([rows, cols], weight.data.clone())?)),
+            [rows, cols] => Ok(Some(WeightMatrix::half([rows, cols], weight.data.clone())?)),
             _ => Ok(None),
         },
         _ => Ok(None),
     }
 }
 
-fn int8_rows(parts: [usize; 4], constants: &Constants) -> OpResult<Option<Rows>> {
+fn int8_rows(parts: [usize; 4], constants: &Constants) -> OpResult<Option<WeightMatrix>> {
     let [data, scale, zero, offset] = parts.map(|index| &constants.values[index]);
     let (Value::Mapped(data), Value::Mapped(scale)) = (data, scale) else {
         return Ok(None);
@@ -162,7 +162,7 @@ fn int8_rows(parts: [usize; 4], constants: &Constants) -> OpResult<Option<Rows>>
             if rows == scale_rows && blocks > 0 && cols % blocks == 0 =>
         {
             let (data, scale) = (data.data.clone(), scale.data.clone());
-            let rows = Rows::int8([rows, cols], cols / blocks, data, scale)?;
+            let rows = WeightMatrix::int8([rows, cols], cols / blocks, data, scale)?;
             Ok(Some(rows))
         }
         _ => Ok(None),

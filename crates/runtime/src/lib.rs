@@ -10,7 +10,7 @@
 #![deny(missing_docs)]
 
 #[cfg(feature = "cuda")]
-mod card;
+mod cuda;
 mod device;
 pub mod engine;
 mod error;
@@ -21,11 +21,11 @@ mod ops;
 mod program;
 pub mod sample;
 mod states;
-mod team;
+mod thread_pool;
 mod value;
 
 pub use candle_core;
 pub use device::cuda;
 pub use error::{Error, Result};
-pub use program::{Accumulate, Function, Options, Program, Rows};
+pub use program::{Accumulate, Function, Options, OutputRows, Program};
 pub use states::States;

@@ -10,7 +10,7 @@ use aimodel::{Module, Parameter, Summary, TensorType};
 use candle_core::{Device, Tensor};
 
 #[cfg(feature = "cuda")]
-use crate::card::{self, Card};
+use crate::cuda::{self, CudaContext};
 use crate::{
     error::{Error, OpResult, Problem, Result, refuse},
     fuse,
@@ -64,7 +64,7 @@ pub enum Accumulate {
 
 /// Which rows of its outputs a call computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rows {
+pub enum OutputRows {
     /// All.
     All,
     /// This one alone, where an output `[1, S, V]` is a fused product with a
@@ -137,8 +137,8 @@ impl Program {
             .collect::<Result<Vec<_>>>()?;
         let mut folded = HashMap::new();
         #[cfg(feature = "cuda")]
-        let (card, mut matrices) = (
-            Card::of(&device).map_err(|problem| Error::Engine(problem.0))?,
+        let (cuda, mut matrices) = (
+            CudaContext::of(&device).map_err(|problem| Error::Engine(problem.0))?,
             HashMap::new(),
         );
         for graph in &mut graphs {
@@ -148,8 +148,8 @@ impl Program {
             }
             if !device.is_cpu() {
                 #[cfg(feature = "cuda")]
-                if let (true, Some(card)) = (options.fuse, &card) {
-                    card::fuse(graph, &constants, card, &mut matrices)
+                if let (true, Some(cuda)) = (options.fuse, &cuda) {
+                    cuda::fuse(graph, &constants, cuda, &mut matrices)
                         .map_err(|problem| Error::Engine(problem.0))?;
                     graph.tidy();
                 }
@@ -211,7 +211,7 @@ impl Program {
         graph: &Graph,
         arguments: Vec<Value>,
         cells: &mut [Cell],
-        rows: Rows,
+        rows: OutputRows,
     ) -> Result<Vec<Value>> {
         let mut slots: Vec<Option<Value>> = arguments.into_iter().map(Some).collect();
         slots.resize(graph.slots, None);
@@ -223,14 +223,14 @@ impl Program {
             let operands: Vec<&Value> = operands.collect();
             #[cfg(feature = "cuda")]
             if step.op.is_apart(&operands) {
-                card::flush().map_err(|problem| graph.error(step, &operands, problem))?;
+                cuda::flush().map_err(|problem| graph.error(step, &operands, problem))?;
             }
             let results = match step.op {
                 Op::Invoke(callee) => {
                     let arguments = operands.into_iter().cloned().collect();
-                    self.run(&self.graphs[callee], arguments, cells, Rows::All)?
+                    self.run(&self.graphs[callee], arguments, cells, OutputRows::All)?
                 }
-                _ if rows != Rows::All && step.op.by_rows() && graph.gives(step) => self
+                _ if rows != OutputRows::All && step.op.by_rows() && graph.gives(step) => self
                     .one_row(step, &operands, rows)
                     .map_err(|problem| graph.error(step, &operands, problem))?,
                 _ => self
@@ -243,7 +243,7 @@ impl Program {
             for slot in &step.last_uses {
                 let last = slots[*slot].take();
                 #[cfg(feature = "cuda")]
-                card::hold(last);
+                cuda::defer_drop(last);
                 #[cfg(not(feature = "cuda"))]
                 drop(last);
             }
@@ -256,9 +256,9 @@ impl Program {
     }
 
     /// A product whose rows are those of an output.
-    fn one_row(&self, step: &Step, operands: &[&Value], rows: Rows) -> OpResult<Vec<Value>> {
+    fn one_row(&self, step: &Step, operands: &[&Value], rows: OutputRows) -> OpResult<Vec<Value>> {
         match (rows, operands) {
-            (Rows::One(row), [Value::Float(x), rest @ ..])
+            (OutputRows::One(row), [Value::Float(x), rest @ ..])
                 if x.rank() == 3 && row < x.dims()[1] =>
             {
                 let x = Value::Float(x.narrow(1, row, 1)?);
@@ -416,7 +416,7 @@ impl<'p> Function<'p> {
         inputs: &[(&str, Tensor)],
         states: &mut States,
     ) -> Result<Vec<(String, Tensor)>> {
-        self.run_rows(inputs, states, Rows::All)
+        self.run_rows(inputs, states, OutputRows::All)
     }
 
     /// Calls it as [`Function::run`] does, for the sake of some rows of its
@@ -428,7 +428,7 @@ impl<'p> Function<'p> {
         &self,
         inputs: &[(&str, Tensor)],
         states: &mut States,
-        rows: Rows,
+        rows: OutputRows,
     ) -> Result<Vec<(String, Tensor)>> {
         let graph = &self.program.graphs[self.graph];
         let wrong = |name: &str, expected: String, found: String| Error::Input {
@@ -459,7 +459,7 @@ impl<'p> Function<'p> {
         }
         #[cfg(feature = "cuda")]
         let _scope =
-            card::Scope::new(&self.program.device).map_err(|problem| Error::Engine(problem.0))?;
+            cuda::Scope::new(&self.program.device).map_err(|problem| Error::Engine(problem.0))?;
         let mut cells = Vec::new();
         for parameter in self.states() {
             match states.take(&parameter.name, &parameter.ty, &self.program.device) {
@@ -479,7 +479,7 @@ impl<'p> Function<'p> {
         let results = self.program.run(graph, arguments, &mut cells, rows);
         #[cfg(feature = "cuda")]
         let results = results.and_then(|results| {
-            card::flush().map_err(|problem| Error::Engine(problem.0))?;
+            cuda::flush().map_err(|problem| Error::Engine(problem.0))?;
             Ok(results)
         });
         self.put_back(states, cells);
@@ -493,7 +493,7 @@ impl<'p> Function<'p> {
                 other => other.float(&self.program.device),
             };
             #[cfg(feature = "cuda")]
-            let tensor = tensor.and_then(card::keep);
+            let tensor = tensor.and_then(cuda::detach);
             let tensor = tensor.map_err(|problem| Error::Engine(problem.0))?;
             match shared {
                 true => Ok(tensor.force_contiguous()?),

@@ -130,7 +130,7 @@ impl Cell {
         // An update in place comes back as the state itself.
         if content.id() != self.tensor.id() {
             #[cfg(feature = "cuda")]
-            crate::card::flush()?;
+            crate::cuda::flush()?;
             self.tensor = content.force_contiguous()?;
         }
         Ok(())
@@ -159,7 +159,7 @@ impl Cell {
             let mut dims = self.tensor.dims().to_vec();
             dims[axis] = need.max(2 * have);
             #[cfg(feature = "cuda")]
-            crate::card::flush()?;
+            crate::cuda::flush()?;
             let larger = Tensor::zeros(dims, self.tensor.dtype(), self.tensor.device())?;
             if have > 0 {
                 larger.slice_set(&self.tensor, axis, 0)?;
@@ -167,7 +167,7 @@ impl Cell {
             self.tensor = larger;
         }
         #[cfg(feature = "cuda")]
-        let update = &crate::card::dense(update)?;
+        let update = &crate::cuda::contiguous(update)?;
         write_slice(&self.tensor, &update.contiguous()?, parts)
     }
 }

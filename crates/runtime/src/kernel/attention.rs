@@ -7,14 +7,14 @@
 use half::f16;
 
 use super::{
-    dot::{self, read_halves},
+    dot::{self, read_f16},
     elementwise,
     lanes::{Lanes, Level, WIDTH, on_lanes},
     tile::{self, PIECE, Turned, Weights},
 };
 use crate::{
     error::{OpResult, refuse},
-    team,
+    thread_pool,
 };
 
 /// The extents of an attention.
@@ -106,7 +106,7 @@ pub(super) fn attention_at(
     // The heads that share keys lie side by side.
     let queries = shape.heads / shape.kv_heads * rows;
     let mut out = vec![f16::ZERO; shape.heads * rows * dim];
-    team::split(&mut out, queries * dim, |head, out| {
+    thread_pool::split(&mut out, queries * dim, |head, out| {
         let query = &query[head * queries * dim..][..queries * dim];
         let mut wide = vec![0.0; query.len()];
         elementwise::widen(level, query, &mut wide);
@@ -118,7 +118,7 @@ pub(super) fn attention_at(
                 let mut scores = vec![0.0; keys];
                 let each = wide.chunks_exact(dim).zip(mixed.chunks_exact_mut(dim));
                 for (query, mixed) in each {
-                    dot::half_rows(level, &key, query, &mut scores);
+                    dot::f16_rows(level, &key, query, &mut scores);
                     let total = powers(level, &mut scores);
                     mix(level, &scores, &value, total, mixed);
                 }
@@ -189,7 +189,7 @@ fn any_mix<V: Lanes>(weights: &[f32], rows: &[u8], total: f32, out: &mut [f32]) 
             let row = row.as_chunks::<{ 2 * WIDTH }>().0;
             let row = &row[part * SIDE..part * SIDE + lanes.len()];
             for (sum, row) in sums.iter_mut().zip(row) {
-                *sum = weight.fma(V::load_half(&read_halves(row)), *sum);
+                *sum = weight.fma(V::load_f16(&read_f16(row)), *sum);
             }
         }
         for (sum, lane) in sums.into_iter().zip(lanes) {

@@ -38,7 +38,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn load_int8(from: &[u8; WIDTH]) -> Self {
+    fn load_i8(from: &[u8; WIDTH]) -> Self {
         unsafe {
             let from: *const __m128i = from.as_ptr().cast();
             let low = _mm256_cvtepi8_epi32(_mm_loadl_epi64(from));
@@ -48,7 +48,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn load_half(from: &[f16; WIDTH]) -> Self {
+    fn load_f16(from: &[f16; WIDTH]) -> Self {
         let from: *const __m128i = from.as_ptr().cast();
         unsafe {
             let (low, high) = (_mm_loadu_si128(from), _mm_loadu_si128(from.add(1)));
@@ -85,7 +85,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn store_half(self, to: &mut [f16; WIDTH]) {
+    fn store_f16(self, to: &mut [f16; WIDTH]) {
         let to: *mut __m128i = to.as_mut_ptr().cast();
         unsafe {
             _mm_storeu_si128(to, _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0));
@@ -97,7 +97,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn store_int16(self, to: &mut [i16; WIDTH]) {
+    fn store_i16(self, to: &mut [i16; WIDTH]) {
         unsafe {
             let (low, high) = (_mm256_cvtps_epi32(self.0), _mm256_cvtps_epi32(self.1));
             // Packed in two halves, each of a half of either.

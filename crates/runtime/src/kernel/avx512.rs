@@ -29,7 +29,7 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn load_int8(from: &[u8; WIDTH]) -> Self {
+    fn load_i8(from: &[u8; WIDTH]) -> Self {
         Self(unsafe {
             let bytes = _mm_loadu_si128(from.as_ptr().cast());
             _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
@@ -37,7 +37,7 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn load_half(from: &[f16; WIDTH]) -> Self {
+    fn load_f16(from: &[f16; WIDTH]) -> Self {
         Self(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) })
     }
 
@@ -61,7 +61,7 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn store_half(self, to: &mut [f16; WIDTH]) {
+    fn store_f16(self, to: &mut [f16; WIDTH]) {
         unsafe {
             let halves = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0);
             _mm256_storeu_si256(to.as_mut_ptr().cast(), halves);
@@ -69,7 +69,7 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn store_int16(self, to: &mut [i16; WIDTH]) {
+    fn store_i16(self, to: &mut [i16; WIDTH]) {
         unsafe {
             let packed = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(self.0));
             _mm256_storeu_si256(to.as_mut_ptr().cast(), packed);

@@ -24,7 +24,7 @@ on_lanes! {
 
 on_lanes! {
     /// The inner products of `x` with rows of halves.
-    pub(super) fn half_rows(lines: &[u8], x: &[f32], out: &mut [f32]) = any_half
+    pub(super) fn f16_rows(lines: &[u8], x: &[f32], out: &mut [f32]) = any_f16
 }
 
 /// The rows that are read together: one of each quarter.
@@ -65,7 +65,7 @@ fn int8_some<V: Lanes, const R: usize>(
     for (part, (x, units)) in xs.iter().zip(units).enumerate() {
         let units = V::load(units);
         for i in 0..R {
-            V::load_half(&read_halves(&scales[i].0[part]))
+            V::load_f16(&read_f16(&scales[i].0[part]))
                 .mul(units)
                 .store(&mut wide[i]);
         }
@@ -96,23 +96,23 @@ fn int8_some<V: Lanes, const R: usize>(
 
 /// Sixteen little-endian halves.
 #[inline(always)]
-pub(super) fn read_halves(bytes: &[u8; 2 * WIDTH]) -> [f16; WIDTH] {
+pub(super) fn read_f16(bytes: &[u8; 2 * WIDTH]) -> [f16; WIDTH] {
     from_fn(|i| f16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]))
 }
 
 #[inline(always)]
-fn any_half<V: Lanes>(bytes: &[u8], x: &[f32], out: &mut [f32]) {
+fn any_f16<V: Lanes>(bytes: &[u8], x: &[f32], out: &mut [f32]) {
     let quarter = out.len() / STREAMS;
     for row in 0..quarter {
-        half_some::<V, STREAMS>(bytes, x, apart(row, quarter), out);
+        f16_some::<V, STREAMS>(bytes, x, apart(row, quarter), out);
     }
     for row in STREAMS * quarter..out.len() {
-        half_some::<V, 1>(bytes, x, [row], out);
+        f16_some::<V, 1>(bytes, x, [row], out);
     }
 }
 
 #[inline(always)]
-fn half_some<V: Lanes, const R: usize>(bytes: &[u8], x: &[f32], rows: [usize; R], out: &mut [f32]) {
+fn f16_some<V: Lanes, const R: usize>(bytes: &[u8], x: &[f32], rows: [usize; R], out: &mut [f32]) {
     let width = 2 * x.len();
     let lines: [_; R] = from_fn(|i| {
         let line = &bytes[rows[i] * width..(rows[i] + 1) * width];
@@ -122,7 +122,7 @@ fn half_some<V: Lanes, const R: usize>(bytes: &[u8], x: &[f32], rows: [usize; R]
     let mut sums = [V::splat(0.0); R];
     for (at, x) in xs.iter().enumerate() {
         for i in 0..R {
-            sums[i] = V::load_half(&read_halves(&lines[i].0[at])).fma(V::load(x), sums[i]);
+            sums[i] = V::load_f16(&read_f16(&lines[i].0[at])).fma(V::load(x), sums[i]);
         }
     }
     for i in 0..R {

@@ -35,14 +35,14 @@ pub(crate) fn rotate(x: &[f16], sin: &[f32], cos: &[f32], out: &mut [f16]) {
 }
 
 /// Halves in single precision.
-pub(crate) fn to_single(x: &[f16]) -> Vec<f32> {
+pub(crate) fn to_f32(x: &[f16]) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
     widen(Level::best(), x, &mut out);
     out
 }
 
 /// Single precision, rounded to halves.
-pub(crate) fn to_halves(x: &[f32]) -> Vec<f16> {
+pub(crate) fn to_f16(x: &[f32]) -> Vec<f16> {
     let mut out = vec![f16::ZERO; x.len()];
     narrow(Level::best(), x, &mut out);
     out
@@ -101,17 +101,17 @@ fn zip<V: Lanes>(x: &[f16], y: &[f16], out: &mut [f16], op: impl Fn(V, V) -> V) 
         [one] => {
             let y = V::splat(one.to_f32());
             for (out, x) in lanes.iter_mut().zip(xs) {
-                op(V::load_half(x), y).store_half(out);
+                op(V::load_f16(x), y).store_f16(out);
             }
-            op(V::load_half(&padded(x_rest)), y).store_half(&mut rest);
+            op(V::load_f16(&padded(x_rest)), y).store_f16(&mut rest);
         }
         _ => {
             let (ys, y_rest) = y.as_chunks::<WIDTH>();
             for ((out, x), y) in lanes.iter_mut().zip(xs).zip(ys) {
-                op(V::load_half(x), V::load_half(y)).store_half(out);
+                op(V::load_f16(x), V::load_f16(y)).store_f16(out);
             }
             let (x, y) = (padded(x_rest), padded(y_rest));
-            op(V::load_half(&x), V::load_half(&y)).store_half(&mut rest);
+            op(V::load_f16(&x), V::load_f16(&y)).store_f16(&mut rest);
         }
     }
     last.copy_from_slice(&rest[..last.len()]);
@@ -122,16 +122,16 @@ fn any_silu<V: Lanes>(x: &[f16], out: &mut [f16]) {
     let (lanes, last) = out.as_chunks_mut::<WIDTH>();
     let (xs, x_rest) = x.as_chunks::<WIDTH>();
     for (out, x) in lanes.iter_mut().zip(xs) {
-        one_silu::<V>(x).store_half(out);
+        one_silu::<V>(x).store_f16(out);
     }
     let mut rest = [f16::ZERO; WIDTH];
-    one_silu::<V>(&padded(x_rest)).store_half(&mut rest);
+    one_silu::<V>(&padded(x_rest)).store_f16(&mut rest);
     last.copy_from_slice(&rest[..last.len()]);
 }
 
 #[inline(always)]
 fn one_silu<V: Lanes>(x: &[f16; WIDTH]) -> V {
-    let x = V::load_half(x);
+    let x = V::load_f16(x);
     let power = V::splat(0.0).sub(x).exp();
     x.div(V::splat(1.0).add(power))
 }
@@ -139,10 +139,10 @@ fn one_silu<V: Lanes>(x: &[f16; WIDTH]) -> V {
 #[inline(always)]
 fn any_norm<V: Lanes>(x: &[f16], scale: &[f16], eps: f32, out: &mut [f16]) {
     let (xs, x_rest) = x.as_chunks::<WIDTH>();
-    let last = V::load_half(&padded(x_rest));
+    let last = V::load_f16(&padded(x_rest));
     let mut squares = last.mul(last);
     for x in xs {
-        let x = V::load_half(x);
+        let x = V::load_f16(x);
         squares = x.fma(x, squares);
     }
     let mean = squares.sum() / x.len() as f32;
@@ -151,14 +151,14 @@ fn any_norm<V: Lanes>(x: &[f16], scale: &[f16], eps: f32, out: &mut [f16]) {
     let (lanes, rest) = out.as_chunks_mut::<WIDTH>();
     let (scales, scale_rest) = scale.as_chunks::<WIDTH>();
     for ((out, x), scale) in lanes.iter_mut().zip(xs).zip(scales) {
-        V::load_half(x).mul(factor).store_half(&mut normed);
-        let normed = V::load_half(&normed);
-        normed.mul(V::load_half(scale)).store_half(out);
+        V::load_f16(x).mul(factor).store_f16(&mut normed);
+        let normed = V::load_f16(&normed);
+        normed.mul(V::load_f16(scale)).store_f16(out);
     }
     if !rest.is_empty() {
-        last.mul(factor).store_half(&mut normed);
-        let scaled = V::load_half(&normed).mul(V::load_half(&padded(scale_rest)));
-        scaled.store_half(&mut normed);
+        last.mul(factor).store_f16(&mut normed);
+        let scaled = V::load_f16(&normed).mul(V::load_f16(&padded(scale_rest)));
+        scaled.store_f16(&mut normed);
         rest.copy_from_slice(&normed[..rest.len()]);
     }
 }
@@ -202,9 +202,9 @@ fn turn_lanes<V: Lanes>(
     cos: &[f32; WIDTH],
     [real, imaginary]: [&mut [f16; WIDTH]; 2],
 ) {
-    let (a, b, sin, cos) = (V::load_half(a), V::load_half(b), V::load(sin), V::load(cos));
-    a.mul(cos).sub(b.mul(sin)).store_half(real);
-    a.mul(sin).add(b.mul(cos)).store_half(imaginary);
+    let (a, b, sin, cos) = (V::load_f16(a), V::load_f16(b), V::load(sin), V::load(cos));
+    a.mul(cos).sub(b.mul(sin)).store_f16(real);
+    a.mul(sin).add(b.mul(cos)).store_f16(imaginary);
 }
 
 #[inline(always)]
@@ -212,7 +212,7 @@ fn any_widen<V: Lanes>(x: &[f16], out: &mut [f32]) {
     let (lanes, last) = out.as_chunks_mut::<WIDTH>();
     let (xs, rest) = x.as_chunks::<WIDTH>();
     for (out, x) in lanes.iter_mut().zip(xs) {
-        V::load_half(x).store(out);
+        V::load_f16(x).store(out);
     }
     for (out, x) in last.iter_mut().zip(rest) {
         *out = x.to_f32();
@@ -224,7 +224,7 @@ fn any_narrow<V: Lanes>(x: &[f32], out: &mut [f16]) {
     let (lanes, last) = out.as_chunks_mut::<WIDTH>();
     let (xs, rest) = x.as_chunks::<WIDTH>();
     for (out, x) in lanes.iter_mut().zip(xs) {
-        V::load(x).store_half(out);
+        V::load(x).store_f16(out);
     }
     for (out, x) in last.iter_mut().zip(rest) {
         *out = f16::from_f32(*x);

@@ -72,9 +72,9 @@ fn any_fix<V: Lanes>(x: &[[f32; BLOCK]], fixed: &mut Fixed) -> bool {
         for ((x, high), low) in x.as_chunks().0.iter().zip(high).zip(low) {
             let x = V::load(x).mul(to_high);
             let whole = x.round();
-            whole.store_int16(high);
+            whole.store_i16(high);
             // What is left is at most a half, and exact.
-            x.sub(whole).mul(V::splat(HIGH)).round().store_int16(low);
+            x.sub(whole).mul(V::splat(HIGH)).round().store_i16(low);
         }
     }
     finite

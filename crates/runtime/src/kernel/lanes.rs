@@ -24,17 +24,17 @@ pub(super) trait Lanes: Copy {
     fn splat(value: f32) -> Self;
     fn load(from: &[f32; WIDTH]) -> Self;
     /// From sixteen si8.
-    fn load_int8(from: &[u8; WIDTH]) -> Self;
-    fn load_half(from: &[f16; WIDTH]) -> Self;
+    fn load_i8(from: &[u8; WIDTH]) -> Self;
+    fn load_f16(from: &[f16; WIDTH]) -> Self;
     /// The products of si8 with a block in fixed point, four to a lane: in the
     /// first eight lanes those with its high parts, in the others those with
     /// its low parts. None is rounded: no sum is beyond ±2²³.
     fn multiply_fixed(bytes: &[u8; BLOCK], x: &FixedBlock) -> Self;
     fn store(self, to: &mut [f32; WIDTH]);
     /// Rounds to the nearest, ties to even.
-    fn store_half(self, to: &mut [f16; WIDTH]);
+    fn store_f16(self, to: &mut [f16; WIDTH]);
     /// Integers that 16 bits hold; of others, levels differ.
-    fn store_int16(self, to: &mut [i16; WIDTH]);
+    fn store_i16(self, to: &mut [i16; WIDTH]);
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;

@@ -12,16 +12,16 @@ mod avx2;
 mod avx512;
 mod dot;
 mod elementwise;
+mod f16_matmul;
 mod fixed;
-mod halves;
 mod lanes;
-mod rows;
 mod scalar;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod weight_matrix;
 
 pub(crate) use attention::{AttentionShape, Cache, attention};
-pub(crate) use elementwise::{Pairwise, binary, norm, rotate, silu, to_halves, to_single};
-pub(crate) use halves::multiply_halves;
-pub(crate) use rows::Rows;
+pub(crate) use elementwise::{Pairwise, binary, norm, rotate, silu, to_f16, to_f32};
+pub(crate) use f16_matmul::multiply_f16;
+pub(crate) use weight_matrix::WeightMatrix;

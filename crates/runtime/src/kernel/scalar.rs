@@ -46,12 +46,12 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
-    fn load_int8(from: &[u8; WIDTH]) -> Self {
+    fn load_i8(from: &[u8; WIDTH]) -> Self {
         Self(from.map(|byte| f32::from(byte as i8)))
     }
 
     #[inline(always)]
-    fn load_half(from: &[f16; WIDTH]) -> Self {
+    fn load_f16(from: &[f16; WIDTH]) -> Self {
         Self(from.map(f16::to_f32))
     }
 
@@ -70,12 +70,12 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
-    fn store_half(self, to: &mut [f16; WIDTH]) {
+    fn store_f16(self, to: &mut [f16; WIDTH]) {
         *to = self.0.map(f16::from_f32);
     }
 
     #[inline(always)]
-    fn store_int16(self, to: &mut [i16; WIDTH]) {
+    fn store_i16(self, to: &mut [i16; WIDTH]) {
         *to = self.0.map(|number| number as i16);
     }
 

@@ -7,7 +7,7 @@ use aimodel::Blob;
 use half::f16;
 
 use super::{
-    AttentionShape, Cache, Pairwise, Rows,
+    AttentionShape, Cache, Pairwise, WeightMatrix,
     attention::attention_at,
     elementwise,
     fixed::Fixed,
@@ -97,7 +97,7 @@ fn products_with_si8() {
             .collect();
         let data = data.iter().map(|q| *q as u8).collect::<Vec<u8>>();
         let (data, scales) = (Blob::new(data), Blob::new(bytes(&scales)));
-        let matrix = Rows::int8([rows, cols], block, data, scales).unwrap();
+        let matrix = WeightMatrix::int8([rows, cols], block, data, scales).unwrap();
         for count in [1, 2, 16, 17, 65, 130] {
             let x = noise.floats(count * cols);
             let found = at_all_levels(|level| matrix.multiply_at(level, &x, count).unwrap());
@@ -188,7 +188,7 @@ fn extremes(rows: usize, cols: usize) {
                 let bytes_of = rows.iter().map(|q| *q as u8).collect::<Vec<u8>>();
                 let scales = Blob::new(bytes(&vec![scale; rows.len() / 32]));
                 let dims = [rows.len() / cols, cols];
-                Rows::int8(dims, 32, Blob::new(bytes_of), scales).unwrap()
+                WeightMatrix::int8(dims, 32, Blob::new(bytes_of), scales).unwrap()
             };
             let matrix = int8(&data);
             let found = at_all_levels(|level| matrix.multiply_at(level, &x, 1).unwrap());
@@ -223,7 +223,7 @@ fn products_of_what_is_no_number() {
     let (mut noise, cols) = (Noise(8), 96);
     let ones = Blob::new(vec![1; 2 * cols]);
     let scales = Blob::new(bytes(&[f16::ONE; 6]));
-    let matrix = Rows::int8([2, cols], 32, ones, scales).unwrap();
+    let matrix = WeightMatrix::int8([2, cols], 32, ones, scales).unwrap();
     for beyond in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
         let mut x = noise.floats(cols);
         x[40] = beyond;
@@ -241,7 +241,7 @@ fn products_with_halves() {
     for (rows, cols) in [(1, 1), (5, 17), (49, 64), (100, 333), (97, 1024)] {
         let data = noise.halves(rows * cols);
         let weights: Vec<f64> = data.iter().map(|w| f64::from(w.to_f32())).collect();
-        let matrix = Rows::half([rows, cols], Blob::new(bytes(&data))).unwrap();
+        let matrix = WeightMatrix::half([rows, cols], Blob::new(bytes(&data))).unwrap();
         for count in [1, 3, 64, 81] {
             let x = noise.floats(count * cols);
             let found = at_all_levels(|level| matrix.multiply_at(level, &x, count).unwrap());

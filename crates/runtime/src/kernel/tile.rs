@@ -7,7 +7,7 @@
 use half::f16;
 
 use super::{
-    dot::read_halves,
+    dot::read_f16,
     lanes::{Lanes, WIDTH, on_lanes},
 };
 
@@ -57,7 +57,7 @@ impl Turned {
         let lanes = count.div_ceil(WIDTH);
         let mut data = vec![[0.0; WIDTH]; lanes * cols];
         let panel = (tile * cols).max(1);
-        crate::team::split(&mut data, panel, |index, panel| {
+        crate::thread_pool::split(&mut data, panel, |index, panel| {
             let (width, first) = (panel.len() / cols, index * tile * WIDTH);
             for depth in (0..cols).step_by(DEPTH) {
                 let columns = depth..cols.min(depth + DEPTH);
@@ -223,7 +223,7 @@ fn scale_run<V: Lanes>(data: &[u8], scale: f32, out: &mut [f32]) {
     let (parts, rest) = data.as_chunks::<WIDTH>();
     let (out, last) = out.as_chunks_mut::<WIDTH>();
     for (out, q) in out.iter_mut().zip(parts) {
-        V::load_int8(q).mul(V::splat(scale)).store(out);
+        V::load_i8(q).mul(V::splat(scale)).store(out);
     }
     for (out, q) in last.iter_mut().zip(rest) {
         *out = f32::from(*q as i8) * scale;
@@ -236,7 +236,7 @@ fn widen<V: Lanes>(bytes: &[u8], out: &mut [f32]) {
     let (parts, rest) = bytes.as_chunks::<{ 2 * WIDTH }>();
     let (out, last) = out.split_at_mut(parts.len() * WIDTH);
     for (out, part) in out.as_chunks_mut::<WIDTH>().0.iter_mut().zip(parts) {
-        V::load_half(&read_halves(part)).store(out);
+        V::load_f16(&read_f16(part)).store(out);
     }
     for (out, pair) in last.iter_mut().zip(rest.as_chunks::<2>().0) {
         *out = f16::from_le_bytes(*pair).to_f32();

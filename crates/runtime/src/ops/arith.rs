@@ -3,7 +3,7 @@
 use aimodel::{Approximate, ElementType};
 use candle_core::{DType, Tensor};
 
-use super::{Operands, halves};
+use super::{Operands, f16_ops};
 use crate::{
     error::{OpResult, refuse},
     kernel::Pairwise,
@@ -49,7 +49,7 @@ pub fn binary(op: Binary, operands: &Operands<'_>) -> OpResult<Value> {
         _ => None,
     };
     if let Some(op) = pairwise
-        && let Some(out) = halves::binary(op, &x, &y)?
+        && let Some(out) = f16_ops::binary(op, &x, &y)?
     {
         return Ok(Value::Float(out));
     }
@@ -169,7 +169,7 @@ pub fn select(operands: &Operands<'_>) -> OpResult<Value> {
         return Ok(Value::Float(operands.float(side)?.broadcast_as(dims)?));
     }
     #[cfg(feature = "cuda")]
-    crate::card::flush()?;
+    crate::cuda::flush()?;
     let flags: Vec<u8> = values.into_iter().map(|f| u8::from(f != 0)).collect();
     let flags = Tensor::from_vec(flags, dims.as_slice(), operands.device)?;
     let x = operands.float(1)?.broadcast_as(dims.as_slice())?;
@@ -219,7 +219,7 @@ pub fn gelu(approximate: Approximate, operands: &Operands<'_>) -> OpResult<Value
 /// `x ÷ (1 + e⁻ˣ)`.
 pub fn silu(operands: &Operands<'_>) -> OpResult<Value> {
     let x = operands.float(0)?;
-    if let Some(out) = halves::silu(&x)? {
+    if let Some(out) = f16_ops::silu(&x)? {
         return Ok(Value::Float(out));
     }
     Ok(Value::Float(wide(&x)?.silu()?.to_dtype(x.dtype())?))

@@ -11,7 +11,7 @@ use std::{
 use candle_core::{DType, Tensor};
 use half::f16;
 
-use super::{Operands, arith::wide, halves, reduce};
+use super::{Operands, arith::wide, f16_ops, reduce};
 use crate::{
     error::{OpResult, refuse},
     kernel,
@@ -112,15 +112,15 @@ fn inverse_root(squares: &Tensor, eps: f64) -> OpResult<Tensor> {
 
 fn rms_norm(eps: f64, operands: &Operands<'_>) -> OpResult<Tensor> {
     let (x, scale) = (operands.float(0)?, operands.float(1)?);
-    if let Some(out) = halves::norm(&x, &scale, eps)? {
+    if let Some(out) = f16_ops::norm(&x, &scale, eps)? {
         return Ok(out);
     }
     #[cfg(feature = "cuda")]
-    if let Some(out) = crate::card::norm(&x, &scale, None, eps)? {
+    if let Some(out) = crate::cuda::norm(&x, &scale, None, eps)? {
         return Ok(out);
     }
     #[cfg(feature = "cuda")]
-    crate::card::flush()?;
+    crate::cuda::flush()?;
     let w = wide(&x)?;
     let normed = w.broadcast_mul(&inverse_root(&w.sqr()?, eps)?)?;
     Ok(normed.to_dtype(x.dtype())?.broadcast_mul(&scale)?)
@@ -131,10 +131,10 @@ fn layer_norm(eps: f64, operands: &Operands<'_>) -> OpResult<Tensor> {
     #[cfg(feature = "cuda")]
     {
         let (gamma, beta) = (operands.float(1)?, operands.float(2)?);
-        if let Some(out) = crate::card::norm(&x, &gamma, Some(&beta), eps)? {
+        if let Some(out) = crate::cuda::norm(&x, &gamma, Some(&beta), eps)? {
             return Ok(out);
         }
-        crate::card::flush()?;
+        crate::cuda::flush()?;
     }
     let w = wide(&x)?;
     let centred = w.broadcast_sub(&reduce::last_mean(&w)?)?;
@@ -159,7 +159,7 @@ fn rope(angles: &Angles, operands: &Operands<'_>) -> OpResult<Tensor> {
     };
     let half = dim / 2;
     let angles = angles.of(&positions, half);
-    if let Some(out) = halves::rotate(&x, &angles.sin, &angles.cos)? {
+    if let Some(out) = f16_ops::rotate(&x, &angles.sin, &angles.cos)? {
         return Ok(out);
     }
     let table = |values: &[f32]| {
@@ -167,7 +167,7 @@ fn rope(angles: &Angles, operands: &Operands<'_>) -> OpResult<Tensor> {
         Tensor::from_slice(values, dims, operands.device)
     };
     #[cfg(feature = "cuda")]
-    crate::card::flush()?;
+    crate::cuda::flush()?;
     let (sin, cos) = (table(&angles.sin)?, table(&angles.cos)?);
     let w = wide(&x)?;
     let (a, b) = (w.narrow(3, 0, half)?, w.narrow(3, half, half)?);
@@ -186,15 +186,15 @@ fn attention(causal: bool, operands: &Operands<'_>) -> OpResult<Tensor> {
         DType::F16 => f16::from_f64(scale).to_f64(),
         _ => scale,
     };
-    if let Some(out) = halves::attention(shape, scale, [&query, &key, &value])? {
+    if let Some(out) = f16_ops::attention(shape, scale, [&query, &key, &value])? {
         return Ok(out);
     }
     #[cfg(feature = "cuda")]
-    if let Some(out) = crate::card::attention(shape, scale, [&query, &key, &value])? {
+    if let Some(out) = crate::cuda::attention(shape, scale, [&query, &key, &value])? {
         return Ok(out);
     }
     #[cfg(feature = "cuda")]
-    crate::card::flush()?;
+    crate::cuda::flush()?;
     let query = wide(&wide(&query)?.affine(scale, 0.0)?.to_dtype(dtype)?)?;
     let (kv, group) = (shape.kv_heads, shape.heads / shape.kv_heads);
     let grouped = |x: &Tensor, rows: usize| -> OpResult<Tensor> {

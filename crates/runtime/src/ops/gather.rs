@@ -60,11 +60,11 @@ pub fn gather_nd(operands: &Operands<'_>) -> OpResult<Value> {
         other => {
             let x = other.float(operands.device)?;
             #[cfg(feature = "cuda")]
-            if let Some(rows) = crate::card::take(&x, width, &places)? {
+            if let Some(rows) = crate::cuda::gather_rows(&x, width, &places)? {
                 return Ok(Value::Float(rows.reshape(dims)?));
             }
             #[cfg(feature = "cuda")]
-            crate::card::flush()?;
+            crate::cuda::flush()?;
             let count: usize = x.dims()[..depth].iter().product();
             let at = places.iter().map(|at| *at as i64).collect();
             let at = Ints::vector(ElementType::Si32, at).to_index(operands.device)?;
@@ -120,12 +120,12 @@ pub fn gather_along_axis(operands: &Operands<'_>) -> OpResult<Value> {
         if axis == 0 {
             let width: usize = dims[1..].iter().product();
             let places: Vec<usize> = at.clone().map(|at| at as usize).collect();
-            if let Some(rows) = crate::card::take(&x, width, &places)? {
+            if let Some(rows) = crate::cuda::gather_rows(&x, width, &places)? {
                 return Ok(Value::Float(rows.reshape(indices.dims)?));
             }
         }
         #[cfg(feature = "cuda")]
-        crate::card::flush()?;
+        crate::cuda::flush()?;
         let at = Ints::vector(ElementType::Si32, at.collect());
         return Ok(Value::Float(
             x.contiguous()?
@@ -133,7 +133,7 @@ pub fn gather_along_axis(operands: &Operands<'_>) -> OpResult<Value> {
         ));
     }
     #[cfg(feature = "cuda")]
-    crate::card::flush()?;
+    crate::cuda::flush()?;
     let at = indices.to_index(operands.device)?.contiguous()?;
     Ok(Value::Float(x.contiguous()?.gather(&at, axis)?))
 }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::Operands;
 use crate::{
     error::{OpResult, refuse},
-    kernel::{self, Rows},
+    kernel::{self, WeightMatrix},
     program::Accumulate,
     value::{Value, broadcast, row_major},
 };
@@ -23,7 +23,7 @@ fn product(how: Accumulate, x: &Tensor, y: &Tensor, device: &Device) -> OpResult
             let [rows, inner, cols] = [dims[rank - 2], dims[rank - 1], dims[rank]];
             let (x, y) = (x.flatten_all()?, y.flatten_all()?);
             let (x, y) = (x.to_vec1::<f16>()?, y.to_vec1::<f16>()?);
-            let out = kernel::multiply_halves(&x, &y, [rows, inner, cols]);
+            let out = kernel::multiply_f16(&x, &y, [rows, inner, cols]);
             let dims = [&dims[..rank - 1], &[cols]].concat();
             Ok(Tensor::from_vec(out, dims, device)?)
         }
@@ -69,7 +69,7 @@ fn multiply(how: Accumulate, x: &Tensor, y: &Tensor, device: &Device) -> OpResul
 }
 
 /// `x · weightᵀ`, the weight in rows as it lies in the file.
-pub fn rows(rows: &Rows, operands: &Operands<'_>) -> OpResult<Value> {
+pub fn weight_matmul(rows: &WeightMatrix, operands: &Operands<'_>) -> OpResult<Value> {
     let x = operands.float(0)?;
     let dtype = x.dtype();
     let Some((&cols, batch)) = x.dims().split_last() else {
@@ -85,12 +85,12 @@ pub fn rows(rows: &Rows, operands: &Operands<'_>) -> OpResult<Value> {
     let dims = [batch, &[rows.rows()]].concat();
     let count: usize = batch.iter().product();
     let wide = match dtype {
-        DType::F16 => kernel::to_single(&x.flatten_all()?.to_vec1()?),
+        DType::F16 => kernel::to_f32(&x.flatten_all()?.to_vec1()?),
         _ => x.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?,
     };
     let out = rows.multiply(&wide, count)?;
     Ok(Value::Float(match dtype {
-        DType::F16 => Tensor::from_vec(kernel::to_halves(&out), dims, operands.device)?,
+        DType::F16 => Tensor::from_vec(kernel::to_f16(&out), dims, operands.device)?,
         _ => Tensor::from_vec(out, dims, operands.device)?.to_dtype(dtype)?,
     }))
 }

@@ -2,8 +2,8 @@
 
 mod arith;
 mod composite;
+mod f16_ops;
 mod gather;
-mod halves;
 mod matmul;
 mod reduce;
 mod shape;
@@ -15,7 +15,7 @@ use candle_core::Device;
 
 use crate::{
     error::{OpResult, refuse},
-    kernel::Rows,
+    kernel::WeightMatrix,
     program::Accumulate,
     value::Value,
 };
@@ -64,10 +64,10 @@ pub(crate) enum Op {
     /// A composite graph, computed directly.
     Composite(Arc<Composite>),
     /// `x · weightᵀ` with a matrix that stays as it lies in the file.
-    Rows(Arc<Rows>),
+    WeightMatmul(Arc<WeightMatrix>),
     /// Several of them in one piece, on a card.
     #[cfg(feature = "cuda")]
-    Card(Arc<crate::card::Fused>),
+    Fused(Arc<crate::cuda::Fused>),
 }
 
 impl Op {
@@ -149,10 +149,10 @@ impl Op {
     /// Whether it is a product whose rows are those of its first operand.
     pub fn by_rows(&self) -> bool {
         match self {
-            Self::Rows(_) => true,
+            Self::WeightMatmul(_) => true,
             #[cfg(feature = "cuda")]
-            Self::Card(fused) => {
-                matches!(&**fused, crate::card::Fused::Product(product) if !product.add)
+            Self::Fused(fused) => {
+                matches!(&**fused, crate::cuda::Fused::Product(product) if !product.add)
             }
             _ => false,
         }
@@ -163,7 +163,7 @@ impl Op {
     #[cfg(feature = "cuda")]
     pub fn is_apart(&self, operands: &[&Value]) -> bool {
         match self {
-            Self::Card(_)
+            Self::Fused(_)
             | Self::Composite(_)
             | Self::Where
             | Self::GetShape
@@ -216,9 +216,9 @@ impl Op {
             Self::GatherAlongAxis => gather::gather_along_axis(&context),
             Self::CreateToken => Ok(Value::Token),
             Self::Composite(composite) => composite.run(&context),
-            Self::Rows(rows) => matmul::rows(rows, &context),
+            Self::WeightMatmul(rows) => matmul::weight_matmul(rows, &context),
             #[cfg(feature = "cuda")]
-            Self::Card(fused) => fused.run(&context),
+            Self::Fused(fused) => fused.run(&context),
             Self::ReadHandle | Self::WriteHandle | Self::UpdateHandle(_) | Self::Invoke(_) => {
                 refuse("it needs the states or the graphs of a call")
             }

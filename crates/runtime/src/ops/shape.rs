@@ -45,7 +45,7 @@ fn reshape_to(x: &Value, dims: Vec<usize>, device: &Device) -> OpResult<Value> {
 /// The same elements in row-major order.
 fn dense(x: &Tensor) -> OpResult<Tensor> {
     #[cfg(feature = "cuda")]
-    return crate::card::dense(x);
+    return crate::cuda::contiguous(x);
     #[cfg(not(feature = "cuda"))]
     Ok(x.contiguous()?)
 }
@@ -133,7 +133,7 @@ pub fn slice(operands: &Operands<'_>) -> OpResult<Value> {
                     y = y.narrow(axis, part.begin, part.count)?;
                 } else {
                     #[cfg(feature = "cuda")]
-                    crate::card::flush()?;
+                    crate::cuda::flush()?;
                     let places = (0..part.count).map(|i| (part.begin + i * part.stride) as i64);
                     let places = Ints::vector(ElementType::Si32, places.collect());
                     y = y
@@ -202,10 +202,10 @@ pub(crate) fn write_slice(x: &Tensor, update: &Tensor, parts: &[Bounds]) -> OpRe
         for (axis, part) in parts.iter().enumerate() {
             view = view.narrow(axis, part.begin, part.count)?;
         }
-        if crate::card::write(&view, update)? {
+        if crate::cuda::write(&view, update)? {
             return Ok(());
         }
-        crate::card::flush()?;
+        crate::cuda::flush()?;
     }
     let partial: Vec<usize> = (0..dims.len())
         .filter(|&i| parts[i].count != dims[i])

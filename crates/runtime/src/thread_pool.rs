@@ -1,9 +1,9 @@
 //! Threads that wait for small pieces of work.
 //!
 //! A step of a decoder is a hundred products of some fifty microseconds each:
-//! too short to wake a thread for. So the helpers look for the next job for a
+//! too short to wake a thread for. So the workers look for the next job for a
 //! moment before they go to sleep. Pieces are handed out one by one, and a
-//! helper that comes late, because the machine is busy, is not waited for.
+//! worker that comes late, because the machine is busy, is not waited for.
 
 use std::{
     any::Any,
@@ -16,28 +16,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a helper looks for the next job before it sleeps.
-const ALERT: Duration = Duration::from_micros(200);
+/// How long a worker looks for the next job before it sleeps.
+const SPIN: Duration = Duration::from_micros(200);
 
-/// Whether helpers may join the job.
+/// Whether workers may join the job.
 const OPEN: u64 = 1;
-/// One helper at work.
+/// One worker at work.
 const ONE: u64 = 2;
-/// One job; the count of helpers lies below.
+/// One job; the count of workers lies below.
 const JOB: u64 = 1 << 16;
 
 type Work<'w> = &'w (dyn Fn(usize) + Sync);
 
 /// Calls `work` with each number below `pieces`, on all threads.
 pub(crate) fn run(pieces: usize, work: Work<'_>) {
-    let team = team();
-    // Whoever finds the team at work, does its own alone.
-    let leader = match pieces > 1 && !team.helpers.is_empty() {
-        true => team.leader.try_lock().ok(),
+    let pool = pool();
+    // Whoever finds the pool at work, does its own alone.
+    let caller = match pieces > 1 && !pool.workers.is_empty() {
+        true => pool.caller.try_lock().ok(),
         false => None,
     };
-    match leader {
-        Some(_leader) => team.lead(pieces, work),
+    match caller {
+        Some(_caller) => pool.broadcast(pieces, work),
         None => (0..pieces).for_each(work),
     }
 }
@@ -58,7 +58,7 @@ pub(crate) fn split<T: Send>(out: &mut [T], size: usize, work: impl Fn(usize, &m
 /// multiple of `least` elements.
 pub(crate) fn share<T: Send>(out: &mut [T], least: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     let (length, least) = (out.len(), least.max(1));
-    let threads = team().helpers.len() + 1;
+    let threads = pool().workers.len() + 1;
     let (mut starts, mut from) = (vec![0], 0);
     while from < length {
         let share = (length - from) / (2 * threads);
@@ -96,20 +96,20 @@ fn cut<T: Send>(
     });
 }
 
-struct Team {
+struct ThreadPool {
     shared: Arc<Shared>,
-    helpers: Vec<Thread>,
-    leader: Mutex<()>,
+    workers: Vec<Thread>,
+    caller: Mutex<()>,
 }
 
 struct Shared {
-    /// The number of the job, the helpers at work on it, and whether more may
+    /// The number of the job, the workers at work on it, and whether more may
     /// join.
     state: AtomicU64,
     job: Mutex<Option<Job>>,
     next: AtomicUsize,
     asleep: Vec<AtomicBool>,
-    /// What a helper died of.
+    /// What a worker died of.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -119,9 +119,9 @@ struct Job {
     work: Work<'static>,
 }
 
-fn team() -> &'static Team {
-    static TEAM: OnceLock<Team> = OnceLock::new();
-    TEAM.get_or_init(|| {
+fn pool() -> &'static ThreadPool {
+    static POOL: OnceLock<ThreadPool> = OnceLock::new();
+    POOL.get_or_init(|| {
         let wanted = thread::available_parallelism().map_or(0, |count| count.get() - 1);
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
@@ -131,24 +131,24 @@ fn team() -> &'static Team {
             panic: Mutex::new(None),
         });
         // Where no more threads can be had, fewer do the work.
-        let helpers = (0..wanted).map_while(|index| {
+        let workers = (0..wanted).map_while(|index| {
             let shared = shared.clone();
-            let builder = thread::Builder::new().name(format!("helper {index}"));
-            let helper = builder.spawn(move || shared.help(index)).ok()?;
-            Some(helper.thread().clone())
+            let builder = thread::Builder::new().name(format!("worker {index}"));
+            let worker = builder.spawn(move || shared.work_loop(index)).ok()?;
+            Some(worker.thread().clone())
         });
-        Team {
-            helpers: helpers.collect(),
+        ThreadPool {
+            workers: workers.collect(),
             shared,
-            leader: Mutex::new(()),
+            caller: Mutex::new(()),
         }
     })
 }
 
-impl Team {
-    fn lead(&self, pieces: usize, work: Work<'_>) {
+impl ThreadPool {
+    fn broadcast(&self, pieces: usize, work: Work<'_>) {
         let shared = &*self.shared;
-        // SAFETY: only the lifetime changes. Helpers take the job while they
+        // SAFETY: only the lifetime changes. Workers take the job while they
         // are counted in the state, and `Close` waits until none is, before
         // this function returns or unwinds.
         let work = unsafe { std::mem::transmute::<Work<'_>, Work<'static>>(work) };
@@ -157,9 +157,9 @@ impl Team {
         let close = Close(shared);
         let state = shared.state.load(Ordering::Relaxed);
         shared.state.store((state | OPEN) + JOB, Ordering::SeqCst);
-        for (helper, asleep) in self.helpers.iter().zip(&shared.asleep) {
+        for (worker, asleep) in self.workers.iter().zip(&shared.asleep) {
             if asleep.swap(false, Ordering::SeqCst) {
-                helper.unpark();
+                worker.unpark();
             }
         }
         shared.pieces(Job { pieces, work });
@@ -170,7 +170,7 @@ impl Team {
     }
 }
 
-/// Lets no more helpers join, and waits for those that did.
+/// Lets no more workers join, and waits for those that did.
 struct Close<'s>(&'s Shared);
 
 impl Drop for Close<'_> {
@@ -180,7 +180,7 @@ impl Drop for Close<'_> {
         let mut turns = 0_u32;
         while state.load(Ordering::Acquire) % JOB >= ONE {
             turns += 1;
-            // A helper that lost its processor needs ours.
+            // A worker that lost its processor needs ours.
             match turns % 1024 {
                 0 => thread::yield_now(),
                 _ => std::hint::spin_loop(),
@@ -200,8 +200,8 @@ impl Shared {
         }
     }
 
-    /// What a helper does all its life.
-    fn help(&self, index: usize) {
+    /// What a worker does all its life.
+    fn work_loop(&self, index: usize) {
         let mut last = 0;
         loop {
             let state = self.wait(index, last);
@@ -233,7 +233,7 @@ impl Shared {
         };
         loop {
             let since = Instant::now();
-            while since.elapsed() < ALERT {
+            while since.elapsed() < SPIN {
                 for _ in 0..64 {
                     if let Some(state) = ready() {
                         return state;
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn several_leaders_and_nested_work_get_on() {
+    fn several_callers_and_nested_work_get_on() {
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_comes_back_and_the_team_lives_on() {
+    fn a_panic_comes_back_and_the_pool_lives_on() {
         for bad in 0..8 {
             let result = catch_unwind(|| run(8, &|piece| assert_ne!(piece, bad)));
             assert!(result.is_err());

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use candle_core::{Tensor, cuda_backend::cudarc::driver::CudaSlice};
 use half::f16;
 
-use super::{Card, Chain, Kernel, SHARED, THREADS, WARPS, dense, flush, parameters};
+use super::{
+    CudaContext, FusedElementwise, Kernel, SHARED, THREADS, WARPS, contiguous, flush, parameters,
+};
 use crate::{
     error::{OpResult, refuse},
     ops::{Binary, Composite, Op, Operands},
@@ -18,7 +20,7 @@ pub(super) const BLOCK: usize = 32;
 /// Blocks for each processor of a product with one row.
 const BLOCKS: usize = 2;
 /// Blocks for each processor, where weights are unfolded.
-const UNFOLD_BLOCKS: usize = 8;
+const DEQUANTIZE_BLOCKS: usize = 8;
 
 /// A matrix of scaled si8 on the card.
 pub(crate) struct Int8 {
@@ -36,7 +38,7 @@ impl std::fmt::Debug for Int8 {
 
 impl Int8 {
     /// Takes rows of si8 and their scales, f16, to the card.
-    pub fn new(card: &Card, data: &Mapped, scales: &Mapped) -> OpResult<Self> {
+    pub fn new(cuda: &CudaContext, data: &Mapped, scales: &Mapped) -> OpResult<Self> {
         let &[rows, cols] = &data.dims[..] else {
             return refuse("it is no matrix");
         };
@@ -44,37 +46,37 @@ impl Int8 {
             return refuse("the scales do not fit the matrix");
         }
         Ok(Self {
-            data: card.stream.clone_htod(data.bytes()?)?,
-            scales: card.stream.clone_htod(&halves(scales.bytes()?))?,
+            data: cuda.stream.clone_htod(data.bytes()?)?,
+            scales: cuda.stream.clone_htod(&halves(scales.bytes()?))?,
             rows,
             cols,
         })
     }
 
     /// As halves, `[rows, cols]`.
-    fn unfold(&self, card: &Card) -> OpResult<Tensor> {
+    fn dequantize(&self, cuda: &CudaContext) -> OpResult<Tensor> {
         #[repr(C)]
         #[derive(Clone, Copy)]
-        struct UnfoldArgs {
+        struct DequantizeArgs {
             weight: u64,
             scales: u64,
             out: u64,
             count: i64,
         }
-        parameters!(UnfoldArgs);
+        parameters!(DequantizeArgs);
         let count = self.rows * self.cols;
-        let out = card.room(count)?;
-        let args = UnfoldArgs {
-            weight: card.pointer(&self.data),
-            scales: card.pointer(&self.scales),
-            out: card.pointer(&out),
+        let out = cuda.alloc_uninit(count)?;
+        let args = DequantizeArgs {
+            weight: cuda.pointer(&self.data),
+            scales: cuda.pointer(&self.scales),
+            out: cuda.pointer(&out),
             count: count as i64,
         };
         let blocks = (count / 16).div_ceil(THREADS);
-        let blocks = blocks.clamp(1, UNFOLD_BLOCKS * card.processors);
+        let blocks = blocks.clamp(1, DEQUANTIZE_BLOCKS * cuda.multiprocessors);
         // SAFETY: data, scales and result have the extents of the matrix.
-        unsafe { card.launch(Kernel::Unfold, [blocks, 1, 1], THREADS, 0, &args)? };
-        Ok(card.halves(out, (self.rows, self.cols)))
+        unsafe { cuda.launch(Kernel::Dequantize, [blocks, 1, 1], THREADS, 0, &args)? };
+        Ok(cuda.f16_tensor(out, (self.rows, self.cols)))
     }
 }
 
@@ -110,7 +112,7 @@ struct ProductArgs {
     rows: i32,
     cols: i32,
     eps: f32,
-    gap: u32,
+    padding: u32,
 }
 
 parameters!(ProductArgs);
@@ -138,7 +140,7 @@ impl Product {
     }
 
     pub fn run(&self, operands: &Operands<'_>) -> OpResult<Value> {
-        let Some(card) = Card::of(operands.device)? else {
+        let Some(cuda) = CudaContext::of(operands.device)? else {
             return refuse("it needs a card");
         };
         let x = operands.float(0)?;
@@ -169,7 +171,7 @@ impl Product {
             true => Some(operands.at(at + usize::from(norm.is_some()))?),
             false => None,
         };
-        if let Some(out) = self.one(&card, &x, &matrices, norm, add)? {
+        if let Some(out) = self.one(&cuda, &x, &matrices, norm, add)? {
             return Ok(Value::Float(out));
         }
         let device = operands.device;
@@ -186,11 +188,11 @@ impl Product {
         };
         let mut values = Vec::new();
         for matrix in &matrices {
-            values.push(Value::Float(many(&card, &x, matrix)?));
+            values.push(Value::Float(many(&cuda, &x, matrix)?));
         }
         let product = match &values[..] {
             [product, gate] => {
-                let gating = Chain::of(&[Op::Silu, Op::Binary(Binary::Mul)]);
+                let gating = FusedElementwise::of(&[Op::Silu, Op::Binary(Binary::Mul)]);
                 gating.run(&Operands {
                     device,
                     operands: &[gate, product],
@@ -199,7 +201,7 @@ impl Product {
             _ => values.swap_remove(0),
         };
         let out = match add {
-            Some(add) => Chain::of(&[Op::Binary(Binary::Add)]).run(&Operands {
+            Some(add) => FusedElementwise::of(&[Op::Binary(Binary::Add)]).run(&Operands {
                 device,
                 operands: &[&product, add],
             }),
@@ -213,33 +215,33 @@ impl Product {
     /// The product of one row of halves.
     fn one(
         &self,
-        card: &Card,
+        cuda: &CudaContext,
         x: &Tensor,
         matrices: &[Matrix<'_>],
         norm: Option<(&Arc<Composite>, &Value)>,
         add: Option<&Value>,
     ) -> OpResult<Option<Tensor>> {
         let [rows, cols] = matrices[0].dims()?;
-        let place = |tensor: &Tensor, count: usize| {
-            let place = card.place(tensor).filter(|place| place.dense)?;
-            let fits = tensor.elem_count() == count && place.pointer.is_multiple_of(16);
-            fits.then_some(place.pointer)
+        let aligned = |tensor: &Tensor, count: usize| {
+            let view = cuda.f16_view(tensor).filter(|place| place.dense)?;
+            let fits = tensor.elem_count() == count && view.pointer.is_multiple_of(16);
+            fits.then_some(view.pointer)
         };
         let vector = |value: &Value, count: usize| match value {
-            Value::Float(tensor) => place(tensor, count),
+            Value::Float(tensor) => aligned(tensor, count),
             _ => None,
         };
         let mut args = ProductArgs {
             weights: [0; 2],
             scales: [0; 2],
-            x: place(x, cols).unwrap_or(0),
+            x: aligned(x, cols).unwrap_or(0),
             norm: 0,
             add: 0,
             out: 0,
             rows: rows as i32,
             cols: cols as i32,
             eps: 0.0,
-            gap: 0,
+            padding: 0,
         };
         let width = match matrices[0] {
             Matrix::Half(_) => 8,
@@ -275,10 +277,10 @@ impl Product {
             }
             match (matrix, &matrices[0]) {
                 (Matrix::Int8(matrix), Matrix::Int8(_)) => {
-                    args.weights[index] = card.pointer(&matrix.data);
-                    args.scales[index] = card.pointer(&matrix.scales);
+                    args.weights[index] = cuda.pointer(&matrix.data);
+                    args.scales[index] = cuda.pointer(&matrix.scales);
                 }
-                (Matrix::Half(tensor), Matrix::Half(_)) => match place(tensor, rows * cols) {
+                (Matrix::Half(tensor), Matrix::Half(_)) => match aligned(tensor, rows * cols) {
                     Some(pointer) => args.weights[index] = pointer,
                     None => return Ok(None),
                 },
@@ -291,17 +293,17 @@ impl Product {
             (Matrix::Half(_), 1) => Kernel::ProductHalf,
             (Matrix::Half(_), _) => Kernel::GatedHalf,
         };
-        let (out, pointer) = card.result(&dims)?;
+        let (out, pointer) = cuda.alloc_output(&dims)?;
         args.out = pointer;
-        let blocks = rows.div_ceil(WARPS).min(BLOCKS * card.processors);
+        let blocks = rows.div_ceil(WARPS).min(BLOCKS * cuda.multiprocessors);
         // SAFETY: the extents of all operands were looked at.
-        unsafe { card.launch(kernel, [blocks, 1, 1], THREADS, shared, &args)? };
+        unsafe { cuda.launch(kernel, [blocks, 1, 1], THREADS, shared, &args)? };
         Ok(Some(out))
     }
 }
 
 /// The product of any number of rows, by the tensor library.
-fn many(card: &Card, x: &Tensor, matrix: &Matrix<'_>) -> OpResult<Tensor> {
+fn many(cuda: &CudaContext, x: &Tensor, matrix: &Matrix<'_>) -> OpResult<Tensor> {
     let [rows, cols] = matrix.dims()?;
     let mut dims = x.dims().to_vec();
     if let Some(last) = dims.last_mut() {
@@ -313,9 +315,9 @@ fn many(card: &Card, x: &Tensor, matrix: &Matrix<'_>) -> OpResult<Tensor> {
     }
     let weight = match matrix {
         Matrix::Half(tensor) => tensor.clone(),
-        Matrix::Int8(matrix) => matrix.unfold(card)?,
+        Matrix::Int8(matrix) => matrix.dequantize(cuda)?,
     };
-    let x = dense(x)?;
+    let x = contiguous(x)?;
     flush()?;
     let weight = weight.to_dtype(x.dtype())?.t()?;
     Ok(x.reshape(((), cols))?.matmul(&weight)?.reshape(dims)?)

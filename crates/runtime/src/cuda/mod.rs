@@ -6,16 +6,16 @@
 //! is no result, and the tensor library does it.
 
 mod attention;
-mod call;
-mod chain;
 mod copy;
 mod fuse;
+mod fused_elementwise;
+mod graph_capture;
+mod launch_queue;
 mod product;
-mod record;
-mod rows;
+mod rope;
+mod row_kernels;
 #[cfg(test)]
 mod tests;
-mod turn;
 
 use std::{
     collections::VecDeque,
@@ -38,7 +38,7 @@ use candle_core::{
 };
 use half::f16;
 
-use record::{Launch, Recorded};
+use graph_capture::{CapturedGraph, Launch};
 
 use crate::{
     error::{OpResult, Problem, refuse},
@@ -47,18 +47,18 @@ use crate::{
 };
 
 pub(crate) use attention::attention;
-pub(crate) use call::{Scope, flush, hold, keep};
-pub(crate) use chain::Chain;
-pub(crate) use copy::{dense, write};
+pub(crate) use copy::{contiguous, write};
 pub(crate) use fuse::fuse;
+pub(crate) use fused_elementwise::FusedElementwise;
+pub(crate) use launch_queue::{Scope, defer_drop, detach, flush};
 pub(crate) use product::Product;
-pub(crate) use rows::{best, norm, take};
-pub(crate) use turn::Turn;
+pub(crate) use rope::MixedRope;
+pub(crate) use row_kernels::{argmax, gather_rows, norm};
 
 /// The structs of kernels: integers and floats without gaps.
 macro_rules! parameters {
     ($($name:ty),*) => {
-        // SAFETY: all fields are numbers, and what would be a gap is a field.
+        // SAFETY: all fields are numbers, and what would be a padding is a field.
         $(unsafe impl bytemuck::NoUninit for $name {})*
     };
 }
@@ -91,16 +91,16 @@ const UPLOADS: usize = 8;
 #[derive(Debug)]
 pub(crate) enum Fused {
     Product(Product),
-    Turn(Turn),
-    Chain(Chain),
+    Rope(MixedRope),
+    Elementwise(FusedElementwise),
 }
 
 impl Fused {
     pub fn run(&self, operands: &Operands<'_>) -> OpResult<Value> {
         match self {
             Self::Product(product) => product.run(operands),
-            Self::Turn(turn) => turn.run(operands),
-            Self::Chain(chain) => chain.run(operands),
+            Self::Rope(rope) => rope.run(operands),
+            Self::Elementwise(ops) => ops.run(operands),
         }
     }
 }
@@ -112,19 +112,19 @@ enum Kernel {
     ProductHalf,
     GatedInt8,
     GatedHalf,
-    Unfold,
+    Dequantize,
     NormRows,
-    Turn,
+    Rope,
     Attention1,
     Attention2,
     Attention4,
     Softmax,
-    Chain1,
-    Chain8,
+    Elementwise1,
+    Elementwise8,
     Copy1,
     Copy8,
-    Take,
-    Best,
+    GatherRows,
+    Argmax,
 }
 
 const KERNELS: [(Kernel, &str); 17] = [
@@ -132,19 +132,19 @@ const KERNELS: [(Kernel, &str); 17] = [
     (Kernel::ProductHalf, "product_half"),
     (Kernel::GatedInt8, "gated_int8"),
     (Kernel::GatedHalf, "gated_half"),
-    (Kernel::Unfold, "unfold"),
+    (Kernel::Dequantize, "dequantize"),
     (Kernel::NormRows, "norm_rows"),
-    (Kernel::Turn, "turn"),
+    (Kernel::Rope, "rope"),
     (Kernel::Attention1, "attention_1"),
     (Kernel::Attention2, "attention_2"),
     (Kernel::Attention4, "attention_4"),
     (Kernel::Softmax, "softmax"),
-    (Kernel::Chain1, "chain_1"),
-    (Kernel::Chain8, "chain_8"),
+    (Kernel::Elementwise1, "elementwise_1"),
+    (Kernel::Elementwise8, "elementwise_8"),
     (Kernel::Copy1, "copy_1"),
     (Kernel::Copy8, "copy_8"),
-    (Kernel::Take, "take"),
-    (Kernel::Best, "best"),
+    (Kernel::GatherRows, "gather_rows"),
+    (Kernel::Argmax, "argmax"),
 ];
 
 impl From<DriverError> for Problem {
@@ -155,40 +155,40 @@ impl From<DriverError> for Problem {
 
 /// A card with the kernels loaded. All work goes through the one stream of the
 /// device, so that what is launched may be read or freed by what comes after.
-pub(crate) struct Card {
+pub(crate) struct CudaContext {
     device: CudaDevice,
     stream: Arc<CudaStream>,
     functions: Vec<CudaFunction>,
     /// Whether a kernel may be launched while the one before it runs.
     overlap: bool,
-    processors: usize,
+    multiprocessors: usize,
     parts: CudaSlice<f32>,
     counters: CudaSlice<u32>,
     uploads: Mutex<VecDeque<(Vec<i32>, Tensor)>>,
     /// Memory for the results of a call, while no call has it.
     slabs: Mutex<Vec<Tensor>>,
-    graphs: Mutex<Vec<Recorded>>,
+    graphs: Mutex<Vec<CapturedGraph>>,
 }
 
 /// The cards that were used, the last few devices of the process.
-static CARDS: Mutex<VecDeque<Arc<Card>>> = Mutex::new(VecDeque::new());
-const CARDS_KEPT: usize = 8;
+static CONTEXTS: Mutex<VecDeque<Arc<CudaContext>>> = Mutex::new(VecDeque::new());
+const CONTEXTS_KEPT: usize = 8;
 
-impl Card {
+impl CudaContext {
     /// The card that a device is; none for a processor.
     pub fn of(device: &Device) -> OpResult<Option<Arc<Self>>> {
         let Device::Cuda(device) = device else {
             return Ok(None);
         };
-        let mut cards = CARDS.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = cards.iter().find(|card| card.device.id() == device.id());
-        if let Some(card) = known {
-            return Ok(Some(card.clone()));
+        let mut contexts = CONTEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = cards.iter().find(|cuda| cuda.device.id() == device.id());
+        if let Some(cuda) = known {
+            return Ok(Some(cuda.clone()));
         }
-        let card = Arc::new(Self::new(device)?);
-        cards.truncate(CARDS_KEPT - 1);
-        cards.push_front(card.clone());
-        Ok(Some(card))
+        let cuda = Arc::new(Self::new(device)?);
+        cards.truncate(CONTEXTS_KEPT - 1);
+        cards.push_front(cuda.clone());
+        Ok(Some(cuda))
     }
 
     fn new(device: &CudaDevice) -> OpResult<Self> {
@@ -203,11 +203,12 @@ impl Card {
         };
         let functions = KERNELS.iter().filter_map(|(_, name)| function(name));
         let functions = functions.collect::<Result<Vec<_>, _>>()?;
-        let processors = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let multiprocessors =
+            sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
         Ok(Self {
             functions,
             overlap: context.compute_capability()?.0 >= 9,
-            processors: context.attribute(processors)?.max(1) as usize,
+            multiprocessors: context.attribute(multiprocessors)?.max(1) as usize,
             parts: stream.alloc_zeros(SCRATCH)?,
             counters: stream.alloc_zeros(COUNTERS)?,
             uploads: Mutex::new(VecDeque::new()),
@@ -248,14 +249,14 @@ impl Card {
             shared: shared as u32,
             parameters: words,
         };
-        match call::collect(self, launch)? {
+        match launch_queue::enqueue(self, launch)? {
             Some(launch) => self.send(&launch),
             None => Ok(()),
         }
     }
 
     /// Memory that is not yet written.
-    fn room<T: DeviceRepr>(&self, count: usize) -> OpResult<CudaSlice<T>> {
+    fn alloc_uninit<T: DeviceRepr>(&self, count: usize) -> OpResult<CudaSlice<T>> {
         // SAFETY: what is launched next writes all of it.
         Ok(unsafe { self.device.alloc(count)? })
     }
@@ -265,16 +266,16 @@ impl Card {
     }
 
     /// Room for a result of halves, and where it lies.
-    fn result(&self, dims: &[usize]) -> OpResult<(Tensor, u64)> {
-        if let Some(result) = call::result(self, dims)? {
+    fn alloc_output(&self, dims: &[usize]) -> OpResult<(Tensor, u64)> {
+        if let Some(result) = launch_queue::alloc_output(self, dims)? {
             return Ok(result);
         }
-        let slice = self.room(dims.iter().product())?;
+        let slice = self.alloc_uninit(dims.iter().product())?;
         let pointer = self.pointer(&slice);
-        Ok((self.halves(slice, dims), pointer))
+        Ok((self.f16_tensor(slice, dims), pointer))
     }
 
-    fn halves(&self, slice: CudaSlice<f16>, dims: impl Into<candle_core::Shape>) -> Tensor {
+    fn f16_tensor(&self, slice: CudaSlice<f16>, dims: impl Into<candle_core::Shape>) -> Tensor {
         self.tensor(CudaStorageSlice::F16(slice), dims)
     }
 
@@ -287,15 +288,15 @@ impl Card {
     }
 
     /// Where a tensor of halves lies, if it is on this card.
-    fn place(&self, tensor: &Tensor) -> Option<Place> {
+    fn f16_view(&self, tensor: &Tensor) -> Option<DeviceView> {
         match tensor.dtype() {
-            DType::F16 => self.any_place(tensor),
+            DType::F16 => self.float_view(tensor),
             _ => None,
         }
     }
 
     /// Where a tensor of halves or singles lies.
-    fn any_place(&self, tensor: &Tensor) -> Option<Place> {
+    fn float_view(&self, tensor: &Tensor) -> Option<DeviceView> {
         let (storage, layout) = tensor.storage_and_layout();
         let Storage::Cuda(storage) = &*storage else {
             return None;
@@ -308,11 +309,11 @@ impl Card {
             CudaStorageSlice::F32(slice) => (self.pointer(slice), 4),
             _ => return None,
         };
-        Some(Place {
+        Some(DeviceView {
             pointer: pointer + (layout.start_offset() * size) as u64,
             dims: layout.dims().to_vec(),
             strides: layout.stride().to_vec(),
-            dense: layout.is_contiguous(),
+            contiguous: layout.is_contiguous(),
             half: size == 2,
         })
     }
@@ -363,15 +364,15 @@ impl Card {
 }
 
 /// Where floats lie on the card.
-struct Place {
+struct DeviceView {
     pointer: u64,
     dims: Vec<usize>,
     strides: Vec<usize>,
-    dense: bool,
+    contiguous: bool,
     half: bool,
 }
 
-impl Place {
+impl DeviceView {
     /// Whether 16 bytes of halves can be read at once at multiples of 8 of
     /// the last axis.
     fn aligned(&self) -> bool {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Device, Tensor};
 
-use super::{Card, INLINE, Kernel, flush, parameters};
+use super::{CudaContext, INLINE, Kernel, flush, parameters};
 use crate::{
     error::{OpResult, refuse},
     ops::{Binary, Composite, Op, Operands},
@@ -12,46 +12,46 @@ use crate::{
 };
 
 /// Ways to count positions; the same as in `kernels/`.
-pub(super) const TURNS: usize = 4;
+pub(super) const MAX_ROPES: usize = 4;
 /// Elements of a head, of which a block has a thread for each pair.
-const MOST_DIM: usize = 2048;
+const MAX_DIM: usize = 2048;
 
 /// `Σ rope(norm(x), positions) · mask`. Operands are x, the norm's scale if
 /// there is one, and positions and mask of each turn.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct MixedRope {
     pub norm: Option<Arc<Composite>>,
-    pub turns: Vec<Arc<Composite>>,
+    pub ropes: Vec<Arc<Composite>>,
     tables: Mutex<Option<(usize, Vec<Tensor>)>>,
 }
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct TurnArgs {
+struct RopeArgs {
     x: u64,
     head_stride: i64,
     row_stride: i64,
     norm: u64,
     eps: f32,
-    gap: u32,
-    frequencies: [u64; TURNS],
-    masks: [u64; TURNS],
+    padding: u32,
+    frequencies: [u64; MAX_ROPES],
+    masks: [u64; MAX_ROPES],
     positions: u64,
     few: [i32; INLINE],
     out: u64,
-    turns: i32,
+    ropes: i32,
     heads: i32,
     rows: i32,
     dim: i32,
 }
 
-parameters!(TurnArgs);
+parameters!(RopeArgs);
 
-impl Turn {
-    pub fn new(turns: Vec<Arc<Composite>>) -> Self {
+impl MixedRope {
+    pub fn new(ropes: Vec<Arc<Composite>>) -> Self {
         Self {
             norm: None,
-            turns,
+            ropes,
             tables: Mutex::new(None),
         }
     }
@@ -69,26 +69,26 @@ impl Turn {
     }
 
     fn at_once(&self, operands: &Operands<'_>) -> OpResult<Option<Tensor>> {
-        let Some(card) = Card::of(operands.device)? else {
+        let Some(cuda) = CudaContext::of(operands.device)? else {
             return Ok(None);
         };
         let x = operands.float(0)?;
-        let Some(place) = card.place(&x) else {
+        let Some(view) = cuda.f16_view(&x) else {
             return Ok(None);
         };
         let (&[1, heads, rows, dim], &[_, head_stride, row_stride, 1]) =
-            (&place.dims[..], &place.strides[..])
+            (&view.dims[..], &view.strides[..])
         else {
             return Ok(None);
         };
-        if dim % 2 != 0 || dim > MOST_DIM || x.elem_count() == 0 {
+        if dim % 2 != 0 || dim > MAX_DIM || x.elem_count() == 0 {
             return Ok(None);
         }
         let dense = |index: usize, count: usize| -> OpResult<Option<u64>> {
             let tensor = operands.float(index)?;
-            let place = card.place(&tensor);
-            let fits = place.filter(|place| place.dense && tensor.elem_count() == count);
-            Ok(fits.map(|place| place.pointer))
+            let view = cuda.f16_view(&tensor);
+            let fits = view.filter(|view| view.contiguous && tensor.elem_count() == count);
+            Ok(fits.map(|view| view.pointer))
         };
         let (norm, eps) = match self.norm.as_deref() {
             Some(Composite::RmsNorm { eps }) => match dense(1, heads * dim)? {
@@ -98,7 +98,7 @@ impl Turn {
             None => (0, 0.0),
             _ => return Ok(None),
         };
-        let (mut masks, mut frequencies) = ([0; TURNS], [0; TURNS]);
+        let (mut masks, mut frequencies) = ([0; MAX_ROPES], [0; MAX_ROPES]);
         let tables = self.tables(dim / 2, operands.device)?;
         let mut positions = Vec::new();
         for (turn, table) in tables.iter().enumerate() {
@@ -108,35 +108,35 @@ impl Turn {
                 return Ok(None);
             }
             positions.extend(own.iter().map(|position| *position as i32));
-            match (dense(at + 1, dim)?, card.any_place(table)) {
+            match (dense(at + 1, dim)?, cuda.float_view(table)) {
                 (Some(mask), Some(table)) => {
                     (masks[turn], frequencies[turn]) = (mask, table.pointer);
                 }
                 _ => return Ok(None),
             }
         }
-        let positions = card.integers(&positions)?;
-        let (out, pointer) = card.result(&[1, heads, rows, dim])?;
-        let args = TurnArgs {
-            x: place.pointer,
+        let positions = cuda.integers(&positions)?;
+        let (out, pointer) = cuda.alloc_output(&[1, heads, rows, dim])?;
+        let args = RopeArgs {
+            x: view.pointer,
             head_stride: head_stride as i64,
             row_stride: row_stride as i64,
             norm,
             eps: eps as f32,
-            gap: 0,
+            padding: 0,
             frequencies,
             masks,
             positions: positions.pointer,
             few: positions.few,
             out: pointer,
-            turns: tables.len() as i32,
+            ropes: tables.len() as i32,
             heads: heads as i32,
             rows: rows as i32,
             dim: dim as i32,
         };
         let threads = (dim / 2).next_multiple_of(32);
         // SAFETY: the extents of all operands were looked at.
-        unsafe { card.launch(Kernel::Turn, [heads * rows, 1, 1], threads, 0, &args)? };
+        unsafe { cuda.launch(Kernel::Rope, [heads * rows, 1, 1], threads, 0, &args)? };
         Ok(Some(out))
     }
 
@@ -149,7 +149,7 @@ impl Turn {
             return Ok(tables.clone());
         }
         flush()?;
-        let made = self.turns.iter().map(|turn| match &**turn {
+        let made = self.ropes.iter().map(|turn| match &**turn {
             Composite::Rope(angles) => {
                 Ok(Tensor::from_vec(angles.frequencies(half), half, device)?)
             }
@@ -171,7 +171,7 @@ impl Turn {
             None => operands.at(0)?,
         };
         let mut sum = None;
-        for (index, turn) in self.turns.iter().enumerate() {
+        for (index, turn) in self.ropes.iter().enumerate() {
             let at = self.first() + 2 * index;
             let turned = run(turn, &[x, operands.at(at)?])?;
             let mixed = Op::Binary(Binary::Mul).run(device, &[&turned, operands.at(at + 1)?])?;

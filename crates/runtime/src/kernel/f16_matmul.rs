@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 /// Products of matrices of halves, `[rows, inner] · [inner, cols]` as many
 /// times as there are, summed in halves one after the other.
-pub(crate) fn multiply_halves(x: &[f16], y: &[f16], [rows, inner, cols]: [usize; 3]) -> Vec<f16> {
+pub(crate) fn multiply_f16(x: &[f16], y: &[f16], [rows, inner, cols]: [usize; 3]) -> Vec<f16> {
     let mut out = vec![f16::ZERO; x.len() / inner.max(1) * cols];
     let factors = x.par_chunks((rows * inner).max(1));
     let matrices = y.par_chunks((inner * cols).max(1));

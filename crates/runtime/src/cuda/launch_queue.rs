@@ -4,7 +4,7 @@
 //!
 //! A launch that waits for others must see its operands as they are: whatever
 //! else is done on the card comes after [`flush`], and what a graph no longer
-//! needs is kept by [`hold`] until then.
+//! needs is kept by [`defer_drop`] until then.
 
 use std::{
     cell::RefCell,
@@ -13,19 +13,19 @@ use std::{
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Card, record::Launch};
+use super::{CudaContext, graph_capture::Launch};
 use crate::{error::OpResult, value::Value};
 
 /// Halves of a slab, and the most of a result that lies in one.
 const SLAB: usize = 8 << 20;
-const MOST: usize = 1 << 16;
+const MAX_OUTPUT: usize = 1 << 16;
 /// Launches that go to the card together.
-const TOGETHER: usize = 32;
+const BATCH: usize = 32;
 /// Results begin at multiples of so many halves.
 const ALIGNED: usize = 128;
 
-struct Call {
-    card: Arc<Card>,
+struct LaunchQueue {
+    cuda: Arc<CudaContext>,
     memory: Tensor,
     pointer: u64,
     used: usize,
@@ -36,11 +36,11 @@ struct Call {
 }
 
 thread_local! {
-    static CALL: RefCell<Option<Call>> = const { RefCell::new(None) };
+    static QUEUE: RefCell<Option<LaunchQueue>> = const { RefCell::new(None) };
 }
 
 /// A call, whose results lie in a slab as long as it lasts. What outlives it
-/// goes through [`keep`].
+/// goes through [`detach`].
 pub(crate) struct Scope {
     active: bool,
 }
@@ -48,10 +48,10 @@ pub(crate) struct Scope {
 impl Scope {
     /// Begins a call on a device.
     pub fn new(device: &Device) -> OpResult<Self> {
-        let Some(card) = Card::of(device)? else {
+        let Some(cuda) = CudaContext::of(device)? else {
             return Ok(Self { active: false });
         };
-        let free = card
+        let free = cuda
             .slabs
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -60,19 +60,19 @@ impl Scope {
             Some(memory) => memory,
             None => Tensor::zeros(SLAB, DType::F16, device)?,
         };
-        let Some(place) = card.place(&memory) else {
+        let Some(view) = cuda.f16_view(&memory) else {
             return Ok(Self { active: false });
         };
-        let call = Call {
-            card,
+        let call = LaunchQueue {
+            cuda,
             memory,
-            pointer: place.pointer,
+            pointer: view.pointer,
             used: 0,
             launches: Vec::new(),
             sent: 0,
             held: Vec::new(),
         };
-        let active = CALL.with_borrow_mut(|current| {
+        let active = QUEUE.with_borrow_mut(|current| {
             let free = current.is_none();
             if free {
                 *current = Some(call);
@@ -88,9 +88,9 @@ impl Drop for Scope {
         if !self.active {
             return;
         }
-        if let Some(call) = CALL.take() {
+        if let Some(call) = QUEUE.take() {
             let mut slabs = call
-                .card
+                .cuda
                 .slabs
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
@@ -100,14 +100,14 @@ impl Drop for Scope {
 }
 
 /// Room for a result in the slab of the call, if there is one.
-pub(super) fn result(card: &Card, dims: &[usize]) -> OpResult<Option<(Tensor, u64)>> {
+pub(super) fn alloc_output(cuda: &CudaContext, dims: &[usize]) -> OpResult<Option<(Tensor, u64)>> {
     let count: usize = dims.iter().product();
-    CALL.with_borrow_mut(|call| {
+    QUEUE.with_borrow_mut(|call| {
         let Some(call) = call.as_mut() else {
             return Ok(None);
         };
-        let fits = call.card.device.id() == card.device.id()
-            && (1..=MOST).contains(&count)
+        let fits = call.cuda.device.id() == cuda.device.id()
+            && (1..=MAX_OUTPUT).contains(&count)
             && call.used + count <= SLAB;
         if !fits {
             return Ok(None);
@@ -121,12 +121,12 @@ pub(super) fn result(card: &Card, dims: &[usize]) -> OpResult<Option<(Tensor, u6
 
 /// A tensor that outlives the call, whose launches are in the stream: a copy,
 /// if it lies in the slab.
-pub(crate) fn keep(tensor: Tensor) -> OpResult<Tensor> {
-    let inside = CALL.with_borrow(|call| {
+pub(crate) fn detach(tensor: Tensor) -> OpResult<Tensor> {
+    let inside = QUEUE.with_borrow(|call| {
         let call = call.as_ref()?;
-        let place = call.card.place(&tensor)?;
+        let view = call.cuda.f16_view(&tensor)?;
         let slab = call.pointer..call.pointer + 2 * SLAB as u64;
-        Some(slab.contains(&place.pointer))
+        Some(slab.contains(&view.pointer))
     });
     match inside {
         Some(true) => Ok(tensor.force_contiguous()?),
@@ -134,12 +134,12 @@ pub(crate) fn keep(tensor: Tensor) -> OpResult<Tensor> {
     }
 }
 
-impl Call {
-    fn send(&mut self) -> OpResult<()> {
+impl LaunchQueue {
+    fn submit(&mut self) -> OpResult<()> {
         let launches = std::mem::take(&mut self.launches);
         let done = match launches.is_empty() {
             true => Ok(()),
-            false => self.card.submit(self.sent, launches),
+            false => self.cuda.submit(self.sent, launches),
         };
         self.sent += 1;
         self.held.clear();
@@ -149,12 +149,12 @@ impl Call {
 
 /// Takes a launch to the others of the call; gives it back if there is none.
 /// They go to the card some at a time, so that it need not wait for the last.
-pub(super) fn collect(card: &Card, launch: Launch) -> OpResult<Option<Launch>> {
-    CALL.with_borrow_mut(|call| match call {
-        Some(call) if call.card.device.id() == card.device.id() => {
+pub(super) fn enqueue(cuda: &CudaContext, launch: Launch) -> OpResult<Option<Launch>> {
+    QUEUE.with_borrow_mut(|call| match call {
+        Some(call) if call.cuda.device.id() == cuda.device.id() => {
             call.launches.push(launch);
-            if call.launches.len() == TOGETHER {
-                call.send()?;
+            if call.launches.len() == BATCH {
+                call.submit()?;
             }
             Ok(None)
         }
@@ -164,15 +164,15 @@ pub(super) fn collect(card: &Card, launch: Launch) -> OpResult<Option<Launch>> {
 
 /// Puts the launches of the call into the stream.
 pub(crate) fn flush() -> OpResult<()> {
-    CALL.with_borrow_mut(|call| match call {
-        Some(call) => call.send(),
+    QUEUE.with_borrow_mut(|call| match call {
+        Some(call) => call.submit(),
         None => Ok(()),
     })
 }
 
 /// Keeps a value until the launches of the call are in the stream.
-pub(crate) fn hold(value: Option<Value>) {
-    CALL.with_borrow_mut(|call| {
+pub(crate) fn defer_drop(value: Option<Value>) {
+    QUEUE.with_borrow_mut(|call| {
         if let (Some(call), Some(value)) = (call, value) {
             call.held.push(value);
         }

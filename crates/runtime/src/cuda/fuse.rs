@@ -10,10 +10,10 @@ use aimodel::ElementType;
 use candle_core::DType;
 
 use super::{
-    Card, Chain, Fused, Product, Turn,
-    chain::{self, INPUTS, LINKS, Link},
+    CudaContext, Fused, FusedElementwise, MixedRope, Product,
+    fused_elementwise::{self, ElementwiseOp, MAX_INPUTS, MAX_OPS},
     product::{BLOCK, Int8, Weight},
-    turn::TURNS,
+    rope::MAX_ROPES,
 };
 use crate::{
     error::OpResult,
@@ -29,11 +29,11 @@ pub(crate) type Matrices = HashMap<[usize; 2], Arc<Int8>>;
 pub(crate) fn fuse(
     graph: &mut Graph,
     constants: &Constants,
-    card: &Card,
+    cuda: &CudaContext,
     matrices: &mut Matrices,
 ) -> OpResult<()> {
-    products(graph, constants, card, matrices)?;
-    turns(graph);
+    products(graph, constants, cuda, matrices)?;
+    ropes(graph);
     chains(graph);
     ends_of_products(graph);
     norms(graph);
@@ -92,7 +92,7 @@ fn take(graph: &mut Graph, at: usize) -> Vec<Source> {
 
 fn fused(graph: &Graph, at: usize) -> Option<&Fused> {
     match &graph.steps[at].op {
-        Op::Card(fused) => Some(fused),
+        Op::Fused(fused) => Some(fused),
         _ => None,
     }
 }
@@ -101,7 +101,7 @@ fn fused(graph: &Graph, at: usize) -> Option<&Fused> {
 fn products(
     graph: &mut Graph,
     constants: &Constants,
-    card: &Card,
+    cuda: &CudaContext,
     matrices: &mut Matrices,
 ) -> OpResult<()> {
     for (at, weight) in crate::fuse::turned_weights(graph, constants) {
@@ -115,7 +115,7 @@ fn products(
                 _ => continue,
             },
             [data, scale, zero, offset] => {
-                match int8(constants, card, matrices, [data, scale], [zero, offset])? {
+                match int8(constants, cuda, matrices, [data, scale], [zero, offset])? {
                     Some(matrix) => (Weight::Int8(matrix), None),
                     None => continue,
                 }
@@ -126,7 +126,7 @@ fn products(
         let step = &mut graph.steps[at];
         step.operands.truncate(1);
         step.operands.extend(operand);
-        step.op = Op::Card(Arc::new(Fused::Product(Product {
+        step.op = Op::Fused(Arc::new(Fused::Product(Product {
             weights: vec![weight],
             norm: None,
             add: false,
@@ -137,7 +137,7 @@ fn products(
 
 fn int8(
     constants: &Constants,
-    card: &Card,
+    cuda: &CudaContext,
     matrices: &mut Matrices,
     [data, scale]: [usize; 2],
     [zero, offset]: [usize; 2],
@@ -156,7 +156,7 @@ fn int8(
     if !fits || !no_shift(at(zero), at(offset))? {
         return Ok(None);
     }
-    let matrix = Arc::new(Int8::new(card, weight, scales)?);
+    let matrix = Arc::new(Int8::new(cuda, weight, scales)?);
     matrices.insert([data, scale], matrix.clone());
     Ok(Some(matrix))
 }
@@ -172,7 +172,7 @@ fn no_shift(zero: &Value, offset: &Value) -> OpResult<bool> {
 }
 
 /// Sums of turned rows by masks: `rope(x, p) · m + rope(x, q) · n + …`.
-fn turns(graph: &mut Graph) {
+fn ropes(graph: &mut Graph) {
     let flow = Flow::new(graph);
     for at in (0..graph.steps.len()).rev() {
         let mut terms = Vec::new();
@@ -180,7 +180,7 @@ fn turns(graph: &mut Graph) {
         let Some(x) = turned(graph, &flow, at, &mut terms, &mut steps) else {
             continue;
         };
-        if terms.len() < 2 || terms.len() > TURNS {
+        if terms.len() < 2 || terms.len() > MAX_ROPES {
             continue;
         }
         let mut operands = vec![x];
@@ -192,7 +192,7 @@ fn turns(graph: &mut Graph) {
         for step in steps {
             take(graph, step);
         }
-        graph.steps[at].op = Op::Card(Arc::new(Fused::Turn(Turn::new(composites))));
+        graph.steps[at].op = Op::Fused(Arc::new(Fused::Rope(MixedRope::new(composites))));
         graph.steps[at].operands = operands;
     }
 }
@@ -244,7 +244,7 @@ fn chains(graph: &mut Graph) {
     let flow = Flow::new(graph);
     for at in 0..graph.steps.len() {
         let step = &graph.steps[at];
-        let (Some(_), &[result]) = (chain::code(&step.op), &step.results[..]) else {
+        let (Some(_), &[result]) = (fused_elementwise::code(&step.op), &step.results[..]) else {
             continue;
         };
         let element = graph.elements[result];
@@ -258,20 +258,21 @@ fn chains(graph: &mut Graph) {
             continue;
         };
         let operands = step.operands.clone();
-        let link = |other: Option<usize>, turned: bool| Link {
+        let link = |other: Option<usize>, reversed: bool| ElementwiseOp {
             op: step.op.clone(),
             other,
-            turned,
+            reversed,
             element,
         };
         // A chain that comes first goes on here.
         let longer = operands.iter().enumerate().find_map(|(index, source)| {
             let from = flow.before(graph, *source, at)?;
-            let Some(Fused::Chain(chain)) = fused(graph, from) else {
+            let Some(Fused::Elementwise(chain)) = fused(graph, from) else {
                 return None;
             };
             let inputs = &graph.steps[from].operands;
-            let room = chain.links.len() < LINKS && inputs.len() + operands.len() - 1 <= INPUTS;
+            let room =
+                chain.links.len() < MAX_OPS && inputs.len() + operands.len() - 1 <= MAX_INPUTS;
             room.then_some((index, from, chain.clone(), inputs.clone()))
         });
         let (chain, inputs) = match longer {
@@ -287,10 +288,10 @@ fn chains(graph: &mut Graph) {
             None => {
                 let other = (operands.len() == 2).then_some(1);
                 let links = vec![link(other, false)];
-                (Chain { links }, operands)
+                (FusedElementwise { links }, operands)
             }
         };
-        graph.steps[at].op = Op::Card(Arc::new(Fused::Chain(chain)));
+        graph.steps[at].op = Op::Fused(Arc::new(Fused::Elementwise(chain)));
         graph.steps[at].operands = inputs;
     }
 }
@@ -299,7 +300,7 @@ fn chains(graph: &mut Graph) {
 fn ends_of_products(graph: &mut Graph) {
     let flow = Flow::new(graph);
     for at in 0..graph.steps.len() {
-        let Some(Fused::Chain(chain)) = fused(graph, at) else {
+        let Some(Fused::Elementwise(chain)) = fused(graph, at) else {
             continue;
         };
         let inputs = &graph.steps[at].operands;
@@ -350,7 +351,7 @@ fn become_product(
     add: bool,
     operands: Vec<Source>,
 ) {
-    graph.steps[at].op = Op::Card(Arc::new(Fused::Product(Product {
+    graph.steps[at].op = Op::Fused(Arc::new(Fused::Product(Product {
         weights,
         norm: None,
         add,
@@ -388,16 +389,16 @@ fn norms(graph: &mut Graph) {
                 let place = product.first();
                 (Fused::Product(Product { weights, norm, add }), place)
             }
-            Some(Fused::Turn(turn)) => {
-                let mut turn = Turn::new(turn.turns.clone());
+            Some(Fused::Rope(turn)) => {
+                let mut turn = MixedRope::new(turn.ropes.clone());
                 turn.norm = norm;
-                (Fused::Turn(turn), 1)
+                (Fused::Rope(turn), 1)
             }
             _ => continue,
         };
         take(graph, from);
         let step = &mut graph.steps[at];
-        step.op = Op::Card(Arc::new(fused));
+        step.op = Op::Fused(Arc::new(fused));
         step.operands[0] = x;
         step.operands.insert(place, scale);
     }

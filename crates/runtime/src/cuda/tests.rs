@@ -12,14 +12,13 @@ use rand_xoshiro::{
 };
 
 use super::{
-    Card, Chain, Product, Turn, attention, best,
-    chain::Link,
-    norm,
+    CudaContext, FusedElementwise, MixedRope, Product, argmax, attention,
+    fused_elementwise::ElementwiseOp,
+    gather_rows, norm,
     product::{BLOCK, Int8, Weight},
-    take,
 };
 use crate::{
-    kernel::{AttentionShape, Rows},
+    kernel::{AttentionShape, WeightMatrix},
     ops::{Angles, Binary, Composite, Op, Unary},
     value::{Ints, Mapped, Value},
 };
@@ -42,7 +41,7 @@ impl Draw {
     }
 
     fn tensor(&mut self, dims: &[usize], size: f32) -> Tensor {
-        let values = self.halves(dims.iter().product(), size);
+        let values = self.f16_tensor(dims.iter().product(), size);
         Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
     }
 
@@ -91,8 +90,13 @@ fn close(found: &Tensor, expected: &Tensor, tolerance: f64, what: &str) {
 }
 
 /// A matrix of each kind: on the card, and on the processor.
-fn matrices(draw: &mut Draw, rows: usize, cols: usize, int8: bool) -> (Weight, Vec<Value>, Rows) {
-    let card = Card::of(&device()).unwrap().unwrap();
+fn matrices(
+    draw: &mut Draw,
+    rows: usize,
+    cols: usize,
+    int8: bool,
+) -> (Weight, Vec<Value>, WeightMatrix) {
+    let cuda = CudaContext::of(&device()).unwrap().unwrap();
     match int8 {
         true => {
             let data = Blob::new(draw.bytes(rows * cols));
@@ -105,18 +109,18 @@ fn matrices(draw: &mut Draw, rows: usize, cols: usize, int8: bool) -> (Weight, V
                 data: data.clone(),
             };
             let matrix = Int8::new(
-                &card,
+                &cuda,
                 &mapped(ElementType::Si8, cols, &data),
                 &mapped(ElementType::F16, cols / BLOCK, &scales),
             );
             let matrix = Arc::new(matrix.map_err(|problem| problem.0).unwrap());
-            let here = Rows::int8([rows, cols], BLOCK, data, scales).unwrap();
+            let here = WeightMatrix::int8([rows, cols], BLOCK, data, scales).unwrap();
             (Weight::Int8(matrix), Vec::new(), here)
         }
         false => {
             let values = draw.halves(rows * cols, 0.5);
             let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            let here = Rows::half([rows, cols], Blob::new(bytes)).unwrap();
+            let here = WeightMatrix::half([rows, cols], Blob::new(bytes)).unwrap();
             let tensor = Tensor::from_vec(values, (rows, cols), &Device::Cpu).unwrap();
             (Weight::Half, vec![Value::Float(tensor)], here)
         }
@@ -126,7 +130,7 @@ fn matrices(draw: &mut Draw, rows: usize, cols: usize, int8: bool) -> (Weight, V
 #[test]
 fn products_are_those_of_the_processor() {
     let device = device();
-    let card = Card::of(&device).unwrap().unwrap();
+    let cuda = CudaContext::of(&device).unwrap().unwrap();
     let shapes = [
         (7, 32),
         (64, 128),
@@ -155,7 +159,7 @@ fn products_are_those_of_the_processor() {
                         inner = Value::Float(run(&norm, &cpu, &[x.clone(), scale.clone()]));
                         operands.push(scale.clone());
                     }
-                    let here = Op::Rows(Arc::new(here.clone()));
+                    let here = Op::WeightMatmul(Arc::new(here.clone()));
                     let mut expected = run(&here, &cpu, &[inner]);
                     if added {
                         let sum = Op::Binary(Binary::Add);
@@ -167,7 +171,7 @@ fn products_are_those_of_the_processor() {
                         norm: normed.then(|| composite.clone()),
                         add: added,
                     };
-                    let op = Op::Card(Arc::new(super::Fused::Product(product)));
+                    let op = Op::Fused(Arc::new(super::Fused::Product(product)));
                     let found = run(&op, &device, &operands);
                     let what =
                         format!("{rows}×{cols}, {count} rows, int8 {int8}, {normed}, {added}");
@@ -175,7 +179,7 @@ fn products_are_those_of_the_processor() {
                 }
                 let cpu = Device::Cpu;
                 let both = [&here, &gate_here].map(|rows| {
-                    let op = Op::Rows(Arc::new(rows.clone()));
+                    let op = Op::WeightMatmul(Arc::new(rows.clone()));
                     Value::Float(run(&op, &cpu, std::slice::from_ref(&x)))
                 });
                 let gated = Value::Float(run(&Op::Silu, &cpu, &both[1..]));
@@ -185,7 +189,7 @@ fn products_are_those_of_the_processor() {
                     norm: None,
                     add: false,
                 };
-                let op = Op::Card(Arc::new(super::Fused::Product(product)));
+                let op = Op::Fused(Arc::new(super::Fused::Product(product)));
                 let operands = [vec![x], operand, gate_operand].concat();
                 let found = run(&op, &device, &operands);
                 let what = format!("gated {rows}×{cols}, {count} rows, int8 {int8}");
@@ -193,7 +197,7 @@ fn products_are_those_of_the_processor() {
             }
         }
     }
-    card.stream.synchronize().unwrap();
+    cuda.stream.synchronize().unwrap();
 }
 
 #[test]
@@ -239,9 +243,9 @@ fn attention_is_that_of_the_processor() {
             }
             let shape =
                 AttentionShape::new(query.dims(), key.dims(), value.dims(), causal).unwrap();
-            let on_card = [&query, &key, &value].map(|x| x.to_device(&device).unwrap());
+            let on_gpu = [&query, &key, &value].map(|x| x.to_device(&device).unwrap());
             let scale = 1.0 / (dim as f64).sqrt();
-            let found = attention(shape, scale, on_card.each_ref()).unwrap();
+            let found = attention(shape, scale, on_gpu.each_ref()).unwrap();
             assert!(found.is_some(), "{what} has no kernel");
         }
     }
@@ -253,7 +257,7 @@ fn turns_are_those_of_the_processor() {
     for (heads, rows, dim, normed) in [(6, 1, 32, true), (24, 1, 128, true), (5, 9, 64, false)] {
         let mut draw = Draw::new(dim as u64);
         let composites = (0..3).map(|_| Arc::new(Composite::Rope(Angles::new(5e6))));
-        let mut turn = Turn::new(composites.collect());
+        let mut turn = MixedRope::new(composites.collect());
         // A part of what a product gave.
         let x = draw.tensor(&[1, heads + 2, rows, dim], 1.0);
         let mut operands = vec![Value::Float(x.narrow(1, 1, heads).unwrap())];
@@ -270,7 +274,7 @@ fn turns_are_those_of_the_processor() {
             )));
             operands.push(Value::Float(draw.tensor(&[1, 1, 1, dim], 1.0)));
         }
-        let op = Op::Card(Arc::new(super::Fused::Turn(turn)));
+        let op = Op::Fused(Arc::new(super::Fused::Rope(turn)));
         let expected = run(&op, &Device::Cpu, &operands);
         let found = run(&op, &device, &operands);
         close(
@@ -285,16 +289,16 @@ fn turns_are_those_of_the_processor() {
 #[test]
 fn chains_are_those_of_the_processor() {
     let device = device();
-    let link = |op: Op, other: Option<usize>, turned: bool, element: ElementType| Link {
+    let link = |op: Op, other: Option<usize>, reversed: bool, element: ElementType| ElementwiseOp {
         op,
         other,
-        turned,
+        reversed,
         element,
     };
     let half = ElementType::F16;
-    let binary = |op, other, turned| link(Op::Binary(op), Some(other), turned, half);
+    let binary = |op, other, reversed| link(Op::Binary(op), Some(other), reversed, half);
     let alone = |op| link(op, None, false, half);
-    let chains: Vec<Vec<Link>> = vec![
+    let chains: Vec<Vec<ElementwiseOp>> = vec![
         vec![alone(Op::Silu), binary(Binary::Mul, 1, false)],
         vec![
             binary(Binary::Add, 1, false),
@@ -338,10 +342,10 @@ fn chains_are_those_of_the_processor() {
                 .map(|dims| Value::Float(draw.tensor(dims, 1.0)))
                 .collect();
             let what = format!("{links:?} of {shapes:?}");
-            let chain = Chain {
+            let chain = FusedElementwise {
                 links: links.clone(),
             };
-            let op = Op::Card(Arc::new(super::Fused::Chain(chain)));
+            let op = Op::Fused(Arc::new(super::Fused::Elementwise(chain)));
             let expected = run(&op, &Device::Cpu, &operands);
             close(&run(&op, &device, &operands), &expected, ROUNDINGS, &what);
         }
@@ -378,16 +382,16 @@ fn rows_are_those_of_the_processor() {
         let at: Vec<u32> = places.iter().map(|at| *at as u32).collect();
         let at = Tensor::new(at, &Device::Cpu).unwrap();
         let expected = table.index_select(&at, 0).unwrap();
-        let found = take(&there(&table), 96, &places).unwrap().unwrap();
+        let found = gather_rows(&there(&table), 96, &places).unwrap().unwrap();
         close(&found, &expected, 0.0, "rows of a table");
     }
-    assert!(take(&there(&table), 96, &[50]).unwrap().is_none());
+    assert!(gather_rows(&there(&table), 96, &[50]).unwrap().is_none());
     for count in [1, 7, 512, 151_936] {
         let mut x = draw.halves(count, 1.0);
         let most = f16::from_f32(9.0);
         x[count / 2] = most;
         x[count - 1] = most;
         let x = Tensor::from_vec(x, count, &device).unwrap();
-        assert_eq!(best(&x).unwrap(), Some(count as u32 / 2), "of {count}");
+        assert_eq!(argmax(&x).unwrap(), Some(count as u32 / 2), "of {count}");
     }
 }

@@ -9,15 +9,18 @@ use candle_core::{
 
 use half::f16;
 
-use super::{COUNTERS, Card, Kernel, Place, SCRATCH, THREADS, WARPS, dense, flush, parameters};
+use super::{
+    COUNTERS, CudaContext, DeviceView, Kernel, SCRATCH, THREADS, WARPS, contiguous, flush,
+    parameters,
+};
 use crate::{
     error::{OpResult, Problem, refuse},
     kernel::AttentionShape,
 };
 
 /// The least keys of a block, and the most blocks that share the keys.
-const LEAST_SHARE: usize = 64;
-const MOST_SPLITS: usize = 32;
+const MIN_KEYS_PER_BLOCK: usize = 64;
+const MAX_SPLITS: usize = 32;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -35,7 +38,7 @@ struct AttentionArgs {
     dim: i32,
     share: i32,
     scale: f32,
-    gap: u32,
+    padding: u32,
 }
 
 parameters!(AttentionArgs, SoftmaxArgs);
@@ -47,35 +50,39 @@ pub(crate) fn attention(
     scale: f64,
     [query, key, value]: [&Tensor; 3],
 ) -> OpResult<Option<Tensor>> {
-    let Some(card) = Card::of(query.device())? else {
+    let Some(cuda) = CudaContext::of(query.device())? else {
         return Ok(None);
     };
     let together = shape.heads == shape.kv_heads;
     let query = match together {
         true => query.clone(),
         // The heads that share keys are one matrix.
-        false => dense(query)?,
+        false => contiguous(query)?,
     };
-    let places = (card.place(&query), card.place(key), card.place(value));
+    let places = (
+        cuda.f16_view(&query),
+        cuda.f16_view(key),
+        cuda.f16_view(value),
+    );
     let (Some(q), Some(k), Some(v)) = places else {
         return Ok(None);
     };
-    let by_row = |place: &Place| place.strides[3] == 1;
+    let by_row = |view: &DeviceView| view.strides[3] == 1;
     if ![&q, &k, &v].into_iter().all(by_row) {
         return Ok(None);
     }
-    match one(&card, shape, scale, [&q, &k, &v])? {
+    match one(&cuda, shape, scale, [&q, &k, &v])? {
         Some(out) => Ok(Some(out)),
-        None => many(&card, shape, scale, [&q, &k, &v]).map(Some),
+        None => many(&cuda, shape, scale, [&q, &k, &v]).map(Some),
     }
 }
 
 /// One query a head.
 fn one(
-    card: &Card,
+    cuda: &CudaContext,
     shape: AttentionShape,
     scale: f64,
-    [query, key, value]: [&Place; 3],
+    [query, key, value]: [&DeviceView; 3],
 ) -> OpResult<Option<Tensor>> {
     let AttentionShape {
         heads,
@@ -92,41 +99,41 @@ fn one(
         _ => (Kernel::Attention1, 1),
     };
     let lanes = dim / 8;
-    let share = keys.div_ceil(MOST_SPLITS).next_multiple_of(8);
-    let share = share.max(LEAST_SHARE);
+    let share = keys.div_ceil(MAX_SPLITS).next_multiple_of(8);
+    let share = share.max(MIN_KEYS_PER_BLOCK);
     let splits = keys.div_ceil(share);
     let fits = rows == 1
         && dim % 8 == 0
         && lanes.is_power_of_two()
         && lanes <= 32
-        && query.dense
-        && [query, key, value].into_iter().all(Place::aligned)
+        && query.contiguous
+        && [query, key, value].into_iter().all(DeviceView::aligned)
         && heads * splits * (dim + 2) <= SCRATCH
         && heads / side <= COUNTERS;
     if !fits {
         return Ok(None);
     }
-    let (out, pointer) = card.result(&[1, heads, 1, dim])?;
+    let (out, pointer) = cuda.alloc_output(&[1, heads, 1, dim])?;
     let args = AttentionArgs {
         query: query.pointer,
         key: key.pointer,
         value: value.pointer,
         key_strides: [key.strides[1] as i64, key.strides[2] as i64],
         value_strides: [value.strides[1] as i64, value.strides[2] as i64],
-        parts: card.pointer(&card.parts),
-        done: card.pointer(&card.counters),
+        parts: cuda.pointer(&cuda.parts),
+        done: cuda.pointer(&cuda.counters),
         out: pointer,
         group: group as i32,
         keys: keys as i32,
         dim: dim as i32,
         share: share as i32,
         scale: scale as f32,
-        gap: 0,
+        padding: 0,
     };
     let grid = [splits, kv_heads, group / side];
     let shared = 4 * side * (THREADS / lanes) * (dim + 2);
     // SAFETY: the views have the extents of `shape`, and the parts have room.
-    unsafe { card.launch(kernel, grid, THREADS, shared, &args)? };
+    unsafe { cuda.launch(kernel, grid, THREADS, shared, &args)? };
     Ok(Some(out))
 }
 
@@ -153,10 +160,10 @@ struct Matrix {
 
 /// Scores of all queries, their softmax, and what it makes of the values.
 fn many(
-    card: &Card,
+    cuda: &CudaContext,
     shape: AttentionShape,
     scale: f64,
-    [query, key, value]: [&Place; 3],
+    [query, key, value]: [&DeviceView; 3],
 ) -> OpResult<Tensor> {
     let AttentionShape {
         heads,
@@ -168,10 +175,10 @@ fn many(
     } = shape;
     let group = heads / kv_heads;
     let queries = group * rows;
-    let matrix = |place: &Place| Matrix {
-        pointer: place.pointer,
-        row: place.strides[2].max(dim),
-        next: place.strides[1],
+    let matrix = |view: &DeviceView| Matrix {
+        pointer: view.pointer,
+        row: view.strides[2].max(dim),
+        next: view.strides[1],
         single: false,
     };
     let (key, value) = (matrix(key), matrix(value));
@@ -185,22 +192,25 @@ fn many(
         },
     };
     let count = kv_heads * queries * keys;
-    let (scores, weights) = (card.room::<f32>(count)?, card.room::<f16>(count)?);
+    let (scores, weights) = (
+        cuda.alloc_uninit::<f32>(count)?,
+        cuda.alloc_uninit::<f16>(count)?,
+    );
     let score = Matrix {
-        pointer: card.pointer(&scores),
+        pointer: cuda.pointer(&scores),
         row: keys,
         next: queries * keys,
         single: true,
     };
     let weight = Matrix {
-        pointer: card.pointer(&weights),
+        pointer: cuda.pointer(&weights),
         single: false,
         ..score
     };
     // Rows of all heads side by side, which is how they are needed next.
     let (out, pointer) = match group {
-        1 => card.result(&[1, rows, heads, dim])?,
-        _ => card.result(&[1, heads, rows, dim])?,
+        1 => cuda.alloc_output(&[1, rows, heads, dim])?,
+        _ => cuda.alloc_output(&[1, heads, rows, dim])?,
     };
     let mixed = Matrix {
         pointer,
@@ -209,7 +219,7 @@ fn many(
         single: false,
     };
     multiply(
-        card,
+        cuda,
         [queries, dim, keys],
         kv_heads,
         scale,
@@ -227,9 +237,9 @@ fn many(
     };
     let blocks = [(kv_heads * queries).div_ceil(WARPS), 1, 1];
     // SAFETY: there is a warp for each row of the scores.
-    unsafe { card.launch(Kernel::Softmax, blocks, THREADS, 0, &args)? };
+    unsafe { cuda.launch(Kernel::Softmax, blocks, THREADS, 0, &args)? };
     multiply(
-        card,
+        cuda,
         [queries, keys, dim],
         kv_heads,
         1.0,
@@ -246,7 +256,7 @@ fn many(
 /// `out = factor · x · y`, or `yᵀ`, for each matrix of a batch; sums are in
 /// single precision.
 fn multiply(
-    card: &Card,
+    cuda: &CudaContext,
     [rows, inner, cols]: [usize; 3],
     batch: usize,
     factor: f64,
@@ -264,7 +274,7 @@ fn multiply(
         false => sys::cudaDataType::CUDA_R_16F,
     };
     flush()?;
-    let blas = card.device.cublas_handle();
+    let blas = cuda.device.cublas_handle();
     // By columns, as the library counts, everything is its own transpose.
     // SAFETY: the callers' matrices are memory of this card of these extents.
     let status = unsafe {

@@ -44,9 +44,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const __grid_con
 // ---------------------------------------------------------------------------
 // Rotary embeddings, mixed by masks.
 
-constexpr int TURNS = 4;
+constexpr int MAX_ROPES = 4;
 
-struct Turn {
+struct Rope {
   const half *x;
   int64_t head_stride;
   int64_t row_stride;
@@ -54,14 +54,14 @@ struct Turn {
   const half *norm;
   float eps;
   // How fast each pair turns, [dim / 2].
-  const float *frequencies[TURNS];
-  // How much of each turned row is taken, [dim].
-  const half *masks[TURNS];
-  // [turns, rows], where they are more than fit here.
+  const float *frequencies[MAX_ROPES];
+  // How much of each reversed row is taken, [dim].
+  const half *masks[MAX_ROPES];
+  // [ropes, rows], where they are more than fit here.
   const int *positions;
   int few[INLINE];
   half *out;
-  int turns;
+  int ropes;
   int heads;
   int rows;
   int dim;
@@ -69,19 +69,19 @@ struct Turn {
 
 // A block for a row of a head, a thread for a pair. Only x comes from before:
 // the angles are known by the time it is there.
-extern "C" __global__ void turn(const __grid_constant__ Turn p) {
+extern "C" __global__ void rope(const __grid_constant__ Rope p) {
   __shared__ float parts[WARP];
   const int head = blockIdx.x / p.rows, row = blockIdx.x % p.rows;
   const int half_dim = p.dim / 2, i = threadIdx.x;
   const bool inside = i < half_dim;
-  float cosine[TURNS], sine[TURNS], near[TURNS], far[TURNS], scale[2] = {1, 1};
+  float cosine[MAX_ROPES], sine[MAX_ROPES], near[MAX_ROPES], far[MAX_ROPES], scale[2] = {1, 1};
   if (inside && p.norm) {
     scale[0] = __half2float(p.norm[head * p.dim + i]);
     scale[1] = __half2float(p.norm[head * p.dim + half_dim + i]);
   }
 #pragma unroll
-  for (int t = 0; t < TURNS; t++) {
-    if (t >= p.turns || !inside) continue;
+  for (int t = 0; t < MAX_ROPES; t++) {
+    if (t >= p.ropes || !inside) continue;
     const int index = t * p.rows + row;
     const int position = p.positions ? p.positions[index] : p.few[index];
     const float angle = static_cast<float>(position) * p.frequencies[t][i];
@@ -107,8 +107,8 @@ extern "C" __global__ void turn(const __grid_constant__ Turn p) {
   if (!inside) return;
   float real = 0, imaginary = 0;
 #pragma unroll
-  for (int t = 0; t < TURNS; t++) {
-    if (t >= p.turns) continue;
+  for (int t = 0; t < MAX_ROPES; t++) {
+    if (t >= p.ropes) continue;
     const float r = rounded(rounded(a * cosine[t] - b * sine[t]) * near[t]);
     const float m = rounded(rounded(a * sine[t] + b * cosine[t]) * far[t]);
     real = t == 0 ? r : rounded(real + r);
@@ -122,7 +122,7 @@ extern "C" __global__ void turn(const __grid_constant__ Turn p) {
 // ---------------------------------------------------------------------------
 // Rows of a table, and the best of many.
 
-struct Take {
+struct GatherRows {
   const half *table;
   const int *places;
   int few[INLINE];
@@ -130,7 +130,7 @@ struct Take {
   int width;
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS) take(const __grid_constant__ Take p) {
+extern "C" __global__ void __launch_bounds__(THREADS) gather_rows(const __grid_constant__ GatherRows p) {
   release();
   wait();
   const int row = blockIdx.y;
@@ -139,14 +139,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) take(const __grid_constant
   if (i < p.width) p.out[static_cast<int64_t>(row) * p.width + i] = p.table[place * p.width + i];
 }
 
-struct Best {
+struct Argmax {
   const half *x;
   unsigned *out;
   int count;
 };
 
 // The first of the greatest; NaN is less than all. One block.
-extern "C" __global__ void __launch_bounds__(1024) best(const __grid_constant__ Best p) {
+extern "C" __global__ void __launch_bounds__(1024) argmax(const __grid_constant__ Argmax p) {
   __shared__ float values[WARP];
   __shared__ int places[WARP];
   release();

@@ -3,7 +3,8 @@
 use candle_core::Tensor;
 
 use super::{
-    BLOCKS, Card, Kernel, Place, RANK, THREADS, axes, axis_args, by_eight, flush, parameters,
+    BLOCKS, CudaContext, DeviceView, Kernel, RANK, THREADS, axes, axis_args, by_eight, flush,
+    parameters,
 };
 use crate::error::OpResult;
 
@@ -20,16 +21,16 @@ struct CopyArgs {
 parameters!(CopyArgs);
 
 /// The same elements in row-major order.
-pub(crate) fn dense(x: &Tensor) -> OpResult<Tensor> {
+pub(crate) fn contiguous(x: &Tensor) -> OpResult<Tensor> {
     if x.is_contiguous() {
         return Ok(x.clone());
     }
-    if let Some(card) = Card::of(x.device())?
-        && let Some(from) = card.place(x)
+    if let Some(cuda) = CudaContext::of(x.device())?
+        && let Some(from) = cuda.f16_view(x)
     {
-        let (out, _) = card.result(x.dims())?;
-        if let Some(to) = card.place(&out)
-            && copy(&card, &from, &to)?
+        let (out, _) = cuda.alloc_output(x.dims())?;
+        if let Some(to) = cuda.f16_view(&out)
+            && copy(&cuda, &from, &to)?
         {
             return Ok(out);
         }
@@ -41,16 +42,16 @@ pub(crate) fn dense(x: &Tensor) -> OpResult<Tensor> {
 /// Writes `x` into the memory of a view of the same extents; false where that
 /// is left to the tensor library.
 pub(crate) fn write(to: &Tensor, x: &Tensor) -> OpResult<bool> {
-    let Some(card) = Card::of(to.device())? else {
+    let Some(cuda) = CudaContext::of(to.device())? else {
         return Ok(false);
     };
-    match (card.place(x), card.place(to)) {
-        (Some(from), Some(to)) => copy(&card, &from, &to),
+    match (cuda.f16_view(x), cuda.f16_view(to)) {
+        (Some(from), Some(to)) => copy(&cuda, &from, &to),
         _ => Ok(false),
     }
 }
 
-fn copy(card: &Card, from: &Place, to: &Place) -> OpResult<bool> {
+fn copy(cuda: &CudaContext, from: &DeviceView, to: &DeviceView) -> OpResult<bool> {
     let strides = [from.strides.clone(), to.strides.clone()];
     let mut axes = axes(&from.dims, &strides);
     let wide = by_eight(&mut axes, &[from.pointer, to.pointer]);
@@ -71,8 +72,8 @@ fn copy(card: &Card, from: &Place, to: &Place) -> OpResult<bool> {
         true => Kernel::Copy8,
         false => Kernel::Copy1,
     };
-    let blocks = count.div_ceil(THREADS).min(BLOCKS * card.processors);
+    let blocks = count.div_ceil(THREADS).min(BLOCKS * cuda.multiprocessors);
     // SAFETY: both views have these extents.
-    unsafe { card.launch(kernel, [blocks, 1, 1], THREADS, 0, &args)? };
+    unsafe { cuda.launch(kernel, [blocks, 1, 1], THREADS, 0, &args)? };
     Ok(true)
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{Card, INLINE, Kernel, THREADS, parameters};
+use super::{CudaContext, INLINE, Kernel, THREADS, parameters};
 use crate::error::OpResult;
 
 #[repr(C)]
@@ -17,7 +17,7 @@ struct NormArgs {
     eps: f32,
 }
 
-parameters!(NormArgs, TakeArgs, BestArgs);
+parameters!(NormArgs, GatherRowsArgs, ArgmaxArgs);
 
 /// `x ÷ √(mean(x²) + ε) · gamma` over the last axis; with `beta`, the mean is
 /// taken away first, and `beta` added.
@@ -27,24 +27,24 @@ pub(crate) fn norm(
     beta: Option<&Tensor>,
     eps: f64,
 ) -> OpResult<Option<Tensor>> {
-    let Some(card) = Card::of(x.device())? else {
+    let Some(cuda) = CudaContext::of(x.device())? else {
         return Ok(None);
     };
     let width = x.dims().last().copied().unwrap_or(0);
     let vector = |tensor: &Tensor| {
-        let place = card.place(tensor)?;
-        (place.dense && tensor.elem_count() == width).then_some(place.pointer)
+        let view = cuda.f16_view(tensor)?;
+        (view.contiguous && tensor.elem_count() == width).then_some(view.pointer)
     };
-    let places = (card.place(x), vector(gamma), beta.map(vector));
-    let (Some(place), Some(gamma), beta @ (None | Some(Some(_)))) = places else {
+    let places = (cuda.f16_view(x), vector(gamma), beta.map(vector));
+    let (Some(view), Some(gamma), beta @ (None | Some(Some(_)))) = places else {
         return Ok(None);
     };
-    if width == 0 || x.elem_count() == 0 || !place.dense {
+    if width == 0 || x.elem_count() == 0 || !view.contiguous {
         return Ok(None);
     }
-    let (out, pointer) = card.result(x.dims())?;
+    let (out, pointer) = cuda.alloc_output(x.dims())?;
     let args = NormArgs {
-        x: place.pointer,
+        x: view.pointer,
         stride: width as i64,
         gamma,
         beta: beta.flatten().unwrap_or(0),
@@ -54,27 +54,31 @@ pub(crate) fn norm(
     };
     let rows = x.elem_count() / width;
     // SAFETY: all of them are dense and as large as the kernel expects.
-    unsafe { card.launch(Kernel::NormRows, [rows, 1, 1], THREADS, 0, &args)? };
+    unsafe { cuda.launch(Kernel::NormRows, [rows, 1, 1], THREADS, 0, &args)? };
     Ok(Some(out))
 }
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct TakeArgs {
+struct GatherRowsArgs {
     table: u64,
     places: u64,
     few: [i32; INLINE],
     out: u64,
     width: i32,
-    gap: u32,
+    padding: u32,
 }
 
 /// Rows of a table `[n, width]`, one for each of `places`, which are below n.
-pub(crate) fn take(table: &Tensor, width: usize, places: &[usize]) -> OpResult<Option<Tensor>> {
-    let Some(card) = Card::of(table.device())? else {
+pub(crate) fn gather_rows(
+    table: &Tensor,
+    width: usize,
+    places: &[usize],
+) -> OpResult<Option<Tensor>> {
+    let Some(cuda) = CudaContext::of(table.device())? else {
         return Ok(None);
     };
-    let Some(place) = card.place(table).filter(|place| place.dense) else {
+    let Some(view) = cuda.f16_view(table).filter(|view| view.contiguous) else {
         return Ok(None);
     };
     let inside = |at: &usize| (at + 1) * width <= table.elem_count();
@@ -82,55 +86,55 @@ pub(crate) fn take(table: &Tensor, width: usize, places: &[usize]) -> OpResult<O
         return Ok(None);
     }
     let rows: Vec<i32> = places.iter().map(|at| *at as i32).collect();
-    let rows = card.integers(&rows)?;
-    let (out, pointer) = card.result(&[places.len(), width])?;
-    let args = TakeArgs {
-        table: place.pointer,
+    let rows = cuda.integers(&rows)?;
+    let (out, pointer) = cuda.alloc_output(&[places.len(), width])?;
+    let args = GatherRowsArgs {
+        table: view.pointer,
         places: rows.pointer,
         few: rows.few,
         out: pointer,
         width: width as i32,
-        gap: 0,
+        padding: 0,
     };
     let grid = [width.div_ceil(THREADS), places.len(), 1];
     // SAFETY: each place was found to be in the table.
-    unsafe { card.launch(Kernel::Take, grid, THREADS, 0, &args)? };
+    unsafe { cuda.launch(Kernel::GatherRows, grid, THREADS, 0, &args)? };
     Ok(Some(out))
 }
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct BestArgs {
+struct ArgmaxArgs {
     x: u64,
     out: u64,
     count: i32,
-    gap: u32,
+    padding: u32,
 }
 
 /// The place of the greatest element, the first of them if there are several.
-pub(crate) fn best(x: &Tensor) -> OpResult<Option<u32>> {
-    let Some(card) = Card::of(x.device())? else {
+pub(crate) fn argmax(x: &Tensor) -> OpResult<Option<u32>> {
+    let Some(cuda) = CudaContext::of(x.device())? else {
         return Ok(None);
     };
     let count = x.elem_count();
-    let place = card.place(x).filter(|place| place.dense);
-    let Some(place) = place.filter(|place| place.pointer.is_multiple_of(16)) else {
+    let view = cuda.f16_view(x).filter(|view| view.contiguous);
+    let Some(view) = view.filter(|view| view.pointer.is_multiple_of(16)) else {
         return Ok(None);
     };
     if count == 0 || count > i32::MAX as usize {
         return Ok(None);
     }
-    let out = card.room::<u32>(1)?;
-    let args = BestArgs {
-        x: place.pointer,
-        out: card.pointer(&out),
+    let out = cuda.alloc_uninit::<u32>(1)?;
+    let args = ArgmaxArgs {
+        x: view.pointer,
+        out: cuda.pointer(&out),
         count: count as i32,
-        gap: 0,
+        padding: 0,
     };
     // SAFETY: the row is dense, and the result has room.
-    unsafe { card.launch(Kernel::Best, [1, 1, 1], 1024, 0, &args)? };
+    unsafe { cuda.launch(Kernel::Argmax, [1, 1, 1], 1024, 0, &args)? };
     super::flush()?;
-    let found = card.stream.clone_dtoh(&out)?;
+    let found = cuda.stream.clone_dtoh(&out)?;
     debug_assert_eq!(x.dtype(), DType::F16);
     Ok(found.first().copied())
 }

@@ -7,7 +7,7 @@ use half::f16;
 use crate::{
     error::OpResult,
     kernel::{self, AttentionShape, Cache, Pairwise},
-    team,
+    thread_pool,
     value::broadcast,
 };
 
@@ -77,7 +77,7 @@ pub fn binary(op: Pairwise, x: &Tensor, y: &Tensor) -> OpResult<Option<Tensor>> 
     let ((x, x_layout), (y, y_layout)) = (x.storage_and_layout(), y.storage_and_layout());
     if let (true, Some(x), Some(y)) = (same, dense(&x, x_layout), dense(&y, y_layout)) {
         let mut out = vec![f16::ZERO; count];
-        team::split(&mut out, PIECE, |piece, out| {
+        thread_pool::split(&mut out, PIECE, |piece, out| {
             let range = piece * PIECE..piece * PIECE + out.len();
             kernel::binary(op, &x[range.clone()], &y[range], out);
         });
@@ -101,7 +101,7 @@ pub fn binary(op: Pairwise, x: &Tensor, y: &Tensor) -> OpResult<Option<Tensor>> 
 /// Calls `each` with each row of `width` and its number, some rows a piece.
 fn lines(out: &mut [f16], width: usize, each: impl Fn(usize, &mut [f16]) + Sync) {
     let share = PIECE.div_ceil(width);
-    team::split(out, share * width, |piece, out| {
+    thread_pool::split(out, share * width, |piece, out| {
         for (line, out) in out.chunks_exact_mut(width).enumerate() {
             each(piece * share + line, out);
         }
@@ -115,7 +115,7 @@ pub fn silu(x: &Tensor) -> OpResult<Option<Tensor>> {
         return Ok(None);
     };
     let mut out = vec![f16::ZERO; data.len()];
-    team::split(&mut out, PIECE, |piece, out| {
+    thread_pool::split(&mut out, PIECE, |piece, out| {
         kernel::silu(&data[piece * PIECE..][..out.len()], out);
     });
     tensor(out, x.dims())

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::{OpResult, refuse},
-    team,
+    thread_pool,
 };
 
 /// Elements of a piece of work when one vector is multiplied, at least.
@@ -21,7 +21,7 @@ const GROUP_ELEMENTS: usize = 1 << 19;
 
 /// A matrix in rows, as it lies in the file.
 #[derive(Clone, Debug)]
-pub(crate) struct Rows {
+pub(crate) struct WeightMatrix {
     rows: usize,
     cols: usize,
     data: Blob,
@@ -30,7 +30,7 @@ pub(crate) struct Rows {
     scales: Option<(Blob, usize)>,
 }
 
-impl Rows {
+impl WeightMatrix {
     /// A matrix of halves.
     pub fn half([rows, cols]: [usize; 2], data: Blob) -> OpResult<Self> {
         Self::new(rows, cols, data, 2 * rows * cols, None)
@@ -128,7 +128,7 @@ impl Rows {
         let rows = |elements: usize| elements.div_ceil(self.cols).next_multiple_of(dot::STREAMS);
         let group = rows(GROUP_ELEMENTS);
         let mut out = vec![0.0; self.rows];
-        team::share(&mut out, rows(PIECE_ELEMENTS), |first, out| {
+        thread_pool::share(&mut out, rows(PIECE_ELEMENTS), |first, out| {
             for (at, out) in out.chunks_mut(group).enumerate() {
                 let (first, count) = (first + at * group, out.len());
                 let data = |width| part(&self.data, width, first, count);
@@ -137,7 +137,7 @@ impl Rows {
                         let scales = part(scales, 2 * (self.cols / BLOCK), first, count);
                         dot::int8_rows(level, data(self.cols), scales, x, out);
                     }
-                    None => dot::half_rows(level, data(2 * self.cols), x, out),
+                    None => dot::f16_rows(level, data(2 * self.cols), x, out),
                 }
             }
         });
@@ -147,13 +147,13 @@ impl Rows {
     fn many(&self, level: Level, x: &[f32], count: usize) -> Vec<f32> {
         let x = Turned::new(tile::width(level), x, self.cols);
         let mut turned = vec![[0.0; WIDTH]; self.rows * x.lanes];
-        team::split(&mut turned, PIECE * x.lanes, |piece, out| {
+        thread_pool::split(&mut turned, PIECE * x.lanes, |piece, out| {
             let weights = self.weights(piece * PIECE, out.len() / x.lanes);
             tile::multiply(level, weights, &x, out);
         });
         let mut out = vec![0.0; self.rows * count];
         // Sixteen vectors at a time, of which each row has one line.
-        team::split(&mut out, WIDTH * self.rows, |lane, out| {
+        thread_pool::split(&mut out, WIDTH * self.rows, |lane, out| {
             for (row, lanes) in turned.chunks_exact(x.lanes).enumerate() {
                 let columns = out.chunks_exact_mut(self.rows).zip(lanes[lane]);
                 columns.for_each(|(out, value)| out[row] = value);

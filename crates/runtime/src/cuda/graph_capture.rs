@@ -9,7 +9,7 @@ use std::{
 
 use candle_core::cuda_backend::cudarc::driver::{result, sys};
 
-use super::{Card, KERNELS, Kernel};
+use super::{CudaContext, KERNELS, Kernel};
 use crate::error::{OpResult, refuse};
 
 /// Launches that are worth a graph.
@@ -29,7 +29,7 @@ pub(super) struct Launch {
 }
 
 /// A list of launches as a graph of the card.
-pub(super) struct Recorded {
+pub(super) struct CapturedGraph {
     /// The how manieth of a call they are.
     order: usize,
     launches: Vec<Launch>,
@@ -39,9 +39,9 @@ pub(super) struct Recorded {
 }
 
 // SAFETY: graphs may be used from any thread, by one at a time.
-unsafe impl Send for Recorded {}
+unsafe impl Send for CapturedGraph {}
 
-impl Drop for Recorded {
+impl Drop for CapturedGraph {
     fn drop(&mut self) {
         // SAFETY: they were made by `record`, and nothing else has them. What
         // still runs is not stopped.
@@ -54,7 +54,7 @@ impl Drop for Recorded {
     }
 }
 
-impl Card {
+impl CudaContext {
     fn function(&self, kernel: Kernel) -> OpResult<sys::CUfunction> {
         let at = KERNELS.iter().position(|(known, _)| *known == kernel);
         match at.and_then(|at| self.functions.get(at)) {
@@ -100,7 +100,7 @@ impl Card {
             return launches.iter().try_for_each(|launch| self.send(launch));
         }
         let mut graphs = self.graphs.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |known: &Recorded| {
+        let same = |known: &CapturedGraph| {
             let mut pairs = known.launches.iter().zip(&launches);
             known.order == order
                 && known.launches.len() == launches.len()
@@ -124,7 +124,7 @@ impl Card {
     }
 
     /// Makes a graph of launches.
-    fn record(&self, order: usize, launches: Vec<Launch>) -> OpResult<Recorded> {
+    fn record(&self, order: usize, launches: Vec<Launch>) -> OpResult<CapturedGraph> {
         let stream = self.stream.cu_stream();
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream.context().bind_to_thread()?;
@@ -139,7 +139,7 @@ impl Card {
             .collect();
         // SAFETY: capturing was begun above.
         let graph = unsafe { result::stream::end_capture(stream)? };
-        let mut recorded = Recorded {
+        let mut recorded = CapturedGraph {
             order,
             launches,
             nodes: nodes?,
@@ -175,7 +175,7 @@ impl Card {
     }
 
     /// Gives a graph the parameters of other launches of the same kernels.
-    fn change(&self, recorded: &mut Recorded, launches: Vec<Launch>) -> OpResult<()> {
+    fn change(&self, recorded: &mut CapturedGraph, launches: Vec<Launch>) -> OpResult<()> {
         self.stream.context().bind_to_thread()?;
         let known = recorded.launches.iter().zip(&recorded.nodes);
         for ((known, node), launch) in known.zip(&launches) {

@@ -185,14 +185,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) gated_half(const __grid
 }
 
 // Scaled si8 as halves, for products of many rows.
-struct Unfold {
+struct Dequantize {
   const uint4 *weight;
   const half *scales;
   uint4 *out;
   int64_t count;
 };
 
-extern "C" __global__ void unfold(const __grid_constant__ Unfold p) {
+extern "C" __global__ void dequantize(const __grid_constant__ Dequantize p) {
   release();
   wait();
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;

@@ -5,8 +5,8 @@
 // ---------------------------------------------------------------------------
 // Chains of operations, element by element.
 
-constexpr int INPUTS = 6;
-constexpr int OPERATIONS = 12;
+constexpr int MAX_INPUTS = 6;
+constexpr int MAX_OPERATIONS = 12;
 
 enum Code : uint8_t { ADD, SUB, MUL, DIVIDE, MAXIMUM, MINIMUM, RSQRT, EXP, SIN, COS, SILU, GELU_ERF, GELU_TANH, GELU_SIGMOID, KEEP };
 
@@ -15,20 +15,20 @@ struct Operation {
   // The other operand.
   uint8_t input;
   // Whether the other operand comes first.
-  uint8_t turned;
+  uint8_t reversed;
   // Whether the result is rounded to a half.
   uint8_t half_result;
 };
 
-struct Chain {
+struct Elementwise {
   // The first is where a chain begins.
-  const void *inputs[INPUTS];
+  const void *inputs[MAX_INPUTS];
   void *out;
   // Outermost first; extents that are not needed are 1.
   int extents[RANK];
-  int strides[INPUTS][RANK];
-  uint8_t half_input[INPUTS];
-  Operation operations[OPERATIONS];
+  int strides[MAX_INPUTS][RANK];
+  uint8_t half_input[MAX_INPUTS];
+  Operation operations[MAX_OPERATIONS];
   int count;
   int operations_count;
   int half_out;
@@ -45,12 +45,12 @@ __device__ __forceinline__ void each(float (&x)[WIDE], F f) {
 
 template <int WIDE>
 __device__ __forceinline__ void apply(const Operation &op, float (&x)[WIDE], const float (&y)[WIDE]) {
-  const bool turned = op.turned;
+  const bool reversed = op.reversed;
   switch (op.code) {
     case ADD: each(x, [&](float a, int i) { return a + y[i]; }); break;
-    case SUB: each(x, [&](float a, int i) { return turned ? y[i] - a : a - y[i]; }); break;
+    case SUB: each(x, [&](float a, int i) { return reversed ? y[i] - a : a - y[i]; }); break;
     case MUL: each(x, [&](float a, int i) { return a * y[i]; }); break;
-    case DIVIDE: each(x, [&](float a, int i) { return turned ? y[i] / a : a / y[i]; }); break;
+    case DIVIDE: each(x, [&](float a, int i) { return reversed ? y[i] / a : a / y[i]; }); break;
     case MAXIMUM: each(x, [&](float a, int i) { return fmaxf(a, y[i]); }); break;
     case MINIMUM: each(x, [&](float a, int i) { return fminf(a, y[i]); }); break;
     case RSQRT: each(x, [](float a, int) { return 1.0f / sqrtf(a); }); break;
@@ -72,7 +72,7 @@ __device__ __forceinline__ void apply(const Operation &op, float (&x)[WIDE], con
 
 // Some elements side by side, or the same one as often.
 template <int WIDE>
-__device__ __forceinline__ void read(const Chain &p, int input, const int (&index)[RANK], float (&x)[WIDE]) {
+__device__ __forceinline__ void read(const Elementwise &p, int input, const int (&index)[RANK], float (&x)[WIDE]) {
   int offset = 0;
 #pragma unroll
   for (int axis = 0; axis < RANK; axis++) offset += index[axis] * p.strides[input][axis];
@@ -94,7 +94,7 @@ __device__ __forceinline__ void read(const Chain &p, int input, const int (&inde
 }
 
 template <int WIDE>
-__device__ __forceinline__ void run_chain(const Chain &p) {
+__device__ __forceinline__ void run_elementwise(const Elementwise &p) {
   release();
   wait();
   for (int at = blockIdx.x * THREADS + threadIdx.x; at < p.count; at += gridDim.x * THREADS) {
@@ -135,10 +135,10 @@ __device__ __forceinline__ void run_chain(const Chain &p) {
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(THREADS) chain_1(const __grid_constant__ Chain p) { run_chain<1>(p); }
+extern "C" __global__ void __launch_bounds__(THREADS) elementwise_1(const __grid_constant__ Elementwise p) { run_elementwise<1>(p); }
 // Eight elements side by side; extents and steps of the last axis count them
 // as one.
-extern "C" __global__ void __launch_bounds__(THREADS) chain_8(const __grid_constant__ Chain p) { run_chain<8>(p); }
+extern "C" __global__ void __launch_bounds__(THREADS) elementwise_8(const __grid_constant__ Elementwise p) { run_elementwise<8>(p); }
 
 // ---------------------------------------------------------------------------
 // Halves from one place to another.

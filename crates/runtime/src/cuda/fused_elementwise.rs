@@ -4,7 +4,9 @@
 use aimodel::{Approximate, ElementType};
 use candle_core::{Device, Tensor, cuda_backend::CudaStorageSlice};
 
-use super::{BLOCKS, Card, Kernel, RANK, THREADS, axes, axis_args, by_eight, flush, parameters};
+use super::{
+    BLOCKS, CudaContext, Kernel, RANK, THREADS, axes, axis_args, by_eight, flush, parameters,
+};
 use crate::{
     error::{OpResult, refuse},
     ops::{Binary, Op, Operands, Unary},
@@ -12,52 +14,52 @@ use crate::{
 };
 
 /// The most inputs and operations; the same as in `kernels/`.
-pub(super) const INPUTS: usize = 6;
-pub(super) const LINKS: usize = 12;
+pub(super) const MAX_INPUTS: usize = 6;
+pub(super) const MAX_OPS: usize = 12;
 
 /// One operation of a chain, on what the one before it gives.
 #[derive(Clone, Debug)]
-pub(crate) struct Link {
+pub(crate) struct ElementwiseOp {
     pub op: Op,
     /// The other operand, by its place among those of the chain.
     pub other: Option<usize>,
     /// Whether the other operand comes first.
-    pub turned: bool,
+    pub reversed: bool,
     /// What the result is made of.
     pub element: ElementType,
 }
 
 /// A chain begins with its first operand.
 #[derive(Clone, Debug)]
-pub(crate) struct Chain {
-    pub links: Vec<Link>,
+pub(crate) struct FusedElementwise {
+    pub links: Vec<ElementwiseOp>,
 }
 
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-struct LinkArgs {
+struct ElementwiseOpArgs {
     code: u8,
     input: u8,
-    turned: u8,
+    reversed: u8,
     half_result: u8,
 }
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct ChainArgs {
-    inputs: [u64; INPUTS],
+struct ElementwiseArgs {
+    inputs: [u64; MAX_INPUTS],
     out: u64,
     extents: [i32; RANK],
-    strides: [[i32; RANK]; INPUTS],
-    half_input: [u8; INPUTS],
-    links: [LinkArgs; LINKS],
-    gap: u16,
+    strides: [[i32; RANK]; MAX_INPUTS],
+    half_input: [u8; MAX_INPUTS],
+    links: [ElementwiseOpArgs; MAX_OPS],
+    padding: u16,
     count: i32,
     links_count: i32,
     half_out: i32,
 }
 
-parameters!(ChainArgs);
+parameters!(ElementwiseArgs);
 
 /// The number of an operation in `kernels/`, if a chain may have it.
 pub(super) fn code(op: &Op) -> Option<u8> {
@@ -81,17 +83,17 @@ pub(super) fn code(op: &Op) -> Option<u8> {
     })
 }
 
-impl Chain {
+impl FusedElementwise {
     /// Operations on halves, each with the next operand if it takes two.
     pub fn of(ops: &[Op]) -> Self {
         let mut inputs = 1;
         let links = ops.iter().map(|op| {
             let other = matches!(op, Op::Binary(_)).then_some(inputs);
             inputs += usize::from(other.is_some());
-            Link {
+            ElementwiseOp {
                 op: op.clone(),
                 other,
-                turned: false,
+                reversed: false,
                 element: ElementType::F16,
             }
         });
@@ -116,7 +118,7 @@ impl Chain {
             let other = link.other.map(|at| operands.at(at)).transpose()?;
             let pair = match other {
                 None => vec![&value],
-                Some(other) if link.turned => vec![other, &value],
+                Some(other) if link.reversed => vec![other, &value],
                 Some(other) => vec![&value, other],
             };
             value = link.op.run(operands.device, &pair)?;
@@ -125,10 +127,10 @@ impl Chain {
     }
 
     fn at_once(&self, device: &Device, inputs: &[Tensor]) -> OpResult<Option<Tensor>> {
-        let (Some(card), Some(last)) = (Card::of(device)?, self.links.last()) else {
+        let (Some(cuda), Some(last)) = (CudaContext::of(device)?, self.links.last()) else {
             return Ok(None);
         };
-        if inputs.len() > INPUTS || self.links.len() > LINKS {
+        if inputs.len() > MAX_INPUTS || self.links.len() > MAX_OPS {
             return Ok(None);
         }
         let mut dims = Vec::new();
@@ -136,15 +138,16 @@ impl Chain {
             dims = broadcast(&dims, input.dims())?;
         }
         let count: usize = dims.iter().product();
-        let (mut pointers, mut half_input, mut strides) = ([0; INPUTS], [0; INPUTS], Vec::new());
+        let (mut pointers, mut half_input, mut strides) =
+            ([0; MAX_INPUTS], [0; MAX_INPUTS], Vec::new());
         for (index, input) in inputs.iter().enumerate() {
             let view = input.broadcast_as(&*dims)?;
-            let Some(place) = card.any_place(&view) else {
+            let Some(view) = cuda.float_view(&view) else {
                 return Ok(None);
             };
-            pointers[index] = place.pointer;
-            half_input[index] = u8::from(place.half);
-            strides.push(place.strides);
+            pointers[index] = view.pointer;
+            half_input[index] = u8::from(view.half);
+            strides.push(view.strides);
         }
         let mut axes = axes(&dims, &strides);
         let wide = by_eight(&mut axes, &pointers);
@@ -156,14 +159,14 @@ impl Chain {
             return Ok(None);
         }
         let half_out = last.element == ElementType::F16;
-        let mut args = ChainArgs {
+        let mut args = ElementwiseArgs {
             inputs: pointers,
             out: 0,
             extents,
             strides,
             half_input,
-            links: [LinkArgs::default(); LINKS],
-            gap: 0,
+            links: [ElementwiseOpArgs::default(); MAX_OPS],
+            padding: 0,
             count: int,
             links_count: self.links.len() as i32,
             half_out: i32::from(half_out),
@@ -172,32 +175,32 @@ impl Chain {
             let Some(code) = code(&link.op) else {
                 return refuse(format!("{:?} is no link of a chain", link.op));
             };
-            *args = LinkArgs {
+            *args = ElementwiseOpArgs {
                 code,
                 input: link.other.unwrap_or(0) as u8,
-                turned: u8::from(link.turned),
+                reversed: u8::from(link.reversed),
                 half_result: u8::from(link.element == ElementType::F16),
             };
         }
         let out = match half_out {
             true => {
-                let (out, pointer) = card.result(&dims)?;
+                let (out, pointer) = cuda.alloc_output(&dims)?;
                 args.out = pointer;
                 out
             }
             false => {
-                let out = card.room(count)?;
-                args.out = card.pointer(&out);
-                card.tensor(CudaStorageSlice::F32(out), dims)
+                let out = cuda.alloc_uninit(count)?;
+                args.out = cuda.pointer(&out);
+                cuda.tensor(CudaStorageSlice::F32(out), dims)
             }
         };
         let kernel = match wide {
-            true => Kernel::Chain8,
-            false => Kernel::Chain1,
+            true => Kernel::Elementwise8,
+            false => Kernel::Elementwise1,
         };
-        let blocks = items.div_ceil(THREADS).min(BLOCKS * card.processors);
+        let blocks = items.div_ceil(THREADS).min(BLOCKS * cuda.multiprocessors);
         // SAFETY: the views have been broadcast to the extents of the result.
-        unsafe { card.launch(kernel, [blocks, 1, 1], THREADS, 0, &args)? };
+        unsafe { cuda.launch(kernel, [blocks, 1, 1], THREADS, 0, &args)? };
         Ok(Some(out))
     }
 }
