@@ -97,7 +97,7 @@ pub fn run() -> Outcome {
     ))
 }
 
-/// Runs a command of this program that must succeed; gives what it said.
+/// Runs a command of the tool that must succeed; gives what it said.
 fn ok(args: &[&str]) -> Result<String> {
     let output = command(args)?;
     if !output.status.success() {
@@ -124,15 +124,12 @@ fn no(args: &[&str], code: i32, part: &str) -> Result<()> {
 }
 
 fn command(args: &[&str]) -> Result<Output> {
-    let program = std::env::current_exe()?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(repo::tool()?);
     command
         .args(args)
         .current_dir(repo::root())
         .stdin(Stdio::null());
-    command
-        .output()
-        .context("this program does not start again")
+    command.output().context("the tool does not start")
 }
 
 fn said(output: &Output) -> String {

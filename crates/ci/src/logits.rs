@@ -3,10 +3,10 @@
 
 use super::compare::{Likeness, compare};
 use super::{Outcome, nano};
-use crate::export::Job;
-use crate::python::{self, Recorded, Tensors};
 use crate::repo;
-use crate::venv::{CORE_AI_NEWEST, Venv};
+use aimodel_cli::export::Job;
+use aimodel_cli::python::{self, Recorded, Tensors};
+use aimodel_cli::venv::{CORE_AI_NEWEST, Venv};
 use anyhow::{Context, Result, ensure};
 use checkpoint::TokenizerFiles;
 use models::qwen3_vl::Chat;

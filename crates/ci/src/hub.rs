@@ -85,13 +85,13 @@ impl Bench {
         self.scratch.path().join(name)
     }
 
-    /// Runs a command of this very program, with its own home on the hub.
+    /// Runs a command of the tool, with its own home on the hub.
     fn run(&self, home: &str, args: &[&str]) -> Result<Ended> {
         self.run_with(home, args, &[])
     }
 
     fn run_with(&self, home: &str, args: &[&str], variables: &[(&str, &str)]) -> Result<Ended> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new(repo::tool()?);
         command.args(args).current_dir(self.scratch.path());
         for name in ["HF_HUB_CACHE", "HF_TOKEN_PATH", "HF_HUB_OFFLINE"] {
             command.env_remove(name);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// `cargo xtask`, from whichever folder.
 pub fn root() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here)
+    here.ancestors().nth(2).unwrap_or(here)
 }
 
 /// The nano checkpoint's folder of scenes.
@@ -30,7 +30,7 @@ pub fn toml_names(folder: &Path) -> std::io::Result<Vec<String>> {
 /// Where temporary files lie: in the target folder, so that nothing is left
 /// elsewhere if the process is killed.
 pub fn temporary() -> PathBuf {
-    let folder = root().join("target/xtask/tmp");
+    let folder = root().join("target/aimodel/tmp");
     // Where it cannot be made, whoever writes there says so.
     let _ = std::fs::create_dir_all(&folder);
     folder

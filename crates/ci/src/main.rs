@@ -1,4 +1,4 @@
-//! `test`: everything that CI runs, step by step.
+//! Everything that CI runs, step by step: `cargo xtask test`.
 
 mod browser;
 mod compare;
@@ -12,27 +12,30 @@ mod nano;
 mod recipe;
 mod release;
 mod repair;
+mod repo;
 mod report;
 mod round_trip;
 mod scenes;
 mod shapes;
 
-use crate::progress::seconds;
-use crate::{bench, quickstart, repo};
+use aimodel_cli::progress::seconds;
+use aimodel_cli::{bench, quickstart};
 use anyhow::{Result, bail};
-use std::process::Command;
+use clap::Parser;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-/// Flags of `test`.
-#[derive(clap::Args)]
-pub struct Args {
+/// Run everything that CI runs.
+#[derive(Parser)]
+#[command(name = "cargo xtask test", bin_name = "cargo xtask test")]
+struct Args {
     /// Run only the steps whose name contains this
     #[arg(long)]
     only: Option<String>,
 }
 
 /// What a step gives: in a few words, what was found right.
-pub type Outcome = Result<String>;
+type Outcome = Result<String>;
 /// A step and its name.
 type Step = (&'static str, fn() -> Outcome);
 
@@ -68,8 +71,19 @@ const STEPS: &[Step] = &[
     ("quickstart", quickstart::check),
 ];
 
-/// Runs the steps in order, up to the first that fails.
-pub fn run(args: Args) -> Result<()> {
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            aimodel_cli::report(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs the steps in order, up to the first that fails; says whether none did.
+fn run(args: &Args) -> Result<bool> {
     let chosen: Vec<&Step> = match &args.only {
         Some(part) => STEPS.iter().filter(|step| step.0.contains(part)).collect(),
         None => STEPS.iter().collect(),
@@ -98,20 +112,19 @@ pub fn run(args: Args) -> Result<()> {
                 );
             }
             Err(error) => {
-                crate::report(&error);
+                aimodel_cli::report(&error);
                 println!(
                     "[{}/{}] {name}: FAILED after {took}",
                     index + 1,
                     chosen.len()
                 );
                 println!("{passed} passed, 1 failed");
-                // The line above is the last word, so that CI finds it.
-                std::process::exit(1);
+                return Ok(false);
             }
         }
     }
     println!("{passed} passed, 0 failed");
-    Ok(())
+    Ok(true)
 }
 
 /// The crates' own tests, which leave nothing in the user's cache of the hub.

@@ -5,9 +5,10 @@
 //! committed pictures show, to the bit.
 
 use super::{Outcome, nano};
-use crate::ask::Model;
-use crate::bundles::Choice;
-use crate::{Refused, repo};
+use crate::repo;
+use aimodel_cli::Refused;
+use aimodel_cli::ask::Model;
+use aimodel_cli::bundles::Choice;
 use anyhow::{Context, Result, ensure};
 use picture::Image;
 use runtime::candle_core::Device;

@@ -3,9 +3,10 @@
 //! must not pass.
 
 use super::{Outcome, nano};
-use crate::venv::{CORE_AI_NEWEST, Venv};
-use crate::{python, repo};
+use crate::repo;
 use ::gate::{Stage, StageReport, Verdict};
+use aimodel_cli::python;
+use aimodel_cli::venv::{CORE_AI_NEWEST, Venv};
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 use std::path::Path;

@@ -2,10 +2,11 @@
 //! the same bytes, with the file's own tables and with tables numbered anew.
 
 use super::{Outcome, nano};
-use crate::venv::{CORE_AI_NEWEST, Venv};
-use crate::{python, repo};
+use crate::repo;
 use aimodel::AiCode;
 use aimodel::mlir_bytecode::{self, Entry, Field, Module, Tables};
+use aimodel_cli::python;
+use aimodel_cli::venv::{CORE_AI_NEWEST, Venv};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

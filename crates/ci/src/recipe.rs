@@ -3,9 +3,9 @@
 //! the same graphs and the same constants.
 
 use super::{Outcome, shapes};
-use crate::export::{self, Job};
 use crate::repo;
-use crate::venv::{CORE_AI_NEWEST, Venv};
+use aimodel_cli::export::{self, Job};
+use aimodel_cli::venv::{CORE_AI_NEWEST, Venv};
 use anyhow::{Context, Result, bail, ensure};
 use checkpoint::Source;
 use serde_json::{Map, Value};
@@ -104,7 +104,7 @@ fn fingerprint(assets: &[PathBuf]) -> Result<Value> {
     let mut python = Venv::core_ai(CORE_AI_NEWEST)?.python();
     python.arg(repo::root().join("oracles/fingerprint.py"));
     python.args(assets);
-    let said = crate::python::output(&mut python)?;
+    let said = aimodel_cli::python::output(&mut python)?;
     serde_json::from_str(&said).context("fingerprint.py printed no JSON")
 }
 

@@ -2,9 +2,9 @@
 //! what `oracles/record.py` recorded from transformers in fp32.
 
 use super::{Outcome, logits};
-use crate::export::{self, Job};
-use crate::python::{Recorded, Tensors};
 use crate::repo;
+use aimodel_cli::export::{self, Job};
+use aimodel_cli::python::{Recorded, Tensors};
 use anyhow::{Context, Result, ensure};
 use checkpoint::Source;
 use half::f16;

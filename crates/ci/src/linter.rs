@@ -2,7 +2,7 @@
 //! a rule that our lint has too, both find the same fault.
 
 use super::{Outcome, nano};
-use crate::venv::Venv;
+use aimodel_cli::venv::Venv;
 use anyhow::{Context, Result, ensure};
 use gate::lint;
 use serde_json::Value;

@@ -2,8 +2,8 @@
 //! functions are those of the graph contract.
 
 use super::{Outcome, nano};
-use crate::venv::{CORE_AI, Venv};
-use crate::{export, python};
+use aimodel_cli::venv::{CORE_AI, Venv};
+use aimodel_cli::{export, python};
 use anyhow::{Context, ensure};
 use models::qwen3_vl::Config;
 use serde_json::{Value, json};

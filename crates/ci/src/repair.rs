@@ -2,10 +2,11 @@
 //! refuse it, and load its repaired copy, which computes the same.
 
 use super::Outcome;
-use crate::python::{self, Recorded, Tensors};
-use crate::venv::{CORE_AI, Venv};
-use crate::{repair, repo};
+use crate::repo;
 use aimodel::{Locations, open_asset};
+use aimodel_cli::python::{self, Recorded, Tensors};
+use aimodel_cli::repair;
+use aimodel_cli::venv::{CORE_AI, Venv};
 use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -3,9 +3,10 @@
 
 use super::browser::Browser;
 use super::{Outcome, nano};
-use crate::gate::Job;
-use crate::{export, repo};
+use crate::repo;
 use ::gate::{Stage, Transcript, Verdict, report};
+use aimodel_cli::export;
+use aimodel_cli::gate::Job;
 use anyhow::{Context, Result, ensure};
 use checkpoint::Source;
 use serde_json::Value;

@@ -1,10 +1,11 @@
 //! nano, exported in every mode for the steps that look at it.
 
 use super::Outcome;
-use crate::export::{self, Job};
-use crate::{gate, repo};
+use crate::repo;
 use ::export::Query;
 use ::gate::{Stage, StageReport};
+use aimodel_cli::export::{self, Job};
+use aimodel_cli::gate;
 use anyhow::{Context, Result, ensure};
 use checkpoint::Source;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ static DONE: AtomicBool = AtomicBool::new(false);
 
 /// The step: exports nano in all modes, and int8hu a second time.
 pub fn export() -> Outcome {
-    let folder = repo::root().join("target/xtask/nano");
+    let folder = repo::root().join("target/ci/nano");
     if folder.exists() {
         std::fs::remove_dir_all(&folder)
             .with_context(|| format!("{} cannot be removed", folder.display()))?;
@@ -51,7 +52,7 @@ pub fn folder() -> Result<PathBuf> {
     if !DONE.load(Ordering::Relaxed) {
         export()?;
     }
-    Ok(repo::root().join("target/xtask/nano"))
+    Ok(repo::root().join("target/ci/nano"))
 }
 
 /// The decoder bundle of a mode and query.

@@ -7,7 +7,6 @@ mod memory;
 mod quantize;
 mod timing;
 
-use crate::test::Outcome;
 use anyhow::Result;
 
 /// Flags of `bench`.
@@ -38,7 +37,7 @@ pub fn run(args: Args) -> Result<()> {
 
 /// The step of `test`: all of them on nano, so that they do not rot. What they
 /// measure there says nothing.
-pub fn check() -> Outcome {
+pub fn check() -> Result<String> {
     export::check()?;
     quantize::check()?;
     decode::check()?;

@@ -1,6 +1,6 @@
 //! Logits of two sides, position by position.
 
-use crate::python::Recorded;
+use aimodel_cli::python::Recorded;
 use anyhow::{Context, Result, bail, ensure};
 
 /// Where the two best logits are closer than this, either may win.
