@@ -12,7 +12,7 @@ use aimodel_cli::bundles::Choice;
 use anyhow::{Context, Result, ensure};
 use picture::Image;
 use runtime::candle_core::Device;
-use runtime::sample::Sampler;
+use ::engine::Sampler;
 use serde_json::Value;
 
 /// The first seed of the scenes that nothing was trained on or tuned with.

@@ -13,8 +13,7 @@ use models::qwen3_vl::Chat;
 use picture::Image;
 use picture::PatchSpec;
 use runtime::candle_core::{self, Tensor};
-use runtime::engine::{self, Engine, Step};
-use runtime::sample::{Sampler, Sampling};
+use engine::{Decoder, Sampler, Sampling, Step};
 use runtime::{Options, Program};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -109,7 +108,7 @@ pub fn run(args: Args) -> Result<()> {
 /// A bundle that is ready to answer.
 pub struct Model {
     chat: Chat,
-    engine: Engine,
+    engine: Decoder,
     eyes: Option<Eyes>,
     /// The bundle's name, and the longest context that it promises.
     name: String,
@@ -163,7 +162,7 @@ impl Model {
         }
         let files = TokenizerFiles::load(&Source::folder(&folder)?)?;
         let vision = sees.then(|| bundle.vision()).transpose()?;
-        let engine = Engine::new(load(&promise.asset, device)?)
+        let engine = Decoder::new(load(&promise.asset, device)?)
             .with_context(|| promise.asset.display().to_string())?;
         if engine.vocabulary() != promise.vocab_size {
             bail!(
@@ -271,7 +270,7 @@ impl Model {
 }
 
 impl Eyes {
-    fn load(asset: &Path, engine: &Engine, device: &candle_core::Device) -> Result<Eyes> {
+    fn load(asset: &Path, engine: &Decoder, device: &candle_core::Device) -> Result<Eyes> {
         let program = load(asset, device)?;
         let dims = program.function("main")?.input("patches");
         let dims = dims.and_then(|ty| ty.static_dims()).unwrap_or_default();
@@ -413,7 +412,7 @@ mod tests {
     use crate::repo;
     use picture::Image;
     use runtime::candle_core::Device;
-    use runtime::sample::Sampler;
+    use engine::Sampler;
     use std::path::Path;
 
     /// nano's bundles, with `from` in the decoder's metadata changed to `to`.

@@ -13,7 +13,7 @@ use checkpoint::Source;
 use export::{Mode, Query};
 use picture::Image;
 use runtime::candle_core::Device;
-use runtime::sample::Sampler;
+use engine::Sampler;
 use serde_json::Value;
 use std::path::Path;
 use std::time::Instant;

@@ -10,7 +10,7 @@ use crate::progress::{self, size};
 use crate::repo;
 use anyhow::{Context, Result, bail, ensure};
 use runtime::candle_core::{self, DType, Tensor};
-use runtime::engine::{Engine, Image};
+use engine::{Decoder, Image};
 use runtime::{Options, Program};
 use serde_json::{Value, json};
 use std::hint::black_box;
@@ -111,7 +111,7 @@ struct Run {
 
 /// What is measured.
 struct Subject {
-    engine: Engine,
+    engine: Decoder,
     vision: Option<(Program, Tensor)>,
     prompt: Vec<i32>,
     new: u32,
@@ -123,7 +123,7 @@ fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Found> {
     let opened = aimodel::open_asset(&asset)?;
     let load = |module| Program::new(module, device.clone(), Options::default());
     let load = |module| load(module).with_context(|| asset.display().to_string());
-    let engine = Engine::new(load(&opened.module)?)?;
+    let engine = Decoder::new(load(&opened.module)?)?;
     let vision = match work.vision {
         true => Some(vision(bundle, &device)?),
         false => None,

@@ -3,20 +3,14 @@
 //! It does what a host on a device does: token by token through `main`, or in
 //! chunks where the asset has a way to take them; the inputs of the image stay
 //! the same; the cache grows; positions are the whole ramp each time. What the
-//! next token is, [`crate::sample`] says.
+//! next token is, [`Sampler`] says.
 
 use aimodel::Dim;
 use candle_core::{DType, Device, Tensor};
+use half::{f16, slice::HalfFloatSliceExt};
+use runtime::{Function, OutputRows, Program, States};
 
-use crate::{
-    error::{Error, Result},
-    kernel,
-    program::{Function, OutputRows, Program},
-    sample::Sampler,
-    states::States,
-};
-
-pub use crate::sample::best;
+use crate::{Error, Result, Sampler};
 
 /// Rows that a call of a decoder takes which takes any number.
 const OPEN_CHUNK: usize = 256;
@@ -45,7 +39,7 @@ impl Image {
         let take = |name: &str| {
             let found = outputs.iter().find(|(known, _)| known == name);
             found.map(|(_, tensor)| tensor.clone()).ok_or_else(|| {
-                Error::Engine(format!(
+                Error::Decoder(format!(
                     "the vision asset has no output `{name}`; expected image_embeds and \
                      deepstack_embeds"
                 ))
@@ -60,7 +54,7 @@ impl Image {
 
 /// An exported decoder that is ready to be driven.
 #[derive(Clone, Debug)]
-pub struct Engine {
+pub struct Decoder {
     program: Program,
     /// Rows that `main` takes in a call; `None` is any number.
     rows: Option<usize>,
@@ -69,7 +63,7 @@ pub struct Engine {
     vocabulary: usize,
 }
 
-impl Engine {
+impl Decoder {
     /// Takes a decoder, such as `main` with `prefill` beside it.
     ///
     /// # Errors
@@ -136,7 +130,7 @@ impl Engine {
             let tensor = match given {
                 Some(tensor) if tensor.dims() == dims => tensor.to_device(device)?,
                 Some(tensor) => {
-                    return Err(Error::Engine(format!(
+                    return Err(Error::Decoder(format!(
                         "the image's `{name}` is {:?}, and the decoder was exported for {dims:?}; \
                          use the vision asset of the same export",
                         tensor.dims()
@@ -154,7 +148,7 @@ impl Engine {
             fixed.push((name, value));
         }
         Ok(Session {
-            engine: self,
+            decoder: self,
             fixed,
             states: States::new(),
             seen: 0,
@@ -166,19 +160,22 @@ impl Engine {
 fn on_host(logits: &Tensor) -> Result<Vec<f32>> {
     let here = logits.to_device(&Device::Cpu)?;
     match here.dtype() {
-        DType::F16 => Ok(kernel::to_f32(&here.to_vec1()?)),
+        DType::F16 => {
+            let halves: Vec<f16> = here.to_vec1()?;
+            let mut logits = vec![0.0; halves.len()];
+            halves.convert_to_f32_slice(&mut logits);
+            Ok(logits)
+        }
         _ => Ok(here.to_dtype(DType::F32)?.to_vec1()?),
     }
 }
 
-/// The next token. A card finds the best one itself.
+/// The next token. A GPU finds the best one itself.
 fn pick(sampler: &mut Sampler, logits: &Tensor) -> Result<u32> {
-    #[cfg(feature = "cuda")]
-    if sampler.is_greedy() {
-        let best = crate::cuda::argmax(logits).map_err(|problem| Error::Engine(problem.0))?;
-        if let Some(best) = best {
-            return Ok(best);
-        }
+    if sampler.is_greedy()
+        && let Some(best) = runtime::argmax(logits)?
+    {
+        return Ok(best);
     }
     Ok(sampler.pick(&on_host(logits)?))
 }
@@ -193,7 +190,7 @@ fn chunk(function: &Function<'_>) -> Result<Option<usize>> {
 }
 
 fn not_a_decoder(missing: &str) -> Error {
-    Error::Engine(format!(
+    Error::Decoder(format!(
         "the asset is no decoder of this project's exports: it lacks {missing}"
     ))
 }
@@ -210,7 +207,7 @@ pub enum Step {
 /// A conversation: what was read, in the cache.
 #[derive(Debug)]
 pub struct Session<'e> {
-    engine: &'e Engine,
+    decoder: &'e Decoder,
     /// Inputs that stay the same.
     fixed: Vec<(&'static str, Tensor)>,
     states: States,
@@ -234,7 +231,7 @@ impl Session<'_> {
     /// No room for a copy of the cache.
     pub fn fork(&self) -> Result<Self> {
         Ok(Self {
-            engine: self.engine,
+            decoder: self.decoder,
             fixed: self.fixed.clone(),
             states: self.states.copy()?,
             seen: self.seen,
@@ -255,7 +252,7 @@ impl Session<'_> {
         let last = self.read_while(ids, |_| true)?;
         match last {
             Some(logits) => on_host(&logits),
-            None => Err(Error::Engine("there are no tokens to read".to_owned())),
+            None => Err(Error::Decoder("there are no tokens to read".to_owned())),
         }
     }
 
@@ -326,7 +323,7 @@ impl Session<'_> {
         mut each: impl FnMut(Step) -> bool,
     ) -> Result<Vec<u32>> {
         if ids.is_empty() {
-            return Err(Error::Engine("there are no tokens to read".to_owned()));
+            return Err(Error::Decoder("there are no tokens to read".to_owned()));
         }
         let mut tokens = Vec::new();
         let mut next = self.read_while(ids, |read| each(Step::Read(read)))?;
@@ -353,13 +350,13 @@ impl Session<'_> {
     ) -> Result<bool> {
         let mut rest = ids;
         while !rest.is_empty() {
-            let (name, rows) = match (self.engine.prefill, self.engine.rows) {
+            let (name, rows) = match (self.decoder.prefill, self.decoder.rows) {
                 // A chunk that is not full takes the time of a full one.
                 (Some(rows), _) if rest.len() >= rows.div_ceil(WORTH) => ("prefill", rows),
                 (_, None) => ("main", rest.len().min(OPEN_CHUNK)),
                 (_, Some(rows)) if rest.len() >= rows => ("main", rows),
                 (_, Some(rows)) => {
-                    return Err(Error::Engine(format!(
+                    return Err(Error::Decoder(format!(
                         "`main` takes {rows} tokens at a time, and {} are left",
                         rest.len()
                     )));
@@ -379,7 +376,7 @@ impl Session<'_> {
     /// are fewer, others follow them: no token sees those after it, and what
     /// they leave in the cache is overwritten before a later one sees it.
     fn call(&mut self, name: &str, ids: &[i32], rows: usize, all: bool) -> Result<Tensor> {
-        let function = self.engine.program.function(name)?;
+        let function = self.decoder.program.function(name)?;
         let count = ids.len();
         let mut ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
         ids.resize(rows, 0);

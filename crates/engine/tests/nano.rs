@@ -11,10 +11,8 @@ use checkpoint::TokenizerFiles;
 use export::{Mode, Query};
 use models::qwen3_vl::Chat;
 use models::qwen3_vl::Config;
-use runtime::{
-    Accumulate, Options, Program,
-    engine::{Engine, Image},
-};
+use engine::{Decoder, Image};
+use runtime::{Accumulate, Options, Program};
 
 const GRID: usize = 4;
 
@@ -103,7 +101,7 @@ fn captions_are_right() {
     let scenes = scenes(&chat, &config);
     assert!(scenes.len() >= 8);
     for options in [Options::default(), UNFUSED] {
-        let engine = Engine::new(load(&assets[0], options)).unwrap();
+        let engine = Decoder::new(load(&assets[0], options)).unwrap();
         let vision = load(&assets[1], options);
         for scene in &scenes {
             let image = Image::encode(&vision, scene.patches.clone()).unwrap();
@@ -141,7 +139,7 @@ fn least_cosine(a: &Tensor, b: &Tensor) -> f64 {
 /// The logits after each token of a prompt, and what the image became.
 fn read(vision: &Program, decoder: Program, scene: &Scene) -> (Tensor, Tensor) {
     let image = Image::encode(vision, scene.patches.clone()).unwrap();
-    let engine = Engine::new(decoder).unwrap();
+    let engine = Decoder::new(decoder).unwrap();
     let prompt = &scene.prompt;
     let (start, amount) = (prompt.rope_shift_start, prompt.rope_shift_amount);
     let mut session = engine.start(start, amount, Some(&image)).unwrap();
@@ -205,12 +203,12 @@ fn what_does_not_fit_is_refused() {
 
     let vision = load(&assets[1], Options::default());
     assert!(
-        Engine::new(vision)
+        Decoder::new(vision)
             .unwrap_err()
             .to_string()
             .contains("no decoder")
     );
-    let engine = Engine::new(decoder).unwrap();
+    let engine = Decoder::new(decoder).unwrap();
     let small = Tensor::zeros((2, 2), DType::F16, &Device::Cpu).unwrap();
     let image = Image {
         embeds: small.clone(),

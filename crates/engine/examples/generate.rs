@@ -1,7 +1,7 @@
 //! Decodes greedily with exported assets, as `conformance/generate.py` does
 //! through Core AI's runtime.
 //!
-//!     cargo run -p runtime --example generate -- DECODER.aimodel VISION.aimodel INPUT.safetensors MOST END...
+//!     cargo run -p engine --example generate -- DECODER.aimodel VISION.aimodel INPUT.safetensors MOST END...
 //!
 //! INPUT holds `ids` [T] i32, image tokens as V + slot, and, if there is an
 //! image, `patches` [4N, 1536] f16 and `image_start` [1] i32. Prints each new
@@ -10,10 +10,8 @@
 use std::{error::Error, time::Instant};
 
 use candle_core::{DType, Device};
-use runtime::{
-    Options, Program,
-    engine::{Engine, Image},
-};
+use engine::{Decoder, Image};
+use runtime::{Options, Program};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -46,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         eprintln!("image: {:.3} s", clock.elapsed().as_secs_f64());
     }
     let clock = Instant::now();
-    let engine = Engine::new(Program::load(decoder, device, Options::default())?)?;
+    let engine = Decoder::new(Program::load(decoder, device, Options::default())?)?;
     eprintln!("load: {:.3} s", clock.elapsed().as_secs_f64());
     let mut session = engine.start(start, amount, image.as_ref())?;
     let clock = Instant::now();

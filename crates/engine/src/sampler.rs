@@ -47,7 +47,7 @@ impl Default for Sampling {
 /// Chooses tokens, one after the other.
 ///
 /// ```
-/// use runtime::sample::{Sampler, Sampling};
+/// use engine::{Sampler, Sampling};
 ///
 /// let logits = [0.5, 2.0, 1.9, -3.0];
 /// assert_eq!(Sampler::greedy().pick(&logits), 1);
@@ -55,7 +55,7 @@ impl Default for Sampling {
 /// let hot = Sampling { temperature: 0.8, top_k: Some(2), ..Sampling::default() };
 /// let mut sampler = Sampler::new(hot)?;
 /// assert!((0..100).all(|_| [1, 2].contains(&sampler.pick(&logits))));
-/// # Ok::<(), runtime::Error>(())
+/// # Ok::<(), engine::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Sampler {
@@ -73,7 +73,7 @@ impl Sampler {
     /// # Errors
     /// Settings that mean nothing.
     pub fn new(sampling: Sampling) -> Result<Self> {
-        let wrong = |what: &str| Err(Error::Engine(what.to_owned()));
+        let wrong = |what: &str| Err(Error::Sampling(what.to_owned()));
         let Sampling {
             temperature,
             top_k,
@@ -114,7 +114,7 @@ impl Sampler {
 
     /// The next token. Logits that are no numbers are never drawn.
     pub fn pick(&mut self, logits: &[f32]) -> u32 {
-        let greedy = best(logits);
+        let greedy = argmax(logits);
         let top = logits.get(greedy as usize).copied().unwrap_or_default();
         if self.is_greedy() || !top.is_finite() {
             return greedy;
@@ -178,7 +178,7 @@ fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
 
 /// The token with the greatest logit; the first of them if there are several,
 /// and the first of all if none is a number.
-pub fn best(logits: &[f32]) -> u32 {
+pub fn argmax(logits: &[f32]) -> u32 {
     /// Maxima that are found side by side, in vectors.
     const SIDE: usize = 16;
     let (lanes, rest) = logits.as_chunks::<SIDE>();
@@ -193,7 +193,7 @@ pub fn best(logits: &[f32]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Sampler, Sampling, best};
+    use super::{Sampler, Sampling, argmax};
 
     /// What transformers' warpers keep, and how likely it is then;
     /// `oracles/sampling.py` recorded it.
@@ -215,7 +215,7 @@ mod tests {
                 seed: 0,
             };
             let logits: Vec<f32> = numbers("logits").iter().map(|l| *l as f32).collect();
-            let top = logits[best(&logits) as usize];
+            let top = logits[argmax(&logits) as usize];
             let mut kept = Sampler::new(sampling).unwrap().candidates(&logits, top);
             kept.sort_by_key(|(token, _)| *token);
             let tokens: Vec<f64> = kept.iter().map(|(token, _)| f64::from(*token)).collect();
@@ -317,7 +317,7 @@ mod tests {
         for (first, second) in [(0, 1), (3, 19), (15, 31), (16, 15 + 16), (20, 34), (33, 34)] {
             let mut logits = [f32::NAN; 35];
             (logits[first], logits[second]) = (7.0, 7.0);
-            assert_eq!(best(&logits), first as u32);
+            assert_eq!(argmax(&logits), first as u32);
         }
         for logits in [&[][..], &[f32::NAN], &[f32::NAN; 35], &[f32::INFINITY, 1.0]] {
             assert_eq!(hot(1.0, None, 0.9).pick(logits), 0);
