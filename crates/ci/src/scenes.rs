@@ -6,13 +6,13 @@
 
 use super::{Outcome, nano};
 use crate::repo;
+use ::engine::Sampler;
 use aimodel_cli::Refused;
 use aimodel_cli::ask::Model;
 use aimodel_cli::bundles::Choice;
 use anyhow::{Context, Result, ensure};
 use picture::Image;
 use runtime::candle_core::Device;
-use ::engine::Sampler;
 use serde_json::Value;
 
 /// The first seed of the scenes that nothing was trained on or tuned with.

@@ -8,12 +8,12 @@ use anyhow::{Context, Result, bail};
 use checkpoint::Source;
 use checkpoint::TokenizerFiles;
 use clap::builder::RangedU64ValueParser;
+use engine::{Decoder, Sampler, Sampling, Step};
 use indicatif::{ProgressBar, ProgressStyle};
 use models::qwen3_vl::Chat;
 use picture::Image;
 use picture::PatchSpec;
 use runtime::candle_core::{self, Tensor};
-use engine::{Decoder, Sampler, Sampling, Step};
 use runtime::{Options, Program};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -410,9 +410,9 @@ mod tests {
     use crate::bundles::Choice;
     use crate::export::Job;
     use crate::repo;
+    use engine::Sampler;
     use picture::Image;
     use runtime::candle_core::Device;
-    use engine::Sampler;
     use std::path::Path;
 
     /// nano's bundles, with `from` in the decoder's metadata changed to `to`.

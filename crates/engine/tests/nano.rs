@@ -8,10 +8,10 @@ use std::{path::Path, sync::Arc};
 use candle_core::{DType, Device, Tensor};
 use checkpoint::Source;
 use checkpoint::TokenizerFiles;
+use engine::{Decoder, Image};
 use export::{Mode, Query};
 use models::qwen3_vl::Chat;
 use models::qwen3_vl::Config;
-use engine::{Decoder, Image};
 use runtime::{Accumulate, Options, Program};
 
 const GRID: usize = 4;

@@ -20,8 +20,8 @@ use reference::oracle::Entry;
 
 use reference::oracle::Oracle;
 
-use reference::oracle::Recorded;
 use ::engine::{Decoder, Image, Session};
+use reference::oracle::Recorded;
 use runtime::{
     Options, Program,
     candle_core::{Device, Tensor},

@@ -19,8 +19,8 @@ use reference::cosine;
 
 use models::qwen3_vl::positions::GraphPrompt;
 
-use models::qwen3_vl::positions::in_graph;
 use ::engine::{Image, Session, argmax};
+use models::qwen3_vl::positions::in_graph;
 use runtime::{
     States,
     candle_core::{DType, Device, Tensor},
