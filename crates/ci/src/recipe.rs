@@ -101,7 +101,7 @@ fn checkpoint(path: &Path) -> Result<usize> {
 }
 
 fn fingerprint(assets: &[PathBuf]) -> Result<Value> {
-    let mut python = Venv::core_ai(CORE_AI_NEWEST)?.python();
+    let mut python = Venv::core_ai(CORE_AI_NEWEST)?.python()?;
     python.arg(repo::root().join("oracles/fingerprint.py"));
     python.args(assets);
     let said = aimodel_cli::python::output(&mut python)?;
