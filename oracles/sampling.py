@@ -1,6 +1,6 @@
 """Records what transformers' warpers keep of some logits, for the tests of the sampler.
 
-    python sampling.py    -> ../crates/runtime/tests/fixtures/sampling.json
+    python sampling.py    -> ../crates/engine/tests/fixtures/sampling.json
 
 Needs transformers 4.57.6, numpy, and jax with flax: the warpers of that version for flax need no torch,
 and keep what those for torch do. Temperature, then top-k, then top-p, as generate() applies them.
@@ -18,7 +18,7 @@ from transformers.generation.flax_logits_process import (
     FlaxTopPLogitsWarper,
 )
 
-OUT = Path(__file__).resolve().parent.parent / "crates/runtime/tests/fixtures/sampling.json"
+OUT = Path(__file__).resolve().parent.parent / "crates/engine/tests/fixtures/sampling.json"
 
 
 def record(logits, temperature, top_k, top_p):

@@ -1,140 +1,83 @@
-//! The command line of aimodel: `cargo xtask …`.
+//! `cargo xtask COMMAND …`: builds the tool with cargo's own progress on the
+//! screen, and hands the command over to it. `test` builds and runs the steps of
+//! CI.
 //!
-//! Thin: each command reads its flags, calls the crates, and prints. Exit code
-//! 0 means done, 1 that a check said no, 2 bad usage, bad input or a machine
-//! that lacks something.
-#![deny(missing_docs)]
+//! Its own flag is `--features`, before the command: features of the tool, such
+//! as `cuda`.
 
-mod ask;
-mod bench;
-mod bundles;
-mod device;
-mod diff;
-mod doctor;
-mod export;
-mod gate;
-mod hub;
-mod inspect;
-mod progress;
-mod python;
-mod quickstart;
-mod rebuild;
-mod release;
-mod repair;
-mod repo;
-mod synth;
-mod test;
-mod venv;
-mod verify;
-
-use clap::{Parser, Subcommand};
-use std::process::ExitCode;
-
-/// Turns Qwen3-VL checkpoints into Core AI .aimodel bundles.
-#[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Export a checkpoint: a decoder bundle for each query, and a vision encoder.
-    Export(export::Args),
-    /// Say, with evidence, whether a bundle is the model that it claims to be.
-    Gate(Box<gate::Args>),
-    /// Answer a question from exported bundles, about a picture or without one.
-    Ask(ask::Args),
-    /// Say what a bundle or an asset holds, and check its hash.
-    Inspect(inspect::Args),
-    /// Say what differs between two assets, by meaning.
-    Diff(diff::Args),
-    /// Write a copy of assets whose debug locations newer systems refuse, without them.
-    Repair(repair::Args),
-    /// Make the folder that becomes a repository on the hub, from bundles and
-    /// evidence.
-    Release(release::Args),
-    /// Say whether a published folder is what it says.
-    Verify(verify::Args),
-    /// Export a published folder's checkpoint again, and compare.
-    Rebuild(rebuild::Args),
-    /// Write a checkpoint with seeded weights, for benches and tests.
-    Synth(synth::Args),
-    /// Measure work beside its floor in the same run.
-    Bench(bench::Args),
-    /// Say what this machine can do, and what to do about what it cannot.
-    Doctor(doctor::Args),
-    /// Run everything that CI runs.
-    Test(test::Args),
-    /// Export nano, run it on a picture in Core AI's runtime, show the caption.
-    Quickstart(quickstart::Args),
-}
-
-/// A check that was made and said no, in contrast to one that could not be
-/// made. Exit code 1.
-#[derive(Debug)]
-pub struct Refused(pub String);
-
-impl std::fmt::Display for Refused {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Refused {}
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Export(args) => export::run(args),
-        Command::Gate(args) => gate::run(*args),
-        Command::Ask(args) => ask::run(args),
-        Command::Inspect(args) => inspect::run(args),
-        Command::Diff(args) => diff::run(args),
-        Command::Repair(args) => repair::run(args),
-        Command::Release(args) => release::run(args),
-        Command::Verify(args) => verify::run(args),
-        Command::Rebuild(args) => rebuild::run(args),
-        Command::Synth(args) => synth::run(args),
-        Command::Bench(args) => bench::run(args),
-        Command::Doctor(args) => doctor::run(args),
-        Command::Test(args) => test::run(args),
-        Command::Quickstart(args) => quickstart::run(args),
+    let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut features = String::new();
+    if args.first().is_some_and(|flag| flag == "--features") {
+        if args.len() < 2 {
+            eprintln!("error: --features: expected features of the tool, such as cuda");
+            return ExitCode::from(2);
+        }
+        features = args.remove(1).to_string_lossy().into_owned();
+        args.remove(0);
+    }
+    let program = if args.first().is_some_and(|command| command == "test") {
+        args.remove(0);
+        "ci"
+    } else {
+        "aimodel"
     };
-    let Err(error) = result else {
-        return ExitCode::SUCCESS;
-    };
-    report(&error);
-    match error.downcast_ref::<Refused>() {
-        Some(_) => ExitCode::from(1),
-        None => ExitCode::from(2),
+    if let Some(failed) = build(program, &features) {
+        return failed;
+    }
+    let name = format!("{program}{}", std::env::consts::EXE_SUFFIX);
+    let mut command = Command::new(target().join("release").join(name));
+    command.args(args);
+    ended(command.status())
+}
+
+/// Builds a program, and the tool for the steps of CI, which run it; gives the
+/// exit code if that fails.
+fn build(program: &str, features: &str) -> Option<ExitCode> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--release", "--locked", "--bin", "aimodel"]);
+    cargo.args(["--package", "aimodel-cli"]);
+    if program == "ci" {
+        cargo.args(["--package", "ci", "--bin", "ci"]);
+    }
+    if !features.is_empty() {
+        let features = features
+            .split(',')
+            .map(|name| format!("aimodel-cli/{name}"));
+        cargo.arg("--features");
+        cargo.arg(features.collect::<Vec<_>>().join(","));
+    }
+    cargo.arg("--manifest-path").arg(root().join("Cargo.toml"));
+    match cargo.status() {
+        Ok(status) if status.success() => None,
+        other => Some(ended(other)),
     }
 }
 
-/// Prints an error and its causes, one a line. A cause that the line above
-/// already quotes is not repeated.
-fn report(error: &anyhow::Error) {
-    let mut said = String::new();
-    for (depth, cause) in error.chain().enumerate() {
-        let text = cause.to_string();
-        if said.contains(&text) {
-            continue;
-        }
-        match depth {
-            0 => eprintln!("error: {text}"),
-            _ => eprintln!("  because: {text}"),
-        }
-        said = text;
-    }
+fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::Cli;
-    use clap::CommandFactory;
+/// Where cargo builds to.
+fn target() -> std::path::PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into)
+}
 
-    #[test]
-    fn flags_are_consistent() {
-        Cli::command().debug_assert();
+/// The exit code of a program that ended, as far as it has one.
+fn ended(status: std::io::Result<std::process::ExitStatus>) -> ExitCode {
+    match status {
+        Ok(status) => {
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            ExitCode::from(code.unwrap_or(2))
+        }
+        Err(error) => {
+            eprintln!("error: cannot be started: {error}");
+            ExitCode::from(2)
+        }
     }
 }

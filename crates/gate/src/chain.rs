@@ -20,11 +20,11 @@ use reference::oracle::Entry;
 
 use reference::oracle::Oracle;
 
+use ::engine::{Decoder, Image, Session};
 use reference::oracle::Recorded;
 use runtime::{
     Options, Program,
     candle_core::{Device, Tensor},
-    engine::{Engine, Image, Session},
 };
 
 use crate::{
@@ -142,7 +142,7 @@ pub struct Chain<'a> {
     chat: Chat,
     recorded: OnceCell<Result<Recordings, NoOracle>>,
     models: OnceCell<(VisionModel, TextModel)>,
-    programs: OnceCell<(Program, Engine)>,
+    programs: OnceCell<(Program, Decoder)>,
     /// What [`Chain::answers`] gave.
     answers: OnceCell<Vec<(Asked, Vec<u32>)>>,
     /// What Core AI's runtime answered before, where a file says that.
@@ -361,7 +361,7 @@ impl Chain<'_> {
     }
 
     /// The vision encoder and the decoder, ready to run.
-    pub fn programs(&self) -> Result<&(Program, Engine)> {
+    pub fn programs(&self) -> Result<&(Program, Decoder)> {
         if let Some(known) = self.programs.get() {
             return Ok(known);
         }
@@ -370,7 +370,7 @@ impl Chain<'_> {
             Program::new(module, device, self.settings.options)
         };
         let vision = load(&self.subject.vision.asset.module)?;
-        let engine = Engine::new(load(&self.subject.decoder.asset.module)?)?;
+        let engine = Decoder::new(load(&self.subject.decoder.asset.module)?)?;
         let (found, expected) = (
             engine.vocabulary(),
             self.subject.config.text_config.vocab_size,

@@ -27,6 +27,9 @@ pub enum Error {
     /// Executing an asset.
     #[error(transparent)]
     Runtime(#[from] runtime::Error),
+    /// The decoder was not driven.
+    #[error(transparent)]
+    Engine(#[from] ::engine::Error),
     /// Lowering the checkpoint, to compare with.
     #[error(transparent)]
     Export(#[from] export::Error),

@@ -26,5 +26,5 @@ fn least(cosines: &[f64]) -> f64 {
 
 /// The place of the greatest number, the first of them.
 fn top(row: &[f32]) -> u32 {
-    runtime::engine::best(row)
+    ::engine::argmax(row)
 }

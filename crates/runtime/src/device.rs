@@ -1,6 +1,6 @@
 //! Where a program runs.
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 use crate::error::Result;
 
@@ -22,6 +22,22 @@ pub fn cuda(number: usize) -> Result<Device> {
         keep_memory(cuda);
     }
     Ok(device)
+}
+
+/// The index of the greatest of `values`, found where they are; the first of
+/// several, and 0 where none is a number. `None` where there is no kernel for
+/// it, as on the CPU: copy the values then, and look.
+///
+/// # Errors
+/// The kernel failed.
+pub fn argmax(values: &Tensor) -> Result<Option<u32>> {
+    #[cfg(feature = "cuda")]
+    return crate::cuda::argmax(values).map_err(|problem| crate::Error::Engine(problem.0));
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = values;
+        Ok(None)
+    }
 }
 
 /// Memory that was freed stays with the process, and the next result has it

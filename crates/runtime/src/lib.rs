@@ -12,20 +12,18 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 mod device;
-pub mod engine;
 mod error;
 mod fuse;
 mod graph;
 mod kernel;
 mod ops;
 mod program;
-pub mod sample;
 mod states;
 mod thread_pool;
 mod value;
 
 pub use candle_core;
-pub use device::cuda;
+pub use device::{argmax, cuda};
 pub use error::{Error, Result};
 pub use program::{Accumulate, Function, Options, OutputRows, Program};
 pub use states::States;

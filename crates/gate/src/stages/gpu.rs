@@ -19,11 +19,11 @@ use reference::cosine;
 
 use models::qwen3_vl::positions::GraphPrompt;
 
+use ::engine::{Image, Session, argmax};
 use models::qwen3_vl::positions::in_graph;
 use runtime::{
     States,
     candle_core::{DType, Device, Tensor},
-    engine::{Image, Session, best},
 };
 
 use super::{cosines, least, top};
@@ -195,7 +195,7 @@ fn greedy(mut session: Session<'_>, last: &Tensor, most: usize) -> Result<Vec<u3
     if most == 0 {
         return Ok(Vec::new());
     }
-    let first = best(&last.flatten_all()?.to_vec1()?);
+    let first = argmax(&last.flatten_all()?.to_vec1()?);
     let rest = session.generate(&[first as i32], most - 1, &[], |_| true)?;
     Ok([vec![first], rest].concat())
 }

@@ -1,0 +1,196 @@
+//! The community's linter: it finds nothing on nano's bundles, and where it has
+//! a rule that our lint has too, both find the same fault.
+
+use super::{Outcome, nano};
+use aimodel_cli::venv::Venv;
+use anyhow::{Context, Result, ensure};
+use gate::lint;
+use serde_json::Value;
+use std::{collections::BTreeSet, fs, path::Path};
+
+/// A fault, made in a copy of a bundle of nano.
+struct Fault {
+    /// The linter's rule.
+    theirs: &'static str,
+    /// Ours.
+    ours: &'static str,
+    make: fn(&Path) -> Result<()>,
+}
+
+const METADATA: &str = "metadata.json";
+const SETTINGS: &str = "tokenizer/tokenizer_config.json";
+
+/// Every rule of the linter that a bundle can trip without Xcode, and that is a
+/// fault of the bundle.
+const FAULTS: &[Fault] = &[
+    #[cfg(unix)]
+    Fault {
+        theirs: "ASSET-SYMLINK",
+        ours: "symlink",
+        make: |bundle| {
+            let asset = nano::asset(bundle);
+            let elsewhere = bundle.with_file_name("elsewhere");
+            fs::rename(&asset, &elsewhere)?;
+            Ok(std::os::unix::fs::symlink(elsewhere, asset)?)
+        },
+    },
+    Fault {
+        theirs: "IR-040-DEBUG-LOC",
+        ours: "asset-producer",
+        make: |bundle| {
+            edit(&nano::asset(bundle).join(METADATA), |m| {
+                remove(m, "producer")
+            })
+        },
+    },
+    Fault {
+        theirs: "BUNDLE-INCOMPLETE",
+        ours: "bundle-manifest",
+        make: |bundle| {
+            edit(&bundle.join(METADATA), |m| {
+                remove(&mut m["language"], "vocab_size");
+            })
+        },
+    },
+    Fault {
+        theirs: "BUNDLE-INCOMPLETE",
+        ours: "tokenizer-files",
+        make: |bundle| Ok(fs::remove_dir_all(bundle.join("tokenizer"))?),
+    },
+    Fault {
+        theirs: "BUNDLE-ASSET-MISSING",
+        ours: "bundle-asset",
+        make: |bundle| {
+            edit(&bundle.join(METADATA), |m| {
+                m["assets"]["main"] = "other.aimodel".into();
+            })
+        },
+    },
+    Fault {
+        theirs: "TOKENIZER-CLASS-UNREGISTERED",
+        ours: "tokenizer-class",
+        make: |bundle| {
+            edit(&bundle.join(SETTINGS), |s| {
+                s["tokenizer_class"] = "Qwen3VLTokenizer".into();
+            })
+        },
+    },
+    Fault {
+        theirs: "CHAT-TEMPLATE-ABSENT",
+        ours: "chat-template",
+        make: |bundle| {
+            fs::remove_file(bundle.join("tokenizer/chat_template.jinja"))?;
+            edit(&bundle.join(SETTINGS), |s| remove(s, "chat_template"))
+        },
+    },
+    Fault {
+        theirs: "EOS-NOT-EMITTED-BY-TEMPLATE",
+        ours: "end-token",
+        make: |bundle| {
+            edit(&bundle.join(SETTINGS), |s| {
+                s["eos_token"] = "<|endoftext|>".into();
+            })
+        },
+    },
+];
+
+/// Runs the step.
+pub fn run() -> Outcome {
+    let venv = Venv::linter()?;
+    let mut targets = vec![nano::asset(&nano::vision()?)];
+    for mode in nano::MODES {
+        for query in nano::QUERIES {
+            targets.push(nano::decoder(mode, query)?);
+        }
+    }
+    let mut rules = 0;
+    for target in &targets {
+        let (found, ran) = doctor(&venv, target)?;
+        ensure!(
+            found.is_empty(),
+            "coreai doctor {}: {found:?}",
+            target.display()
+        );
+        rules = rules.max(ran);
+    }
+    let good = nano::decoder("int8hu", "s1")?;
+    for fault in FAULTS {
+        agree(&venv, &good, fault)
+            .with_context(|| format!("a bundle for {} and {}", fault.theirs, fault.ours))?;
+    }
+    Ok(format!(
+        "coreai doctor has no finding on {} bundles and assets, up to {rules} rules each; of {} \
+         faults, it and our lint found each, and nothing else",
+        targets.len(),
+        FAULTS.len()
+    ))
+}
+
+/// Refuses a fault that one of the two does not find, or with others.
+fn agree(venv: &Venv, good: &Path, fault: &Fault) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let bundle = folder.path().join(good.file_name().unwrap_or_default());
+    copy(good, &bundle)?;
+    (fault.make)(&bundle)?;
+    let (theirs, _) = doctor(venv, &bundle)?;
+    let theirs: Vec<&str> = theirs.iter().map(String::as_str).collect();
+    ensure!(theirs == [fault.theirs], "coreai doctor found {theirs:?}");
+    let ours = lint::bundle(&bundle)?;
+    let rules: BTreeSet<&str> = ours.iter().map(|finding| finding.rule.as_str()).collect();
+    ensure!(
+        rules == BTreeSet::from([fault.ours]),
+        "our lint found {ours:?}"
+    );
+    Ok(())
+}
+
+/// The rules that the linter has findings of, and how many it ran.
+fn doctor(venv: &Venv, target: &Path) -> Result<(Vec<String>, usize)> {
+    let mut doctor = venv.python();
+    doctor.args(["-m", "coreai_cli", "doctor", "--json"]);
+    // Not through `output`: it ends with an error code when it has findings.
+    let output = doctor.arg(target).output()?;
+    let said: Value = serde_json::from_slice(&output.stdout).with_context(|| {
+        format!(
+            "coreai doctor {} printed no JSON: {}",
+            target.display(),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })?;
+    let findings = said["findings"].as_array().context("no list of findings")?;
+    let ids = findings.iter().map(|finding| finding["id"].as_str());
+    let ids: Option<Vec<String>> = ids.map(|id| id.map(str::to_owned)).collect();
+    let ids = ids.context("a finding without a rule")?;
+    ensure!(
+        !ids.is_empty() || output.status.success(),
+        "coreai doctor {}: {said:#}",
+        target.display()
+    );
+    Ok((ids, said["rules_run"].as_array().map_or(0, Vec::len)))
+}
+
+/// Changes a JSON file.
+fn edit(path: &Path, change: impl FnOnce(&mut Value)) -> Result<()> {
+    let mut value = serde_json::from_slice(&fs::read(path)?)?;
+    change(&mut value);
+    Ok(fs::write(path, value.to_string())?)
+}
+
+fn remove(value: &mut Value, key: &str) {
+    if let Some(object) = value.as_object_mut() {
+        object.remove(key);
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy(&entry.path(), &to)?,
+            false => drop(fs::copy(entry.path(), to)?),
+        }
+    }
+    Ok(())
+}

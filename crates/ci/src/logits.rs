@@ -1,0 +1,112 @@
+//! nano in Core AI's runtime against transformers in fp32, on the recorded
+//! prompts: pictures and questions through our own image and prompt code.
+
+use super::compare::{Likeness, compare};
+use super::{Outcome, nano};
+use crate::repo;
+use aimodel_cli::export::Job;
+use aimodel_cli::python::{self, Recorded, Tensors};
+use aimodel_cli::venv::{CORE_AI_NEWEST, Venv};
+use anyhow::{Context, Result, ensure};
+use checkpoint::TokenizerFiles;
+use models::qwen3_vl::Chat;
+use models::qwen3_vl::Config;
+use picture::Image;
+use serde_json::Value;
+use std::path::Path;
+
+/// The least cosine of any position.
+pub const LEAST: f64 = 0.999;
+
+/// Runs the step.
+pub fn run() -> Outcome {
+    let job = Job::nano("int8hu", &nano::folder()?)?;
+    let config = Config::load(&job.source)?;
+    let chat = Chat::load(&TokenizerFiles::load(&job.source)?, &config)?;
+    let recorded = Recorded::read(&repo::root().join("oracles/nano/oracle.safetensors"))?;
+    let scenes = std::fs::read_to_string(repo::scenes().join("scenes.json"))?;
+    let scenes: Value = serde_json::from_str(&scenes).context("scenes.json is no JSON")?;
+
+    let (mut tensors, mut prompts) = (Tensors::default(), Vec::new());
+    for scene in scenes["prompts"].as_array().into_iter().flatten() {
+        let text = |key: &str| scene[key].as_str();
+        let (Some(name), Some(question)) = (text("name"), text("prompt")) else {
+            continue;
+        };
+        let Ok((_, _)) = recorded.get(&format!("{name}.ids")) else {
+            continue;
+        };
+        let ids = recorded.ints(&format!("{name}.ids"))?;
+        let prompt = chat.prompt(question, text("image").map(|_| job.grid()))?;
+        ensure!(
+            ids.starts_with(&prompt.ids),
+            "{name}: the prompt's ids are {:?}, recorded are {ids:?}",
+            prompt.ids
+        );
+        tensors.i32(format!("{name}.ids"), &ids);
+        if let Some(image) = text("image") {
+            let image = Image::load(&repo::scenes().join(image))?;
+            let patches = image.patches(job.grid(), &config.vision_config)?;
+            tensors.f16(format!("{name}.patches"), patches.cols, &patches.values);
+            let start = prompt.rope_shift_start - (job.grid() * job.grid()) as i32;
+            tensors.i32(format!("{name}.image_start"), &[start]);
+        }
+        prompts.push(name.to_owned());
+    }
+    ensure!(!prompts.is_empty(), "no recorded prompt is in scenes.json");
+
+    let scratch = repo::scratch()?;
+    let mut found = Vec::new();
+    for (mode, query, function, chunk) in [
+        ("int8hu", "s1", "main", 1),
+        ("int8lin", "dynamic", "main", 7),
+        ("fp16", "pf64", "prefill", 64),
+    ] {
+        let decoder = nano::asset(&nano::decoder(mode, query)?);
+        let vision = nano::asset(&nano::vision()?);
+        let got = decode(
+            &decoder,
+            &vision,
+            &tensors,
+            (function, chunk),
+            scratch.path(),
+        )?;
+        let least = likeness(&recorded, &got, &prompts)
+            .with_context(|| format!("{mode}, {query}, function {function}"))?;
+        found.push(format!(
+            "{mode} {query} cosine ≥ {:.6} at {} positions",
+            least.cosine, least.positions
+        ));
+    }
+    Ok(found.join("; "))
+}
+
+/// The least likeness over prompts.
+pub fn likeness(recorded: &Recorded, got: &Recorded, prompts: &[String]) -> Result<Likeness> {
+    let mut all: Option<Likeness> = None;
+    for prompt in prompts {
+        let one = compare(recorded, got, prompt, LEAST)?;
+        all = Some(all.map_or(one, |all| all.and(one)));
+    }
+    all.context("nothing was compared")
+}
+
+/// Runs prompts through assets in Core AI's runtime, `chunk` ids at a time.
+pub fn decode(
+    decoder: &Path,
+    vision: &Path,
+    prompts: &Tensors,
+    (function, chunk): (&str, usize),
+    scratch: &Path,
+) -> Result<Recorded> {
+    let venv = Venv::core_ai(CORE_AI_NEWEST)?;
+    let (input, output) = (
+        scratch.join("in.safetensors"),
+        scratch.join("out.safetensors"),
+    );
+    prompts.write(&input)?;
+    let mut command = python::script(&venv, "run_decoder.py", [decoder, vision, &input, &output]);
+    command.args(["--function", function, "--chunk", &chunk.to_string()]);
+    python::output(&mut command)?;
+    Recorded::read(&output)
+}

@@ -1,0 +1,159 @@
+//! Everything that CI runs, step by step: `cargo xtask test`.
+
+mod browser;
+mod compare;
+mod device;
+mod engine;
+mod hub;
+mod linter;
+mod loads;
+mod logits;
+mod nano;
+mod recipe;
+mod release;
+mod repair;
+mod repo;
+mod report;
+mod round_trip;
+mod scenes;
+mod shapes;
+
+use aimodel_cli::progress::seconds;
+use aimodel_cli::{bench, quickstart};
+use anyhow::{Result, bail};
+use clap::Parser;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+/// Run everything that CI runs.
+#[derive(Parser)]
+#[command(name = "cargo xtask test", bin_name = "cargo xtask test")]
+struct Args {
+    /// Run only the steps whose name contains this
+    #[arg(long)]
+    only: Option<String>,
+}
+
+/// What a step gives: in a few words, what was found right.
+type Outcome = Result<String>;
+/// A step and its name.
+type Step = (&'static str, fn() -> Outcome);
+
+const STEPS: &[Step] = &[
+    ("format", || cargo(&["fmt", "--all", "--check"], &[])),
+    ("lints", || {
+        checked("clippy", &["--all-targets"], &["-D", "warnings"], &[])
+    }),
+    ("documentation", || {
+        checked(
+            "doc",
+            &["--no-deps"],
+            &[],
+            &[("RUSTDOCFLAGS", "-D warnings")],
+        )
+    }),
+    ("crates", crates),
+    ("export nano", nano::export),
+    ("round trip of foreign assets", round_trip::run),
+    ("loads under Core AI's betas", loads::run),
+    ("the recipe's graphs", recipe::run),
+    ("repair", repair::run),
+    ("nano against transformers", logits::run),
+    ("unseen scenes", scenes::run),
+    ("other shapes against transformers", shapes::run),
+    ("engine stage by a file", engine::run),
+    ("device stage", device::run),
+    ("linter", linter::run),
+    ("report in a browser", report::run),
+    ("release", release::run),
+    ("hub", hub::run),
+    ("benches", bench::check),
+    ("quickstart", quickstart::check),
+];
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            aimodel_cli::report(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs the steps in order, up to the first that fails; says whether none did.
+fn run(args: &Args) -> Result<bool> {
+    let chosen: Vec<&Step> = match &args.only {
+        Some(part) => STEPS.iter().filter(|step| step.0.contains(part)).collect(),
+        None => STEPS.iter().collect(),
+    };
+    if chosen.is_empty() {
+        let names = STEPS
+            .iter()
+            .map(|step| step.0)
+            .collect::<Vec<_>>()
+            .join(", ");
+        bail!("no step is named like that; the steps are: {names}");
+    }
+    let mut passed = 0;
+    for (index, (name, step)) in chosen.iter().enumerate() {
+        println!("[{}/{}] {name}", index + 1, chosen.len());
+        let started = Instant::now();
+        let outcome = step();
+        let took = seconds(started.elapsed());
+        match outcome {
+            Ok(found) => {
+                passed += 1;
+                println!(
+                    "[{}/{}] {name}: ok in {took}: {found}",
+                    index + 1,
+                    chosen.len()
+                );
+            }
+            Err(error) => {
+                aimodel_cli::report(&error);
+                println!(
+                    "[{}/{}] {name}: FAILED after {took}",
+                    index + 1,
+                    chosen.len()
+                );
+                println!("{passed} passed, 1 failed");
+                return Ok(false);
+            }
+        }
+    }
+    println!("{passed} passed, 0 failed");
+    Ok(true)
+}
+
+/// The crates' own tests, which leave nothing in the user's cache of the hub.
+fn crates() -> Outcome {
+    let cache = repo::scratch()?;
+    let cache = cache.path().join("xet").display().to_string();
+    checked("test", &[], &[], &[("HF_XET_CACHE", &cache)])
+}
+
+/// Runs a cargo command on all crates, the reference model included.
+fn checked(command: &str, flags: &[&str], last: &[&str], variables: &[(&str, &str)]) -> Outcome {
+    let all = ["--workspace", "--locked", "--features", "models/hub"];
+    let mut args = [&[command], &all[..], flags].concat();
+    if !last.is_empty() {
+        args.extend(["--"].iter().chain(last));
+    }
+    cargo(&args, variables)
+}
+
+/// Runs cargo with what it says in plain view.
+fn cargo(args: &[&str], variables: &[(&str, &str)]) -> Outcome {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.args(args).current_dir(repo::root());
+    command.envs(variables.iter().copied());
+    let status = command.status()?;
+    let line = format!("cargo {}", args.join(" "));
+    match status.success() {
+        true => Ok(line),
+        false => bail!("{line} ended with {status}; what it said is above"),
+    }
+}

@@ -1,0 +1,128 @@
+//! nano, exported in every mode for the steps that look at it.
+
+use super::Outcome;
+use crate::repo;
+use ::gate::{Stage, StageReport};
+use aimodel_cli::export::{self, Job};
+use aimodel_cli::gate;
+use anyhow::{Context, Result, ensure};
+use bundle::CallShape;
+use checkpoint::Source;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How weights are stored.
+pub const MODES: [&str; 3] = ["fp16", "int8lin", "int8hu"];
+/// How many tokens a call takes.
+pub const QUERIES: [&str; 3] = ["s1", "dynamic", "pf64"];
+
+/// Whether this process has exported nano.
+static DONE: AtomicBool = AtomicBool::new(false);
+
+/// The step: exports nano in all modes, and int8hu a second time.
+pub fn export() -> Outcome {
+    let folder = repo::root().join("target/ci/nano");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)
+            .with_context(|| format!("{} cannot be removed", folder.display()))?;
+    }
+    for mode in MODES {
+        write(mode, &folder.join(mode))?;
+    }
+    write("int8hu", &folder.join("again"))?;
+    let count = same_folders(&folder.join("int8hu"), &folder.join("again"))?;
+    std::fs::remove_dir_all(folder.join("again"))?;
+    DONE.store(true, Ordering::Relaxed);
+    Ok(format!(
+        "{} modes, {} queries each, and the vision encoder; int8hu twice, {count} files the same",
+        MODES.len(),
+        QUERIES.len()
+    ))
+}
+
+fn write(mode: &str, out: &Path) -> Result<()> {
+    let mut job = Job::nano(mode, out)?;
+    job.options.shapes = export::queries(&QUERIES.join(","))?;
+    job.run()?;
+    Ok(())
+}
+
+/// The folder with a folder for each mode, exported anew once in a process.
+pub fn folder() -> Result<PathBuf> {
+    if !DONE.load(Ordering::Relaxed) {
+        export()?;
+    }
+    Ok(repo::root().join("target/ci/nano"))
+}
+
+/// The decoder bundle of a mode and query.
+pub fn decoder(mode: &str, query: &str) -> Result<PathBuf> {
+    let suffix = match query {
+        "dynamic" => String::new(),
+        other => format!("_{other}"),
+    };
+    let name = format!("nano_decode_{mode}{suffix}");
+    Ok(folder()?.join(mode).join(name))
+}
+
+/// The vision encoder's folder; it is the same in each mode.
+pub fn vision() -> Result<PathBuf> {
+    Ok(folder()?.join("int8hu/nano_vision"))
+}
+
+/// The asset in a bundle's folder, which has its name.
+pub fn asset(bundle: &Path) -> PathBuf {
+    let name = bundle.file_name().unwrap_or_default().display();
+    bundle.join(format!("{name}.aimodel"))
+}
+
+/// What a stage of the gates says of the bundles of a mode, one token a call.
+pub fn stage(stage: Stage, mode: &str, set: impl FnOnce(&mut gate::Job)) -> Result<StageReport> {
+    let exports = folder()?.join(mode);
+    let mut job = gate::Job::new(
+        Source::nano(),
+        &exports,
+        mode.parse()?,
+        CallShape::One,
+        None,
+    )?;
+    job.stages = vec![stage];
+    job.quiet = true;
+    set(&mut job);
+    let report = job.run()?.stages.pop();
+    report.context("the chain gave no report")
+}
+
+/// Refuses folders that differ in any file; gives the number of files.
+fn same_folders(a: &Path, b: &Path) -> Result<usize> {
+    let names = |folder: &Path| -> Result<Vec<_>> {
+        let entries = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name()));
+        let mut names = entries.collect::<Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    };
+    let list = names(a)?;
+    ensure!(
+        list == names(b)?,
+        "{} and {} hold other files",
+        a.display(),
+        b.display()
+    );
+    let mut count = 0;
+    for name in list {
+        let (a, b) = (a.join(&name), b.join(&name));
+        if a.is_dir() {
+            count += same_folders(&a, &b)?;
+        } else {
+            let same = std::fs::read(&a)? == std::fs::read(&b)?;
+            ensure!(
+                same,
+                "exported twice, {} and {} differ",
+                a.display(),
+                b.display()
+            );
+            count += 1;
+        }
+    }
+    Ok(count)
+}

@@ -1,0 +1,316 @@
+//! `bench decode`: tokens of an exported decoder, beside their floor: the time
+//! in which the machine reads as many bytes of memory as a token needs.
+
+use super::memory::{Stream, Touched};
+use super::timing::{median, peak_memory, range, timed};
+use crate::bundles::{Bundle, Choice};
+use crate::device::Device;
+use crate::export::Job;
+use crate::progress::{self, size};
+use crate::repo;
+use anyhow::{Context, Result, bail, ensure};
+use engine::{Decoder, Image};
+use runtime::candle_core::{self, DType, Tensor};
+use runtime::{Options, Program};
+use serde_json::{Value, json};
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Flags of `bench decode`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    choice: Choice,
+    /// Where to run it
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    device: Device,
+    #[command(flatten)]
+    work: Work,
+    /// Tell it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a run does.
+#[derive(clap::Args, Clone, Copy)]
+struct Work {
+    /// Tokens of the prompt, which are read first
+    #[arg(long, default_value_t = 211, value_parser = clap::value_parser!(u32).range(1..))]
+    prompt: u32,
+    /// Tokens that are decoded then, one after the other
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    new: u32,
+    /// Encode a picture, too, with the vision encoder beside the decoder
+    #[arg(long)]
+    vision: bool,
+    /// How often everything is done; the medians are told
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+}
+
+/// Measures, and prints.
+pub fn run(args: Args) -> Result<()> {
+    let bundle = args.choice.find()?;
+    let found = measure(&bundle, args.device, args.work)?;
+    progress::print(&match args.json {
+        true => format!("{:#}\n", found.json()),
+        false => found.text(),
+    })?;
+    Ok(())
+}
+
+/// That it works, on nano.
+pub fn check() -> Result<()> {
+    let folder = repo::scratch()?;
+    let mut job = Job::nano("int8hu", folder.path())?;
+    job.options.shapes = crate::export::queries("dynamic")?;
+    job.run()?;
+    let choice = Choice {
+        exports: folder.path().to_owned(),
+        model: None,
+        mode: None,
+        query: None,
+    };
+    let work = Work {
+        prompt: 20,
+        new: 4,
+        vision: true,
+        runs: 2,
+    };
+    let found = measure(&choice.find()?, Device::Cpu, work)?;
+    // nano: 4 layers of 2 · 2 heads of 32 halves; its matrices in int8.
+    ensure!(found.touched.cache == 4 * 2 * 2 * 32 * 2);
+    ensure!((500_000..1_000_000).contains(&found.touched.weights));
+    ensure!(found.runs.len() == 2 && found.of_floor() > 0.0);
+    ensure!(found.runs.iter().all(|run| run.vision.is_some()));
+    Ok(())
+}
+
+/// What was measured.
+struct Found {
+    bundle: String,
+    device: Device,
+    work: Work,
+    touched: Touched,
+    runs: Vec<Run>,
+    /// After everything was done once, before memory was read for its own sake.
+    peak_memory: Option<u64>,
+}
+
+/// One run.
+struct Run {
+    /// Bytes a second that are read from memory, before and after.
+    rate: f64,
+    /// Seconds of the whole prompt.
+    prefill: f64,
+    /// Seconds a token.
+    decode: f64,
+    /// Seconds a picture.
+    vision: Option<f64>,
+}
+
+/// What is measured.
+struct Subject {
+    engine: Decoder,
+    vision: Option<(Program, Tensor)>,
+    prompt: Vec<i32>,
+    new: u32,
+}
+
+fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Found> {
+    let device = on.open()?;
+    let asset = bundle.promise()?.asset;
+    let opened = aimodel::open_asset(&asset)?;
+    let load = |module| Program::new(module, device.clone(), Options::default());
+    let load = |module| load(module).with_context(|| asset.display().to_string());
+    let engine = Decoder::new(load(&opened.module)?)?;
+    let vision = match work.vision {
+        true => Some(vision(bundle, &device)?),
+        false => None,
+    };
+    let subject = Subject {
+        prompt: ids(engine.vocabulary())
+            .take(work.prompt as usize)
+            .collect(),
+        new: work.new,
+        engine,
+        vision,
+    };
+    // Once before it counts, so that the weights are in memory.
+    subject.run()?;
+    let peak_memory = peak_memory();
+    let stream = Stream::new(&device)?;
+    let mut runs = Vec::new();
+    for _ in 0..work.runs {
+        let before = stream.read()?;
+        let mut run = subject.run()?;
+        run.rate = before.and(stream.read()?).rate();
+        runs.push(run);
+    }
+    Ok(Found {
+        bundle: bundle.name.clone(),
+        device: on,
+        work,
+        touched: Touched::by(&opened.module, "main")?,
+        runs,
+        peak_memory,
+    })
+}
+
+/// The vision encoder of a bundle, and patches for it.
+fn vision(bundle: &Bundle, device: &candle_core::Device) -> Result<(Program, Tensor)> {
+    let asset = bundle.vision()?;
+    let program = Program::load(&asset, device.clone(), Options::default())?;
+    let dims = program.function("main")?.input("patches");
+    let dims = dims.and_then(|ty| ty.static_dims());
+    let dims = dims.with_context(|| format!("{} takes no patches", asset.display()))?;
+    let dims: Vec<usize> = dims.into_iter().map(|extent| extent as usize).collect();
+    let patches = Tensor::rand(-1_f32, 1.0, dims, &candle_core::Device::Cpu)?;
+    Ok((program, patches.to_dtype(DType::F16)?.to_device(device)?))
+}
+
+/// Tokens, the same each time, all over the vocabulary.
+fn ids(vocabulary: usize) -> impl Iterator<Item = i32> {
+    let mut state = 1_u32;
+    std::iter::repeat_with(move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        ((state >> 8) as usize % vocabulary) as i32
+    })
+}
+
+impl Subject {
+    /// Does everything once.
+    fn run(&self) -> Result<Run> {
+        let vision = match &self.vision {
+            Some((program, patches)) => {
+                let (image, seconds) = timed(|| self.encode(program, patches));
+                black_box(image?);
+                Some(seconds)
+            }
+            None => None,
+        };
+        let mut session = self.engine.start(1 << 30, 0, None)?;
+        let (started, mut times) = (Instant::now(), Vec::new());
+        // One more, so that each of the others has one before it.
+        session.generate(&self.prompt, self.new as usize + 1, &[], |_| {
+            times.push(started.elapsed().as_secs_f64());
+            true
+        })?;
+        let (Some(prefill), Some(end)) = (times.first(), times.last()) else {
+            bail!("the decoder gave no token");
+        };
+        let (prefill, decode) = (*prefill, end - prefill);
+        Ok(Run {
+            rate: 0.0,
+            prefill,
+            decode: decode / f64::from(self.new),
+            vision,
+        })
+    }
+
+    fn encode(&self, program: &Program, patches: &Tensor) -> Result<Image> {
+        let image = Image::encode(program, patches.clone())?;
+        image.embeds.device().synchronize()?;
+        Ok(image)
+    }
+}
+
+impl Found {
+    /// Bytes that a token reads, in the middle of those that were decoded.
+    fn bytes(&self) -> u64 {
+        let before = u64::from(self.work.prompt) + u64::from(self.work.new) / 2;
+        self.touched.weights + self.touched.cache * before
+    }
+
+    /// The part of the memory's rate in a run that decoding in it reaches.
+    fn part(&self, run: &Run) -> f64 {
+        self.bytes() as f64 / run.decode / run.rate
+    }
+
+    fn of_floor(&self) -> f64 {
+        median(self.runs.iter().map(|run| self.part(run)))
+    }
+
+    fn median(&self, part: impl Fn(&Run) -> f64) -> f64 {
+        median(self.runs.iter().map(part))
+    }
+
+    fn vision(&self) -> Option<f64> {
+        let seconds: Option<Vec<f64>> = self.runs.iter().map(|run| run.vision).collect();
+        seconds.map(median)
+    }
+
+    fn text(&self) -> String {
+        let parts: Vec<f64> = self.runs.iter().map(|run| self.part(run)).collect();
+        let (least, most) = range(&parts);
+        let (decode, prefill) = (
+            self.median(|run| run.decode),
+            self.median(|run| run.prefill),
+        );
+        let count = self.work.prompt;
+        let mut text = format!(
+            "decode {} on {}, medians of {} runs\n\
+             \x20 memory is read at    {}/s, before and after, in the best number of streams\n\
+             \x20 floor of a token     {:8.2} ms  {} are read for it\n\
+             \x20 decode               {:8.2} ms  {:.2} tokens/s, {:.2} of that rate \
+             ({least:.2} to {most:.2})\n\
+             \x20 prefill              {:8.2} s   {count} tokens, {:.1} tokens/s\n",
+            self.bundle,
+            self.device,
+            self.runs.len(),
+            size(self.median(|run| run.rate) as u64),
+            1e3 * self.bytes() as f64 / self.median(|run| run.rate),
+            size(self.bytes()),
+            1e3 * decode,
+            1.0 / decode,
+            self.of_floor(),
+            prefill,
+            f64::from(count) / prefill,
+        );
+        if let Some(seconds) = self.vision() {
+            text += &format!(
+                "\x20 vision encoder       {:8.2} ms  a picture\n",
+                1e3 * seconds
+            );
+        }
+        let memory = self.peak_memory.map_or("not told here".to_owned(), size);
+        text + &format!("\x20 largest memory       {memory}\n")
+    }
+
+    fn json(&self) -> Value {
+        let runs = self.runs.iter().map(|run| {
+            json!({
+                "memory_bytes_per_second": run.rate,
+                "prefill": run.prefill,
+                "decode": run.decode,
+                "vision": run.vision,
+                "of_floor": self.part(run),
+            })
+        });
+        let (decode, prefill) = (
+            self.median(|run| run.decode),
+            self.median(|run| run.prefill),
+        );
+        json!({
+            "bench": "decode",
+            "bundle": self.bundle,
+            "device": self.device.to_string(),
+            "prompt_tokens": self.work.prompt,
+            "new_tokens": self.work.new,
+            "weight_bytes": self.touched.weights,
+            "bytes_per_token": self.bytes(),
+            "seconds": runs.collect::<Vec<_>>(),
+            "median": {
+                "memory_bytes_per_second": self.median(|run| run.rate),
+                "floor": self.bytes() as f64 / self.median(|run| run.rate),
+                "decode": decode,
+                "tokens_per_second": 1.0 / decode,
+                "of_floor": self.of_floor(),
+                "prefill": prefill,
+                "prefill_tokens_per_second": f64::from(self.work.prompt) / prefill,
+                "vision": self.vision(),
+            },
+            "peak_memory_bytes": self.peak_memory,
+        })
+    }
+}

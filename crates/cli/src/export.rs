@@ -1,0 +1,176 @@
+//! `export`: a checkpoint's bundles.
+
+use crate::hub;
+use crate::progress::{self, Progress, seconds};
+use ::export::{Bundle, Options};
+use anyhow::{Context, Result};
+use bundle::CallShape;
+use checkpoint::Source;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::env::VarError;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// The model that is exported unless another is named.
+pub const MODEL: &str = "Qwen/Qwen3-VL-2B-Instruct";
+/// Image tokens along a side unless said otherwise: a 448 × 448 picture.
+const GRID: u64 = 14;
+/// The same for nano, which was trained on 128 × 128 pictures.
+const NANO_GRID: u64 = 4;
+
+/// Flags of `export`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How the decoder stores weights: fp16, int8lin (int8 body, f16 head) or
+    /// int8hu (int8 body, untied int8 head)
+    mode: String,
+    /// A folder, nano, or a model id on the Hugging Face hub
+    #[arg(long, default_value = MODEL)]
+    model: String,
+    /// Branch, tag or commit on the hub
+    #[arg(long)]
+    revision: Option<String>,
+    /// The folder to write the bundles to
+    #[arg(long, default_value = "exports")]
+    out: PathBuf,
+    /// Image tokens along a side; a picture has 32 times as many pixels
+    /// [default: 14, nano: 4]
+    #[arg(long)]
+    grid: Option<u64>,
+    /// The longest context that the bundle's metadata promises
+    #[arg(long, default_value_t = 4096)]
+    max_ctx: u64,
+    /// How many tokens a call takes: s1, dynamic, pf2 to pf4096, or several
+    #[arg(long, default_value = "s1")]
+    query: String,
+    /// Leave the vision encoder out
+    #[arg(long)]
+    skip_vision: bool,
+    /// Leave the decoder out
+    #[arg(long)]
+    skip_decoder: bool,
+    /// What the bundles are called, instead of the model's name
+    #[arg(long)]
+    name: Option<String>,
+    /// The licence of the weights, which the assets state: an SPDX id
+    /// [default: that of nano or of the Qwen team's models, none for others]
+    #[arg(long)]
+    license: Option<String>,
+}
+
+/// Exports.
+pub fn run(args: Args) -> Result<()> {
+    let source = hub::source(&args.model, args.revision.as_deref())?;
+    let mut job = Job::new(source, &args.mode, &args.out)?;
+    if let Some(grid) = args.grid {
+        job.options.grid = grid;
+    }
+    job.options.shapes = queries(&args.query)?;
+    job.options.max_context = args.max_ctx;
+    job.options.name = args.name;
+    job.options.license = args.license.or(job.options.license);
+    job.options.vision = !args.skip_vision;
+    job.options.decoder = !args.skip_decoder;
+
+    let started = Instant::now();
+    let bundles = job.run()?;
+    for bundle in &bundles {
+        let bytes = progress::size(bundle.bytes);
+        progress::print(&format!("{}  {bytes}\n", bundle.path.display()))?;
+    }
+    progress::print(&format!("exported in {}\n", seconds(started.elapsed())))?;
+    Ok(())
+}
+
+/// One export.
+pub struct Job {
+    /// The checkpoint.
+    pub source: Source,
+    /// What is made of it.
+    pub options: Options,
+    /// The folder that the bundles are written to.
+    pub out: PathBuf,
+}
+
+impl Job {
+    /// An export with the defaults of the command's flags.
+    pub fn new(source: Source, mode: &str, out: &Path) -> Result<Job> {
+        let nano = source.model() == "nano";
+        let options = Options {
+            recipe: mode.parse()?,
+            shapes: vec![CallShape::One],
+            grid: if nano { NANO_GRID } else { GRID },
+            max_context: 4096,
+            decoder: true,
+            vision: true,
+            name: None,
+            license: ::export::known_license(source.model()).map(str::to_owned),
+            created: created()?,
+        };
+        Ok(Job {
+            source,
+            options,
+            out: out.to_owned(),
+        })
+    }
+
+    /// An export of nano.
+    pub fn nano(mode: &str, out: &Path) -> Result<Job> {
+        Job::new(Source::nano(), mode, out)
+    }
+
+    /// Image tokens along a side.
+    pub fn grid(&self) -> usize {
+        self.options.grid as usize
+    }
+
+    /// Exports; gives the bundles, decoders first.
+    pub fn run(&self) -> Result<Vec<Bundle>> {
+        let label = format!("export {} {}", self.source.model(), self.options.recipe);
+        let progress = Arc::new(Progress::new(label));
+        let told = Arc::clone(&progress);
+        let interrupted = interrupt()?;
+        let tell: ::export::Progress = Arc::new(move |done, total| {
+            told.at(done, total);
+            match interrupted.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        let bundles = ::export::export(&self.source, &self.out, &self.options, tell);
+        progress.finish();
+        Ok(bundles?)
+    }
+}
+
+/// A flag that Ctrl-C or a request to terminate raises, so that a command can
+/// end what it has begun. The second one ends the program at once.
+pub fn interrupt() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, flag.clone())?;
+        signal_hook::flag::register(signal, flag.clone())?;
+    }
+    Ok(flag)
+}
+
+/// The time that bundles state: not the clock's, so that the same checkpoint
+/// always gives the same bytes. A release sets `SOURCE_DATE_EPOCH`.
+pub fn created() -> Result<u64> {
+    let variable = "SOURCE_DATE_EPOCH";
+    match std::env::var(variable) {
+        Err(VarError::NotPresent) => Ok(0),
+        Ok(text) => text
+            .parse()
+            .with_context(|| format!("{variable} is {text:?}, expected seconds since 1970")),
+        Err(error) => Err(error).context(variable),
+    }
+}
+
+/// The queries that a `--query` argument lists.
+pub fn queries(list: &str) -> Result<Vec<CallShape>> {
+    Ok(list.split(',').map(str::parse).collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,137 @@
+//! `quickstart`: from nano's checkpoint to a caption, and to the proof that the
+//! bundle is right, in one go.
+
+use crate::ask::{Heard, Model};
+use crate::bundles::Choice;
+use crate::export::Job;
+use crate::progress::{self, seconds};
+use crate::venv::{CORE_AI_NEWEST, Venv};
+use crate::{Refused, gate, repo};
+use ::gate::Stage;
+use anyhow::{Context, Result};
+use bundle::CallShape;
+use checkpoint::Source;
+use engine::Sampler;
+use picture::Image;
+use quantize::Recipe;
+use runtime::candle_core::Device;
+use serde_json::Value;
+use std::path::Path;
+use std::time::Instant;
+
+/// The picture and question, by their name in scenes.json.
+const SCENE: &str = "scene-5";
+
+/// Flags of `quickstart`: none.
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// Runs it.
+pub fn run(_: Args) -> Result<()> {
+    check().map(drop)
+}
+
+/// Runs it, and says in a few words what was found right.
+pub fn check() -> Result<String> {
+    // Set up first, so that the times below are those of the work.
+    Venv::core_ai(CORE_AI_NEWEST)?;
+    let started = Instant::now();
+    let out = repo::root().join("exports/quickstart");
+    if out.exists() {
+        std::fs::remove_dir_all(&out)
+            .with_context(|| format!("{} cannot be removed", out.display()))?;
+    }
+    let bundles = Job::nano("int8hu", &out)?.run()?;
+    for bundle in &bundles {
+        let name = bundle.path.file_name().unwrap_or_default().display();
+        say(
+            "export",
+            &format!("{name}, {}", progress::size(bundle.bytes)),
+        )?;
+    }
+
+    let mut job = gate::Job::new(
+        Source::nano(),
+        &out,
+        Recipe::named("int8hu")?,
+        CallShape::One,
+        None,
+    )?;
+    // There is no device here whose transcript could be judged.
+    job.stages.retain(|stage| *stage != Stage::Device);
+    job.required = vec![Stage::Engine];
+    let transcript = job.run()?;
+    let report = out.join("report.html");
+    job.save(&transcript, None, Some(&report))?;
+    transcript.holds(&[]).map_err(Refused)?;
+
+    let scene = scene()?;
+    let text = |key: &str| {
+        scene[key]
+            .as_str()
+            .with_context(|| format!("{SCENE} in scenes.json has no {key}"))
+    };
+    let (question, expected) = (text("prompt")?, text("answer")?);
+    let picture = repo::scenes().join(text("image")?);
+    let choice = Choice {
+        exports: out.clone(),
+        model: None,
+        mode: None,
+        query: None,
+    };
+    let model = Model::load(&choice.find()?, true, &Device::Cpu)?;
+    say("ask", &format!("{}: {question}", from_root(&picture)))?;
+    progress::print(&format!("{:>9}  ", "answer"))?;
+    let image = Image::load(&picture)?;
+    let mut sampler = Sampler::greedy();
+    let answer = model.answer(
+        question,
+        Some(&image),
+        &mut sampler,
+        64,
+        |heard| match heard {
+            Heard::Text(text) => progress::print(text).is_ok(),
+            Heard::Read(..) => true,
+        },
+    )?;
+    progress::print("\n")?;
+    if answer.text.trim() != expected {
+        let found = answer.text;
+        return Err(Refused(format!("the answer is {found:?}, expected {expected:?}")).into());
+    }
+    say("right", "this is what the picture shows")?;
+    say("took", &seconds(started.elapsed()))?;
+    say(
+        "report",
+        &format!("open {} in a browser", from_root(&report)),
+    )?;
+    Ok(format!(
+        "{} stages pass, {} tokens, the caption is right",
+        transcript.stages.len(),
+        answer.tokens.len()
+    ))
+}
+
+fn say(what: &str, text: &str) -> Result<()> {
+    progress::print(&format!("{what:>9}  {text}\n"))?;
+    Ok(())
+}
+
+/// A path as seen from the repository's root.
+fn from_root(path: &Path) -> String {
+    let short = path.strip_prefix(repo::root()).unwrap_or(path);
+    short.display().to_string()
+}
+
+/// The scene's entry in scenes.json.
+fn scene() -> Result<Value> {
+    let path = repo::scenes().join("scenes.json");
+    let read = || -> Result<Value> { Ok(serde_json::from_slice(&std::fs::read(&path)?)?) };
+    let list = read().with_context(|| format!("{} cannot be read", path.display()))?;
+    let prompts = list["prompts"].as_array().into_iter().flatten();
+    prompts
+        .into_iter()
+        .find(|prompt| prompt["name"] == SCENE)
+        .cloned()
+        .with_context(|| format!("{} has no prompt {SCENE}", path.display()))
+}

@@ -1,0 +1,272 @@
+//! `release`: the folder that becomes a repository on the hub.
+
+use crate::device::Device;
+use crate::progress::{seconds, size};
+use crate::{Refused, export, gate, hub, progress, repo};
+use ::export::Options;
+use ::gate::Transcript;
+use ::release::{Given, Listing, Parts, Recipe, Release, TRANSCRIPTS};
+use anyhow::{Context, Result, bail};
+use checkpoint::Source;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What executes bundles; a transcript is named after it.
+const DEVICES: [&str; 3] = ["cpu", "cuda", "metal"];
+
+/// Flags of `release`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The folder to make; with --push or --dry-run, one that is there is
+    /// taken as it is
+    #[arg(long)]
+    out: PathBuf,
+    /// What is released: a recipe in recipes/, or a TOML file [default: the one
+    /// for --model]
+    #[arg(long)]
+    recipe: Option<String>,
+    /// The checkpoint: a folder, nano, or a model id on the Hugging Face hub
+    /// [default: what the recipe names]
+    #[arg(long)]
+    model: Option<String>,
+    /// The folder of bundles and transcripts; what is missing in it is made
+    #[arg(long, default_value = "exports")]
+    exports: PathBuf,
+    /// Run the gates on this, also where there are transcripts of other devices
+    #[arg(long, value_enum)]
+    device: Option<Device>,
+    /// The folder of the recorded oracle [default: as gate has it]
+    #[arg(long)]
+    oracle: Option<PathBuf>,
+    /// List what an upload would hold, and change nothing on the hub
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    hub: hub::Args,
+}
+
+/// Makes a release, or lists what is in one.
+pub fn run(args: Args) -> Result<()> {
+    let started = Instant::now();
+    let publish = args.dry_run || args.hub.wanted();
+    if !(publish && args.out.exists()) {
+        if args.out.exists() {
+            bail!(
+                "{} exists already and is not overwritten; remove it, or choose another --out",
+                args.out.display()
+            );
+        }
+        let name = args.recipe.as_deref();
+        let given = recipe(name, args.model.as_deref().unwrap_or(export::MODEL))?;
+        let mut job = Job::new(given, args.model.as_deref(), &args.exports)?;
+        job.device = args.device;
+        job.oracle = args.oracle;
+        let release = job.run(&args.out)?;
+        let bytes = size(release.listing.bytes());
+        let files = release.listing.files.len();
+        say(
+            "release",
+            &format!("{}, {files} files, {bytes}", args.out.display()),
+        )?;
+        say("took", &seconds(started.elapsed()))?;
+    }
+    if publish {
+        let listing = ::release::check_for_push(&args.out).map_err(refused)?;
+        if args.dry_run {
+            list(&listing)?;
+        }
+        args.hub.push(&args.out, &listing, args.dry_run)?;
+    }
+    Ok(())
+}
+
+/// Prints what an upload would hold.
+fn list(listing: &Listing) -> Result<()> {
+    for file in &listing.files {
+        progress::print(&format!(
+            "{}  {:>12}  {}\n",
+            file.sha256, file.bytes, file.path
+        ))?;
+    }
+    let (files, bytes) = (listing.files.len(), size(listing.bytes()));
+    progress::print(&format!("{files} files, {bytes}\n"))?;
+    Ok(())
+}
+
+/// What it takes to make a release.
+pub struct Job {
+    given: Given,
+    /// The text of its set of gates.
+    gates: String,
+    model: Option<String>,
+    exports: PathBuf,
+    /// What the gates run on.
+    pub device: Option<Device>,
+    /// Where the recorded oracle is.
+    pub oracle: Option<PathBuf>,
+}
+
+impl Job {
+    /// A release of a recipe, from bundles and transcripts below `exports`.
+    pub fn new(given: Given, model: Option<&str>, exports: &Path) -> Result<Job> {
+        let gates = gate::gates_file(&given.recipe.gates)?;
+        let gates = std::fs::read_to_string(&gates)
+            .with_context(|| format!("{} cannot be read", gates.display()))?;
+        Ok(Job {
+            given,
+            gates: gates.replace("\r\n", "\n"),
+            model: model.map(str::to_owned),
+            exports: exports.to_owned(),
+            device: None,
+            oracle: None,
+        })
+    }
+
+    /// Makes what is missing, and the folder.
+    pub fn run(&self, out: &Path) -> Result<Release> {
+        let recipe = &self.given.recipe;
+        if self
+            .model
+            .as_ref()
+            .is_some_and(|model| *model != recipe.model)
+        {
+            // Where all bundles are there, nothing else would look at it.
+            source(recipe, self.model.as_deref(), recipe.revision.as_deref())?;
+        }
+        self.export()?;
+        let transcripts = self.transcripts()?;
+        let parts = Parts {
+            given: &self.given,
+            gates: &self.gates,
+            exports: &self.exports,
+            transcripts: &transcripts,
+        };
+        ::release::assemble(&parts, out).map_err(refused)
+    }
+
+    /// Exports the bundles that are not there.
+    fn export(&self) -> Result<()> {
+        let recipe = &self.given.recipe;
+        let there = |name: &str| self.exports.join(name).exists();
+        let mut vision = !there(&recipe.vision());
+        for mode in &recipe.modes {
+            let missing = recipe.decoders().filter(|decoder| decoder.mode == *mode);
+            let missing = missing.filter(|decoder| !there(&decoder.name));
+            let queries: Vec<_> = missing.map(|decoder| decoder.query).collect();
+            if queries.is_empty() && !vision {
+                continue;
+            }
+            let options = ::release::options(recipe, *mode, vision, export::created()?);
+            let options = Options {
+                decoder: !queries.is_empty(),
+                shapes: queries,
+                ..options
+            };
+            let source = source(recipe, self.model.as_deref(), recipe.revision.as_deref())?;
+            let out = self.exports.clone();
+            let job = export::Job {
+                source,
+                options,
+                out,
+            };
+            for bundle in job.run()? {
+                let name = bundle.path.file_name().unwrap_or_default().display();
+                say("export", &format!("{name}, {}", size(bundle.bytes)))?;
+            }
+            vision = false;
+        }
+        Ok(())
+    }
+
+    /// What the gates found of each decoder; they run where that is not known.
+    fn transcripts(&self) -> Result<Vec<Transcript>> {
+        let recipe = &self.given.recipe;
+        let folder = self.exports.join(TRANSCRIPTS);
+        let mut found = Vec::new();
+        for decoder in recipe.decoders() {
+            let file = |device: &str| folder.join(format!("{}_{device}.json", decoder.name));
+            let mut known = DEVICES.map(file).to_vec();
+            known.retain(|path| path.exists());
+            let wanted = self.device.map(|device| file(&device.to_string()));
+            if known.is_empty() || wanted.is_some_and(|wanted| !known.contains(&wanted)) {
+                let revision = recipe.revision.as_deref();
+                let source = source(recipe, self.model.as_deref(), revision)?;
+                let exports = &self.exports;
+                let mut job = gate::Job::new(source, exports, decoder.mode, decoder.query, None)?;
+                job.gates = ::gate::Gates::parse(&recipe.gates, &self.gates)?;
+                job.settings.device = self.device.unwrap_or(Device::Cpu).open()?;
+                if let Some(oracle) = &self.oracle {
+                    job.settings.oracle = oracle.clone();
+                }
+                let transcript = job.run()?;
+                job.save(&transcript, None, None)?;
+                known.push(job.transcript_path());
+            }
+            known.sort();
+            known.dedup();
+            for path in known {
+                found.push(gate::read(&path)?);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A recipe by its name or file; without, the one for a model.
+pub fn recipe(named: Option<&str>, model: &str) -> Result<Given> {
+    let folder = repo::root().join("recipes");
+    if let Some(name) = named {
+        let known = folder.join(format!("{name}.toml"));
+        let path = Path::new(name);
+        return match (known.is_file(), path.is_file()) {
+            (true, _) => Ok(Given::load(&known)?),
+            (false, true) => Ok(Given::load(path)?),
+            _ => bail!(
+                "--recipe {name}: there is no such file and no such recipe; the recipes are {}",
+                repo::toml_names(&folder)?.join(", ")
+            ),
+        };
+    }
+    for name in repo::toml_names(&folder)? {
+        let given = Given::load(&folder.join(format!("{name}.toml")))?;
+        if given.recipe.model == model {
+            return Ok(given);
+        }
+    }
+    bail!(
+        "there is no recipe for {model}; write one as those in recipes/, and name it with --recipe"
+    )
+}
+
+/// The checkpoint of a recipe: what `--model` names, if it is given. A folder
+/// is taken for the model that the recipe names; its commit is known only where
+/// the recipe pins the digest of its weights.
+pub fn source(recipe: &Recipe, model: Option<&str>, revision: Option<&str>) -> Result<Source> {
+    let given = model.unwrap_or(&recipe.model);
+    if given == recipe.model {
+        return hub::source(given, revision);
+    }
+    if !Path::new(given).is_dir() {
+        bail!(
+            "--model {given}: expected {}, which the recipe names, or a folder that holds it",
+            recipe.model
+        );
+    }
+    let commit = recipe.commit().filter(|_| recipe.checkpoint.is_some());
+    let source = Source::folder(given)?;
+    Ok(source.called(&recipe.model, commit.map(str::to_owned)))
+}
+
+/// What a check refused, with exit code 1; other errors as they are.
+pub fn refused(error: ::release::Error) -> anyhow::Error {
+    match error {
+        ::release::Error::Refused(refusal) => Refused(refusal.to_string()).into(),
+        other => other.into(),
+    }
+}
+
+/// A line of what was done.
+pub fn say(what: &str, text: &str) -> Result<()> {
+    progress::print(&format!("{what:>9}  {text}\n"))?;
+    Ok(())
+}
