@@ -37,6 +37,9 @@ pub enum Error {
     /// A graph or an asset could not be made.
     #[error(transparent)]
     Asset(aimodel::Error),
+    /// A folder cannot be made.
+    #[error(transparent)]
+    Folder(#[from] fsutil::Error),
     /// A model that has no graph here.
     #[error("{0}")]
     Model(String),
