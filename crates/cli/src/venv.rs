@@ -83,7 +83,7 @@ impl Place {
             folder,
             python,
             requirements: conformance.join(files.first().unwrap_or(&"")),
-            stamp: aimodel::hex(&digest.finalize()),
+            stamp: hex::encode(&digest.finalize()),
         })
     }
 

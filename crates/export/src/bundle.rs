@@ -10,11 +10,10 @@ use std::{
     },
 };
 
-use aimodel::{
-    AssetMetadata, Blob, BlobError, BlobSource, Module, StagedDir, mlir_bytecode::ResourceValue,
-};
+use aimodel::{AssetMetadata, Blob, BlobError, BlobSource, Module, mlir_bytecode::ResourceValue};
 use checkpoint::Source;
 use checkpoint::TokenizerFiles;
+use fsutil::StagedDir;
 use models::qwen3_vl::Config;
 use serde_json::json;
 
@@ -154,8 +153,7 @@ pub fn export(
     }
     if options.vision {
         let name = format!("{short}_vision");
-        let target = out.join(&name);
-        let staged = StagedDir::create(&target).map_err(|error| claimed_vision(error, &target))?;
+        let staged = StagedDir::create(out.join(&name)).map_err(claimed_vision)?;
         let module = lower_vision(&config, &checkpoint, options.grid)?;
         let what = format!(
             "{} vision encoder, {} tokens",
@@ -183,8 +181,10 @@ pub fn export(
         let mut metadata = AssetMetadata::new(PRODUCER, options.created)?;
         metadata.license = options.license.clone();
         metadata.description = Some(job.what.clone());
-        job.staged.write_asset(&asset, &job.module, &metadata)?;
-        let program = job.staged.path().join(&asset).join("main.mlirb");
+        let folder = job.staged.path().join(&asset);
+        aimodel::write_asset_into(&folder, &job.module, &metadata)
+            .map_err(|error| error.map_path(|path| job.staged.final_path(path)))?;
+        let program = folder.join(aimodel::PROGRAM);
         let file = std::fs::metadata(&program).map_err(|source| Error::File {
             path: program,
             source,
@@ -314,13 +314,14 @@ fn model_name(model: &str) -> Result<String> {
 }
 
 /// The error of a vision encoder's folder, which all modes of a model share.
-fn claimed_vision(error: aimodel::Error, target: &Path) -> Error {
+fn claimed_vision(error: fsutil::Error) -> Error {
     match error {
-        aimodel::Error::Asset { path, problem } if path == target => aimodel::Error::Asset {
-            problem: format!(
-                "{problem}, or keep it and leave this one out with --skip-vision: it is the same for every mode"
-            ),
+        fsutil::Error::Exists { path } => fsutil::Error::Refused {
             path,
+            problem: "exists already and is not overwritten; remove it or choose another name, \
+                      or keep it and leave this one out with --skip-vision: it is the same for \
+                      every mode"
+                .to_owned(),
         }
         .into(),
         other => other.into(),

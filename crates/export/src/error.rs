@@ -18,6 +18,9 @@ pub enum Error {
     /// A graph or an asset could not be made.
     #[error(transparent)]
     Asset(aimodel::Error),
+    /// A folder cannot be made.
+    #[error(transparent)]
+    Folder(#[from] fsutil::Error),
     /// The caller broke the export off.
     #[error("interrupted: nothing was written")]
     Interrupted,

@@ -72,7 +72,7 @@ impl Exported {
         let mut files = BTreeMap::new();
         hash_folder(path, "", &mut files)?;
         let program = format!("{name}.aimodel/{}", aimodel::PROGRAM);
-        let (stated, found) = (aimodel::hex(&asset.stated_hash), files.get(&program));
+        let (stated, found) = (hex::encode(&asset.stated_hash), files.get(&program));
         if found != Some(&stated) {
             return Err(Error::input(
                 path.join(&program).display(),
@@ -186,7 +186,7 @@ fn hash_folder(folder: &Path, prefix: &str, files: &mut BTreeMap<String, String>
             File::open(&path)
                 .and_then(|mut file| io::copy(&mut file, &mut hash))
                 .map_err(|source| Error::File { path, source })?;
-            files.insert(name, aimodel::hex(&hash.finalize()));
+            files.insert(name, hex::encode(&hash.finalize()));
         } else {
             // A link could lead anywhere, and an asset behind one does not run.
             return Err(Error::input(

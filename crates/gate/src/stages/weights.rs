@@ -66,7 +66,7 @@ fn tokenizer(chain: &Chain<'_>, evidence: &mut Evidence) -> Result<()> {
     let bundle = &chain.subject.decoder.files;
     let theirs = TokenizerFiles::load(&chain.subject.source)?;
     let expected = theirs.files.iter().map(|(name, bytes)| {
-        let hash = aimodel::hex(&Sha256::digest(bytes));
+        let hash = hex::encode(&Sha256::digest(bytes));
         (format!("tokenizer/{name}"), hash)
     });
     let expected: BTreeMap<String, String> = expected.collect();
