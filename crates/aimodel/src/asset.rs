@@ -2,7 +2,8 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io::{self, Read, Write},
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
@@ -10,11 +11,10 @@ use mlir_bytecode::{Module, Tables};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    AiCode, Builtin, Error, Result, StagedDir, hashing::HashingWriter, staged::file_error,
+    AiCode, AssetMetadata, Builtin, Error, Result,
+    hashing::HashingWriter,
+    progress::{Metered, ProgressFn},
 };
-
-/// The version of the directory layout, as `metadata.json` states it.
-const ASSET_VERSION: &str = "2.0";
 
 /// The file with the program.
 pub const PROGRAM: &str = "main.mlirb";
@@ -23,162 +23,15 @@ pub const HASH: &str = "main.hash";
 /// The file with what the asset says about itself.
 pub const METADATA: &str = "metadata.json";
 
-/// No metadata file is larger; one that is belongs to something else.
-pub(crate) const LARGEST_METADATA: u64 = 1 << 20;
-
-/// What an asset says about itself in its `metadata.json`.
-///
-/// ```
-/// use aimodel::AssetMetadata;
-///
-/// let metadata = AssetMetadata::new("aimodel 0.1.0", 1_795_374_656)?;
-/// assert_eq!(metadata.creation_date.as_deref(), Some("20261122T191056Z"));
-/// # Ok::<(), aimodel::Error>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AssetMetadata {
-    /// When it was made, as `YYYYMMDDTHHMMSSZ`.
-    pub creation_date: Option<String>,
-    /// The program that made it, with its version.
-    pub producer: Option<String>,
-    /// Who made it.
-    pub author: Option<String>,
-    /// Under which terms it may be used.
-    pub license: Option<String>,
-    /// What it is.
-    pub description: Option<String>,
-}
-
-impl AssetMetadata {
-    /// Metadata with a producer and the time of creation in seconds since the
-    /// start of 1970, UTC.
-    ///
-    /// # Errors
-    /// A time after the year 9999.
-    pub fn new(producer: &str, created: u64) -> Result<Self> {
-        let (year, month, day) = civil(created / 86_400);
-        if year > 9999 {
-            return Err(Error::Invalid(format!(
-                "{created} seconds are after the year 9999, which a creation date cannot state"
-            )));
-        }
-        let second = created % 86_400;
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        let date = format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z");
-        Ok(Self {
-            creation_date: Some(date),
-            producer: Some(producer.to_owned()),
-            author: None,
-            license: None,
-            description: None,
-        })
-    }
-
-    /// The time of creation in seconds since the start of 1970, if it is
-    /// stated and is one of the calendar's.
-    pub fn created(&self) -> Option<u64> {
-        let text = self.creation_date.as_deref().filter(|date| is_date(date))?;
-        let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
-        let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
-        let (hour, minute, second) = (number(9, 11)?, number(11, 13)?, number(13, 15)?);
-        let date = days(year, month, day)?;
-        (hour < 24 && minute < 60 && second < 60)
-            .then_some(date * 86_400 + hour * 3600 + minute * 60 + second)
-    }
-
-    fn to_json(&self) -> Vec<u8> {
-        let mut object = serde_json::Map::new();
-        object.insert("assetVersion".to_owned(), ASSET_VERSION.into());
-        let optional = [
-            ("creationDate", &self.creation_date),
-            ("producer", &self.producer),
-            ("author", &self.author),
-            ("license", &self.license),
-            ("description", &self.description),
-        ];
-        for (key, value) in optional {
-            if let Some(value) = value {
-                object.insert(key.to_owned(), value.as_str().into());
-            }
-        }
-        format!("{:#}\n", serde_json::Value::Object(object)).into_bytes()
-    }
-
-    fn from_json(bytes: &[u8]) -> Result<Self, String> {
-        let value: serde_json::Value =
-            serde_json::from_slice(bytes).map_err(|error| format!("is no JSON: {error}"))?;
-        let object = value.as_object().ok_or("expected a JSON object")?;
-        let text = |key: &str| match object.get(key) {
-            None => Ok(None),
-            Some(serde_json::Value::String(text)) => Ok(Some(text.clone())),
-            Some(other) => Err(format!("`{key}` must be a string, found {other:.40}")),
-        };
-        match text("assetVersion")?.as_deref() {
-            Some(ASSET_VERSION) => {}
-            Some(other) => {
-                return Err(format!(
-                    "`assetVersion` is {other:?}; only {ASSET_VERSION:?} is known"
-                ));
-            }
-            None => return Err("`assetVersion` is missing".to_owned()),
-        }
-        let creation_date = text("creationDate")?;
-        if let Some(date) = creation_date.as_deref().filter(|date| !is_date(date)) {
-            return Err(format!(
-                "`creationDate` is {date:?}; expected YYYYMMDDTHHMMSSZ"
-            ));
-        }
-        Ok(Self {
-            creation_date,
-            producer: text("producer")?,
-            author: text("author")?,
-            license: text("license")?,
-            description: text("description")?,
-        })
-    }
-}
-
-/// Year, month and day of a day since the start of 1970, counted in eras of
-/// 400 years that start in March.
-fn civil(day: u64) -> (u64, u64, u64) {
-    let shifted = day + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let march_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * march_month + 2) / 5 + 1;
-    let month = (march_month + 2) % 12 + 1;
-    (era * 400 + year + u64::from(month <= 2), month, day)
-}
-
-/// The inverse of [`civil`]: the days from the start of 1970 to a date, if the
-/// calendar has it.
-fn days(year: u64, month: u64, day: u64) -> Option<u64> {
-    // The year that a date's March began in, so that leap days come last.
-    let (year_of_march, march_month) = match month {
-        1 | 2 => (year.checked_sub(1)?, month + 9),
-        3..=12 => (year, month - 3),
-        _ => return None,
-    };
-    let leaps = year_of_march / 4 - year_of_march / 100 + year_of_march / 400;
-    let of_year = (153 * march_month + 2) / 5 + day.checked_sub(1)?;
-    let since = (365 * year_of_march + leaps + of_year).checked_sub(719_468)?;
-    (civil(since) == (year, month, day)).then_some(since)
-}
-
-/// Whether a text reads as `YYYYMMDDTHHMMSSZ`.
-fn is_date(text: &str) -> bool {
-    text.len() == 16
-        && text.bytes().enumerate().all(|(i, byte)| match i {
-            8 => byte == b'T',
-            15 => byte == b'Z',
-            _ => byte.is_ascii_digit(),
-        })
-}
+/// The largest metadata file that is read, in bytes.
+pub(crate) const MAX_METADATA_BYTES: u64 = 1 << 20;
 
 /// Writes an asset: a new folder `dir` with the program, numbered from its IR
 /// alone, its hash, and `metadata`. Blobs are streamed and hashed on the way.
-/// The folder appears when it is complete.
+///
+/// The hash is written last, so that a folder that a crash left incomplete is
+/// not opened as an asset. To have a folder appear whole or not at all, write
+/// with [`write_asset_into`] below a name of your own and rename it.
 ///
 /// ```
 /// use aimodel::{AssetBuilder, AssetMetadata, ElementType, TensorType, open_asset, write_asset};
@@ -205,49 +58,115 @@ fn is_date(text: &str) -> bool {
 /// `dir` exists, the disk refuses, or the module cannot be written. Nothing is
 /// left behind then.
 pub fn write_asset(dir: impl AsRef<Path>, module: &Module, metadata: &AssetMetadata) -> Result<()> {
-    let staged = StagedDir::create(dir)?;
-    staged.write_asset("", module, metadata)?;
-    staged.commit()
+    let folder = NewFolder::create(dir.as_ref())?;
+    write_asset_into(dir.as_ref(), module, metadata)?;
+    for name in [PROGRAM, METADATA, HASH] {
+        let path = dir.as_ref().join(name);
+        // Windows syncs only what is open for writing.
+        let sync = || File::options().append(true).open(&path)?.sync_all();
+        sync().map_err(|error| file_error(&path, error))?;
+    }
+    folder.keep();
+    Ok(())
 }
 
-impl StagedDir {
-    /// Writes an asset into the folder `name` of it, as [`write_asset`] does;
-    /// an empty name is the folder itself.
-    ///
-    /// # Errors
-    /// The disk refuses, or the module cannot be written.
-    pub fn write_asset(
-        &self,
-        name: impl AsRef<Path>,
-        module: &Module,
-        metadata: &AssetMetadata,
-    ) -> Result<()> {
-        self.write_program(name.as_ref(), module, &metadata.to_json())
+/// Writes the three files of an asset into `folder`, which is made if it is
+/// missing.
+///
+/// # Errors
+/// One of the files exists, the disk refuses, or the module cannot be written.
+/// What was written until then is left to the caller, who made the folder.
+pub fn write_asset_into(
+    folder: impl AsRef<Path>,
+    module: &Module,
+    metadata: &AssetMetadata,
+) -> Result<()> {
+    let mut go_on = |_| ControlFlow::Continue(());
+    write_files(folder.as_ref(), module, &metadata.to_json(), &mut go_on)
+}
+
+/// The same, with the metadata as the bytes of its file.
+pub(crate) fn write_files(
+    folder: &Path,
+    module: &Module,
+    metadata: &[u8],
+    progress: ProgressFn<'_>,
+) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|error| file_error(folder, error))?;
+    let program = folder.join(PROGRAM);
+    let tables = Tables::number(module)?;
+    let file = File::create_new(&program).map_err(|error| file_error(&program, error))?;
+    let mut interrupted = false;
+    let written = HashingWriter::run(file, |out| {
+        let metered = Metered {
+            out,
+            progress,
+            interrupted: &mut interrupted,
+        };
+        mlir_bytecode::write(module, &tables, metered)
+    });
+    let hash = written.map_err(|error| match error {
+        _ if interrupted => Error::Interrupted,
+        // Of the file, not of what the bytes come from.
+        (mlir_bytecode::Error::Io(error), true) => file_error(&program, error),
+        (error, _) => error.into(),
+    })?;
+    for (name, bytes) in [(METADATA, metadata), (HASH, &hash)] {
+        let path = folder.join(name);
+        let write = || File::create_new(&path)?.write_all(bytes);
+        write().map_err(|error| file_error(&path, error))?;
+    }
+    Ok(())
+}
+
+/// A folder that is removed again, with those above it that were made for it,
+/// unless it is kept.
+struct NewFolder {
+    /// The folders that were made, the outermost first.
+    made: Vec<PathBuf>,
+}
+
+impl NewFolder {
+    fn create(dir: &Path) -> Result<Self> {
+        let missing = dir.ancestors().skip(1);
+        let missing = missing.take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        let mut paths: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+        paths.reverse();
+        paths.push(dir.to_owned());
+        let mut folder = Self { made: Vec::new() };
+        for path in paths {
+            fs::create_dir(&path).map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => asset_error(
+                    &path,
+                    "exists already and is not overwritten; remove it or choose another name",
+                ),
+                _ => file_error(&path, error),
+            })?;
+            folder.made.push(path);
+        }
+        Ok(folder)
     }
 
-    /// The same, with the metadata as the bytes of its file.
-    pub(crate) fn write_program(
-        &self,
-        folder: &Path,
-        module: &Module,
-        metadata: &[u8],
-    ) -> Result<()> {
-        let program = folder.join(PROGRAM);
-        let tables = Tables::number(module)?;
-        let file = self.create_file(&program)?;
-        let hash = HashingWriter::run(file, |out| mlir_bytecode::write(module, &tables, out))
-            .map_err(|error| match error {
-                // Of the file, not of what the bytes come from.
-                (mlir_bytecode::Error::Io(error), true) => self.failed(&program, error),
-                (error, _) => error.into(),
-            })?;
-        self.write_file(folder.join(HASH), &hash)?;
-        self.write_file(folder.join(METADATA), metadata)
+    fn keep(mut self) {
+        self.made.clear();
+    }
+}
+
+impl Drop for NewFolder {
+    fn drop(&mut self) {
+        // The error that is worth reporting has happened already.
+        if let Some(dir) = self.made.pop() {
+            let _ = fs::remove_dir_all(dir);
+        }
+        while let Some(parent) = self.made.pop() {
+            let _ = fs::remove_dir(parent);
+        }
     }
 }
 
 /// An asset that was opened.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Asset {
     /// The folder.
     pub dir: PathBuf,
@@ -264,10 +183,10 @@ pub struct Asset {
 /// Opens an asset and maps its program. Whether the program has the hash that
 /// the asset states is left to [`Asset::check_hash`], which reads all of it.
 ///
-/// The program stays mapped for as long as the module or a constant of it is
+/// With the feature `mmap`, the program stays mapped for as long as the module or a constant of it is
 /// alive, and must not be changed in that time: replace an asset by a new
 /// folder, never by writing into its files. Nothing in this crate writes into
-/// an existing file.
+/// an existing file. Without the feature the program is read into memory.
 ///
 /// # Errors
 /// A file is missing or is not what it must be; the message names it.
@@ -283,7 +202,7 @@ pub fn open_asset(dir: impl AsRef<Path>) -> Result<Asset> {
         ));
     }
     let path = dir.join(METADATA);
-    let metadata = AssetMetadata::from_json(&read_small(&path, LARGEST_METADATA)?)
+    let metadata = AssetMetadata::from_json(&read_small(&path, MAX_METADATA_BYTES)?)
         .map_err(|problem| asset_error(&path, problem))?;
     let path = dir.join(HASH);
     let hash = read_small(&path, 32)?;
@@ -309,14 +228,25 @@ pub fn open_asset(dir: impl AsRef<Path>) -> Result<Asset> {
 pub fn open_program(path: impl AsRef<Path>) -> Result<(Module, Tables)> {
     let path = path.as_ref();
     regular_file(path)?;
-    // SAFETY: a program is never changed under its name: `write_asset` makes
-    // it whole before it gets one, and refuses a name that is taken. The
-    // documentation asks the same of the caller.
-    let opened = unsafe { mlir_bytecode::open_mmap(path, &[&AiCode, &Builtin]) };
-    opened.map_err(|error| match error {
+    read_program(path).map_err(|error| match error {
         mlir_bytecode::Error::Io(error) => file_error(path, error),
         other => asset_error(path, other.to_string()),
     })
+}
+
+#[cfg(feature = "mmap")]
+#[allow(unsafe_code)]
+fn read_program(path: &Path) -> mlir_bytecode::Result<(Module, Tables)> {
+    // SAFETY: nobody writes into a program that has its name. This crate
+    // creates such files and never opens one for writing again, and the
+    // documentation of `open_asset` and `open_program` asks the same of
+    // everybody else.
+    unsafe { mlir_bytecode::open_mmap(path, &[&AiCode, &Builtin]) }
+}
+
+#[cfg(not(feature = "mmap"))]
+fn read_program(path: &Path) -> mlir_bytecode::Result<(Module, Tables)> {
+    mlir_bytecode::read(fs::read(path)?.into(), &[&AiCode, &Builtin])
 }
 
 impl Asset {
@@ -346,16 +276,28 @@ impl Asset {
         let problem = format!(
             "its SHA-256 is {}, but {HASH} states {}; the file is damaged or was changed, so \
              fetch or export it again",
-            hex(&found),
-            hex(&self.stated_hash)
+            hex::encode(found),
+            hex::encode(self.stated_hash)
         );
         Err(asset_error(&self.dir.join(PROGRAM), problem))
     }
 }
 
-/// Bytes in hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// The error of a file, which says what to do about a full disk.
+fn file_error(path: &Path, source: io::Error) -> Error {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => asset_error(
+            path,
+            format!(
+                "the disk is full ({source}); nothing was written. Free some space or choose \
+                 another place"
+            ),
+        ),
+        _ => Error::File {
+            path: path.to_owned(),
+            source,
+        },
+    }
 }
 
 fn asset_error(path: &Path, problem: impl Into<String>) -> Error {
@@ -390,51 +332,4 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
         return Err(asset_error(path, problem));
     }
     Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{AssetMetadata, is_date};
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        let date = |seconds| {
-            AssetMetadata::new("", seconds)
-                .unwrap()
-                .creation_date
-                .unwrap()
-        };
-        assert_eq!(date(0), "19700101T000000Z");
-        assert_eq!(date(951_782_399), "20000228T235959Z");
-        assert_eq!(date(951_782_400), "20000229T000000Z");
-        assert_eq!(date(1_709_251_199), "20240229T235959Z");
-        assert_eq!(date(4_107_542_400), "21000301T000000Z");
-        assert_eq!(date(253_402_300_799), "99991231T235959Z");
-        for seconds in [
-            0,
-            951_782_399,
-            951_782_400,
-            1_709_251_199,
-            4_107_542_400,
-            253_402_300_799,
-        ] {
-            let metadata = AssetMetadata::new("", seconds).unwrap();
-            assert_eq!(metadata.created(), Some(seconds));
-        }
-        for date in [
-            "19700230T000000Z",
-            "19701301T000000Z",
-            "19700101T240000Z",
-            "1969",
-            "19691231T235959Z",
-        ] {
-            let mut metadata = AssetMetadata::new("", 0).unwrap();
-            metadata.creation_date = Some(date.to_owned());
-            assert_eq!(metadata.created(), None, "{date}");
-        }
-        assert!(AssetMetadata::new("", 253_402_300_800).is_err());
-        assert!(AssetMetadata::new("", u64::MAX).is_err());
-        assert!(is_date("20261122T191056Z"));
-        assert!(!is_date("2026-11-22T19:10"));
-    }
 }

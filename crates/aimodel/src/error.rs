@@ -1,6 +1,9 @@
 //! What can go wrong.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use mlir_bytecode::BlobError;
 
@@ -51,6 +54,18 @@ pub enum Error {
         /// What was expected, what was found, and what to do.
         problem: String,
     },
+}
+
+impl Error {
+    /// The same error of a file that is shown under another path, such as the
+    /// one that it will have when a folder is renamed.
+    #[must_use]
+    pub fn map_path(mut self, map: impl FnOnce(&Path) -> PathBuf) -> Self {
+        if let Self::File { path, .. } | Self::Asset { path, .. } = &mut self {
+            *path = map(path);
+        }
+        self
+    }
 }
 
 impl From<mlir_bytecode::Error> for Error {

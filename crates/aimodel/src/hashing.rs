@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 /// lie.
 const SMALL: usize = 64 << 10;
 
-/// Writes to a file and hashes the same bytes at the same time, on a second
-/// thread where one is free.
+/// Writes to a file and hashes the same bytes; with the feature `rayon` at the
+/// same time, on a second thread where one is free.
 pub(crate) struct HashingWriter<W> {
     out: W,
     hash: Sha256,
@@ -46,7 +46,10 @@ impl<W: Write + Send> HashingWriter<W> {
 impl<W: Write + Send> Write for HashingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Self { out, hash, failed } = self;
+        #[cfg(feature = "rayon")]
         let (written, ()) = rayon::join(|| out.write_all(bytes), || hash.update(bytes));
+        #[cfg(not(feature = "rayon"))]
+        let (written, ()) = (out.write_all(bytes), hash.update(bytes));
         *failed |= written.is_err();
         written.map(|()| bytes.len())
     }

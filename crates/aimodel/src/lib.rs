@@ -8,12 +8,11 @@
 //! * [`AssetBuilder`] builds a program graph by graph. The methods of [`GraphBuilder`]
 //!   are the operations; they infer the types of their results and write what
 //!   the dialect stores to spell them out.
-//! * [`write_asset`] writes a folder that appears whole or not at all;
-//!   [`StagedDir`] does so for a bundle with several. Large constants are
-//!   streamed from their [`BlobSource`].
+//! * [`write_asset`] writes a new folder. Large constants are streamed from
+//!   their [`BlobSource`].
 //! * [`open_asset`] maps a program, and [`Asset::check_hash`] compares its hash.
 //! * [`Locations`] finds what stops older assets from loading, and
-//!   [`StagedDir::repair_asset`] writes them anew without it.
+//!   [`repair_asset`] writes them anew without it.
 //! * [`verify`] checks a program, [`Summary`] counts what it holds as Core AI's
 //!   own summary does, [`print_ir`] shows it, [`diff`] compares two, and [`graphs`] is the way in for
 //!   whoever wants to look further.
@@ -40,7 +39,7 @@
 //! assert_eq!(Summary::of(&again.module)?.functions[0].name, "main");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-#![deny(missing_docs)]
+#![deny(missing_docs, unsafe_code)]
 
 /// The example of the README, as a test.
 #[cfg(doctest)]
@@ -56,32 +55,34 @@ mod error;
 mod hashing;
 mod literal;
 mod locate;
+mod metadata;
 mod ops;
 mod print;
+mod progress;
 mod reduce;
 mod repair;
 mod rules;
 mod schema;
 mod shape;
-mod staged;
 mod summary;
 mod types;
 mod verify;
 mod view;
 
 pub use asset::{
-    Asset, AssetMetadata, HASH, METADATA, PROGRAM, hex, open_asset, open_program, write_asset,
+    Asset, HASH, METADATA, PROGRAM, open_asset, open_program, write_asset, write_asset_into,
 };
 pub use attr::{Approximate, Attribute};
 pub use build::{AssetBuilder, Composite, Graph, GraphBuilder, PRODUCER};
 pub use diff::{Difference, diff};
 pub use error::{Error, Result};
 pub use locate::{Locations, strip_locations};
+pub use metadata::AssetMetadata;
 pub use mlir_bytecode::{self, Blob, BlobError, BlobSource, Module, ResourceId, Value};
 pub use print::{Form, print_ir};
-pub use repair::Told;
+pub use progress::{Progress, ProgressFn};
+pub use repair::repair_asset;
 pub use schema::{AiCode, Builtin, DIALECT_VERSION, NAMESPACE};
-pub use staged::StagedDir;
 pub use summary::{Function, GraphSummary, Parameter, Storage, Summary};
 pub use types::{Dim, ElementType, TensorType, Type};
 pub use verify::verify;

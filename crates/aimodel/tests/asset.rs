@@ -12,7 +12,7 @@ use std::{
 
 use aimodel::{
     AssetBuilder, AssetMetadata, Blob, BlobError, BlobSource, ElementType, Error, Module,
-    StagedDir, TensorType, open_asset, verify, write_asset,
+    TensorType, open_asset, verify, write_asset, write_asset_into,
 };
 use common::small;
 
@@ -97,54 +97,40 @@ fn what_exists_is_not_overwritten() {
 }
 
 #[test]
-fn what_appears_meanwhile_is_not_overwritten() {
-    for folder in [false, true] {
-        let parent = tempfile::tempdir().unwrap();
-        let dir = parent.path().join("out");
-        let staged = StagedDir::create(&dir).unwrap();
-        staged.write_file("new", b"new").unwrap();
-        match folder {
-            true => fs::create_dir(&dir).unwrap(),
-            false => fs::write(&dir, "mine").unwrap(),
-        }
-        let error = staged.commit().unwrap_err().to_string();
-        assert!(error.contains("exists already"), "{error}");
-        assert_eq!(names(parent.path()), ["out"]);
-        assert_eq!(dir.is_dir(), folder);
+fn a_folder_takes_an_asset_where_none_of_its_files_is() {
+    let (_parent, dir) = written();
+    let parent = tempfile::tempdir().unwrap();
+    let out = parent.path().join("bundle/model.aimodel");
+    write_asset_into(&out, &small(), &metadata()).unwrap();
+    for name in names(&dir) {
+        assert_eq!(
+            fs::read(dir.join(&name)).unwrap(),
+            fs::read(out.join(&name)).unwrap()
+        );
+        // Another file of that name stays as it is.
+        let other = parent.path().join(&name);
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join(&name), "mine").unwrap();
+        let error = write_asset_into(&other, &small(), &metadata()).unwrap_err();
+        assert!(
+            matches!(&error, Error::File { path, .. } if *path == other.join(&name)),
+            "{error}"
+        );
+        assert_eq!(fs::read(other.join(&name)).unwrap(), b"mine");
+        // Whatever was written, it is not an asset.
+        assert!(open_asset(&other).is_err());
     }
 }
 
 #[test]
-fn folders_above_are_made_and_taken_away_again() {
-    let parent = tempfile::tempdir().unwrap();
-    let dir = parent.path().join("exports/today/bundle");
-    drop(StagedDir::create(&dir).unwrap());
-    assert!(names(parent.path()).is_empty());
-    StagedDir::create(&dir).unwrap().commit().unwrap();
-    assert!(dir.is_dir());
-    assert_eq!(names(&parent.path().join("exports/today")), ["bundle"]);
-    // A file cannot have folders in it.
-    let file = parent.path().join("file");
-    fs::write(&file, "").unwrap();
-    assert!(StagedDir::create(file.join("bundle")).is_err());
-    assert!(StagedDir::create("/").is_err());
-}
-
-#[test]
-fn a_bundle_appears_with_its_assets() {
-    let parent = tempfile::tempdir().unwrap();
-    let out = parent.path().join("bundle");
-    let staged = StagedDir::create(&out).unwrap();
-    staged
-        .write_asset("model.aimodel", &small(), &metadata())
-        .unwrap();
-    staged.write_file("metadata.json", b"{}").unwrap();
-    staged.write_file("tokenizer/vocab.json", b"{}").unwrap();
-    assert!(staged.write_file("metadata.json", b"{}").is_err());
-    assert!(!out.exists());
-    staged.commit().unwrap();
-    open_asset(out.join("model.aimodel")).unwrap();
-    assert_eq!(names(&out), ["metadata.json", "model.aimodel", "tokenizer"]);
+fn errors_are_shown_under_another_path() {
+    let (_parent, dir) = written();
+    let error = write_asset_into(&dir, &small(), &metadata()).unwrap_err();
+    let shown = error.map_path(|path| {
+        assert_eq!(path, dir.join("main.mlirb"));
+        PathBuf::from("elsewhere")
+    });
+    assert!(shown.to_string().starts_with("elsewhere: "), "{shown}");
 }
 
 /// A blob whose bytes cannot be made.
@@ -183,29 +169,6 @@ fn nothing_is_left_of_what_cannot_be_made() {
     };
     let error = error.downcast::<io::Error>().unwrap();
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-    assert!(names(parent.path()).is_empty());
-}
-
-/// `/dev/full` refuses every write as a full disk does.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_full_disk_is_named() {
-    let parent = tempfile::tempdir().unwrap();
-    let out = parent.path().join("bundle");
-    let staged = StagedDir::create(&out).unwrap();
-    std::os::unix::fs::symlink("/dev/full", staged.path().join("full")).unwrap();
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .open(staged.path().join("full"))
-        .unwrap();
-    let error = io::Write::write_all(&mut &file, b"x").unwrap_err();
-    let error = staged.failed("model.aimodel/main.mlirb", error).to_string();
-    let expected = format!(
-        "{}: the disk is full",
-        out.join("model.aimodel/main.mlirb").display()
-    );
-    assert!(error.starts_with(&expected), "{error}");
-    drop(staged);
     assert!(names(parent.path()).is_empty());
 }
 

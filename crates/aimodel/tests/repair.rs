@@ -11,14 +11,13 @@ use std::{
     fs, io,
     ops::ControlFlow,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use aimodel::{
     AiCode, Asset, AssetBuilder, AssetMetadata, Blob, BlobError, BlobSource, Builtin, ElementType,
-    Error, Locations, Module, NAMESPACE, StagedDir, TensorType, Told, diff,
+    Error, Locations, Module, NAMESPACE, Progress, TensorType, diff,
     mlir_bytecode::{AttrId, Entry, Field, ResourceValue, Tables, read, write},
-    open_asset, strip_locations, verify, write_asset,
+    open_asset, repair_asset, strip_locations, verify, write_asset,
 };
 use common::small;
 use tempfile::TempDir;
@@ -53,16 +52,14 @@ fn early() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/early.aimodel")
 }
 
-fn told() -> Told {
-    Arc::new(|_| ControlFlow::Continue(()))
+fn go_on(_: Progress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }
 
 fn repaired(asset: &Asset, producer: Option<&str>) -> (TempDir, PathBuf) {
     let parent = tempfile::tempdir().unwrap();
     let target = parent.path().join("repaired.aimodel");
-    let staged = StagedDir::create(&target).unwrap();
-    staged.repair_asset("", asset, producer, &told()).unwrap();
-    staged.commit().unwrap();
+    repair_asset(asset, &target, producer, &mut go_on).unwrap();
     (parent, target)
 }
 
@@ -195,10 +192,8 @@ fn a_damaged_program_is_not_repaired() {
 
     let asset = open_asset(&dir).unwrap();
     let target = parent.path().join("repaired.aimodel");
-    let staged = StagedDir::create(&target).unwrap();
-    let error = staged.repair_asset("", &asset, None, &told()).unwrap_err();
+    let error = repair_asset(&asset, &target, None, &mut go_on).unwrap_err();
     assert!(error.to_string().contains("its SHA-256 is"), "{error}");
-    drop(staged);
     assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
 }
 
@@ -242,12 +237,33 @@ fn large_constants_are_streamed_and_can_be_broken_off() {
     assert!(fs::metadata(target.join("main.mlirb")).unwrap().len() > BYTES);
     drop(other);
 
-    let stop: Told = Arc::new(|_| ControlFlow::Break(()));
-    let staged = StagedDir::create(parent.path().join("stopped")).unwrap();
-    let error = staged.repair_asset("", &asset, None, &stop).unwrap_err();
-    assert!(matches!(error, Error::Interrupted), "{error}");
-    drop(staged);
-    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+    // All bytes are reported, in pieces.
+    let (mut reports, mut bytes) = (0, 0);
+    let whole = parent.path().join("whole");
+    let mut count = |progress: Progress| {
+        reports += 1;
+        bytes += progress.bytes;
+        ControlFlow::Continue(())
+    };
+    repair_asset(&asset, &whole, None, &mut count).unwrap();
+    assert_eq!(bytes, fs::metadata(whole.join("main.mlirb")).unwrap().len());
+    assert!(reports > BYTES >> 20, "{reports}");
+
+    for stop in [1, BYTES / 2, BYTES] {
+        let mut done = 0;
+        let mut stopping = |progress: Progress| {
+            done += progress.bytes;
+            if done < stop {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        };
+        let stopped = parent.path().join(format!("stopped at {stop}"));
+        let error = repair_asset(&asset, &stopped, None, &mut stopping).unwrap_err();
+        assert!(matches!(error, Error::Interrupted), "{error}");
+        assert!(open_asset(&stopped).is_err());
+    }
 }
 
 #[test]

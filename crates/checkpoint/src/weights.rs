@@ -219,13 +219,7 @@ impl Checkpoint {
         for shard in &self.shards {
             whole.update(&shard.bytes[..]);
         }
-        whole
-            .finalize()
-            .iter()
-            .fold(String::new(), |mut hex, byte| {
-                hex.push_str(&format!("{byte:02x}"));
-                hex
-            })
+        hex::encode(whole.finalize())
     }
 
     /// Lets go of the memory that holds a tensor's pages, now that they have

@@ -138,7 +138,7 @@ pub fn folder() -> Result<&'static Path> {
         digest.update(format!("{name} {}\n", bytes.len()));
         digest.update(bytes);
     }
-    let digest = aimodel::hex(&digest.finalize());
+    let digest = hex::encode(digest.finalize());
     let folder = home::folder()?.join(format!("files-{}", &digest[..16]));
     // Two processes at once: the second waits, and finds them written.
     let lock = home::lock("files")?;

@@ -5,13 +5,14 @@ mod outside;
 use crate::device::Device;
 use crate::progress::{self, say, seconds};
 use crate::{Refused, embedded, export, hub};
-use ::export::{Mode, Query};
 use ::gate::device::IPhone;
 use ::gate::{
     CoreAi, Gates, Settings, Stage, StageReport, Subject, Transcript, Verdict, device_name,
 };
 use anyhow::{Context, Result, ensure};
+use bundle::CallShape;
 use checkpoint::Source;
+use quantize::Recipe;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -165,8 +166,8 @@ impl Job {
     pub fn new(
         source: Source,
         exports: &Path,
-        mode: Mode,
-        query: Query,
+        mode: &'static Recipe,
+        query: CallShape,
         name: Option<&str>,
     ) -> Result<Job> {
         let nano = source.model() == "nano";

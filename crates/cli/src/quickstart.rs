@@ -9,10 +9,11 @@ use crate::venv::{CORE_AI_NEWEST, Venv};
 use crate::{Refused, embedded, gate};
 use ::gate::Stage;
 use anyhow::{Context, Result, ensure};
+use bundle::CallShape;
 use checkpoint::Source;
 use engine::Sampler;
-use export::{Mode, Query};
 use picture::Image;
+use quantize::Recipe;
 use runtime::candle_core::Device;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -51,7 +52,13 @@ pub fn check() -> Result<String> {
         )?;
     }
 
-    let mut job = gate::Job::new(Source::nano(), &out, Mode::Int8Hu, Query::S1, None)?;
+    let mut job = gate::Job::new(
+        Source::nano(),
+        &out,
+        Recipe::named("int8hu")?,
+        CallShape::One,
+        None,
+    )?;
     // There is no device here whose transcript could be judged.
     job.stages.retain(|stage| *stage != Stage::Device);
     job.required = vec![Stage::Engine];

@@ -159,7 +159,7 @@ impl Job {
             let options = ::release::options(recipe, *mode, vision, export::created()?);
             let options = Options {
                 decoder: !queries.is_empty(),
-                queries,
+                shapes: queries,
                 ..options
             };
             let source = source(recipe, self.model.as_deref(), recipe.revision.as_deref())?;

@@ -6,17 +6,15 @@ mod tests;
 use crate::Refused;
 use crate::export::interrupt;
 use crate::progress::{self, Progress, size};
-use aimodel::{Asset, HASH, Locations, METADATA, PROGRAM, StagedDir, Told, open_asset};
+use aimodel::{Asset, HASH, Locations, METADATA, PROGRAM, open_asset, repair_asset};
 use anyhow::{Context, Result, bail};
+use fsutil::StagedDir;
 use std::{
     fs::{self, File},
     io,
     ops::ControlFlow,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::Ordering,
 };
 
 /// What `metadata.json` names as the producer of what this tool writes.
@@ -185,22 +183,25 @@ impl Found {
         let constants = faulty().flat_map(|(_, asset, _)| blobs(asset));
         let total = copied.sum::<u64>() + constants.sum::<u64>();
 
-        let progress = Arc::new(Progress::new("repair"));
-        let (shown, interrupted, done) = (progress.clone(), interrupt()?, AtomicU64::new(0));
-        let told: Told = Arc::new(move |bytes| {
-            let before = done.fetch_add(bytes, Ordering::Relaxed);
-            shown.at(before + bytes, total);
-            match interrupted.load(Ordering::Relaxed) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+        let progress = Progress::new("repair");
+        let (interrupted, mut done) = (interrupt()?, 0);
+        let mut advance = |bytes: u64| {
+            done += bytes;
+            progress.at(done.min(total), total);
+            if interrupted.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
-        });
+        };
         for name in &self.folders {
             fs::create_dir_all(staged.path().join(name))
                 .map_err(|error| staged.failed(name, error))?;
         }
         for (name, asset, _) in faulty() {
-            staged.repair_asset(name, asset, producer, &told)?;
+            let folder = staged.path().join(name);
+            repair_asset(asset, folder, producer, &mut |more| advance(more.bytes))
+                .map_err(|error| error.map_path(|path| staged.final_path(path)))?;
         }
         for (from, name, bytes) in &self.files {
             let copy = || {
@@ -210,7 +211,7 @@ impl Found {
                 io::copy(&mut File::open(from)?, &mut file).map(drop)
             };
             copy().map_err(|error| staged.failed(name, error))?;
-            if told(*bytes).is_break() {
+            if advance(*bytes).is_break() {
                 bail!("interrupted: nothing was written");
             }
         }

@@ -83,7 +83,7 @@ impl Environment {
             folder,
             python,
             requirements: at(files.first().unwrap_or(&"")),
-            stamp: aimodel::hex(&digest.finalize()),
+            stamp: hex::encode(digest.finalize()),
         })
     }
 

@@ -104,7 +104,7 @@ impl AssetId {
         Self {
             name: name.to_string_lossy().into_owned(),
             // Opening it has shown that the program has the stated hash.
-            sha256: aimodel::hex(&bundle.asset.stated_hash),
+            sha256: hex::encode(&bundle.asset.stated_hash),
         }
     }
 }
@@ -144,7 +144,7 @@ impl Prompt {
         if let Some(patches) = &self.patches {
             digest.update(&patches.values);
         }
-        aimodel::hex(&digest.finalize())
+        hex::encode(&digest.finalize())
     }
 }
 

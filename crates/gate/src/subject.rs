@@ -9,10 +9,11 @@ use std::{
 };
 
 use aimodel::Asset;
+use bundle::CallShape;
 use checkpoint::Checkpoint;
 use checkpoint::Source;
-use export::{Mode, Query};
 use models::qwen3_vl::Config;
+use quantize::Recipe;
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, transcript::Bundle};
@@ -26,9 +27,9 @@ pub struct Subject {
     /// Its weights.
     pub checkpoint: Arc<Checkpoint>,
     /// How the decoder stores weights, as its name and its metadata say.
-    pub mode: Mode,
+    pub mode: &'static Recipe,
     /// How it is called.
-    pub query: Query,
+    pub query: CallShape,
     /// Image tokens along a side of a picture, as the decoder's inputs have it.
     pub grid: usize,
     /// The decoder's bundle.
@@ -71,7 +72,7 @@ impl Exported {
         let mut files = BTreeMap::new();
         hash_folder(path, "", &mut files)?;
         let program = format!("{name}.aimodel/{}", aimodel::PROGRAM);
-        let (stated, found) = (aimodel::hex(&asset.stated_hash), files.get(&program));
+        let (stated, found) = (hex::encode(&asset.stated_hash), files.get(&program));
         if found != Some(&stated) {
             return Err(Error::input(
                 path.join(&program).display(),
@@ -107,8 +108,8 @@ impl Subject {
         source: Source,
         exports: &Path,
         name: &str,
-        mode: Mode,
-        query: Query,
+        mode: &'static Recipe,
+        query: CallShape,
     ) -> Result<Subject> {
         let config = Config::load(&source)?;
         let checkpoint = Arc::new(models::qwen3_vl::open(&source)?);
@@ -185,7 +186,7 @@ fn hash_folder(folder: &Path, prefix: &str, files: &mut BTreeMap<String, String>
             File::open(&path)
                 .and_then(|mut file| io::copy(&mut file, &mut hash))
                 .map_err(|source| Error::File { path, source })?;
-            files.insert(name, aimodel::hex(&hash.finalize()));
+            files.insert(name, hex::encode(&hash.finalize()));
         } else {
             // A link could lead anywhere, and an asset behind one does not run.
             return Err(Error::input(

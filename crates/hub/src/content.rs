@@ -6,7 +6,6 @@ use hf_hub::repository::RepoTreeEntry;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -86,11 +85,11 @@ impl Sum {
     pub(crate) fn end(self, entry: &Entry) -> Result<String, String> {
         let (found, stated) = match self {
             Sum::Git(hash) => {
-                let hash = hex(&hash.finalize());
+                let hash = hex::encode(hash.finalize());
                 (hash.clone(), hash)
             }
             Sum::Lfs(hash) => {
-                let hash = hex(&hash.finalize());
+                let hash = hex::encode(hash.finalize());
                 let stated = pointer(&hash, entry.size);
                 (hash, stated)
             }
@@ -111,8 +110,8 @@ pub(crate) fn check_named(path: &Path, name: &str, tell: &mut dyn FnMut(u64)) ->
     };
     read_into(file, &mut sum, tell)?;
     let found = match sum {
-        Sum::Git(hash) => hex(&hash.finalize()),
-        Sum::Lfs(hash) => hex(&hash.finalize()),
+        Sum::Git(hash) => hex::encode(hash.finalize()),
+        Sum::Lfs(hash) => hex::encode(hash.finalize()),
     };
     Ok(found == name)
 }
@@ -123,8 +122,8 @@ pub(crate) fn git_id(path: &Path) -> io::Result<String> {
     let mut sum = Sum::Git(git_header(file.metadata()?.len()));
     read_into(file, &mut sum, &mut |_| ())?;
     Ok(match sum {
-        Sum::Git(hash) => hex(&hash.finalize()),
-        Sum::Lfs(hash) => hex(&hash.finalize()),
+        Sum::Git(hash) => hex::encode(hash.finalize()),
+        Sum::Lfs(hash) => hex::encode(hash.finalize()),
     })
 }
 
@@ -153,15 +152,7 @@ fn git_header(size: u64) -> Sha1 {
 pub(crate) fn pointer(sha256: &str, size: u64) -> String {
     let text =
         format!("version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n");
-    hex(&git_header(text.len() as u64).chain_update(text).finalize())
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(git_header(text.len() as u64).chain_update(text).finalize())
 }
 
 /// The files of a listing, by path. A listing with a path that leads

@@ -204,7 +204,7 @@ impl Oracle {
             message,
         };
         let bytes = std::fs::read(&path).map_err(Error::io(file.clone()))?;
-        let found = hex(&Sha256::digest(&bytes));
+        let found = hex::encode(Sha256::digest(&bytes));
         if found != entry.sha256 {
             return Err(wrong(format!(
                 "its SHA-256 is {found}, and the index says {}",
@@ -257,10 +257,6 @@ impl Oracle {
         }
         Ok(recorded)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads keys of the index.

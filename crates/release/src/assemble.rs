@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use aimodel::StagedDir;
+use fsutil::StagedDir;
 use gate::Transcript;
 
 use crate::{

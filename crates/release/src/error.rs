@@ -28,9 +28,12 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// An asset, or the disk.
+    /// An asset.
     #[error(transparent)]
     Asset(#[from] aimodel::Error),
+    /// The folder of the release cannot be made.
+    #[error(transparent)]
+    Folder(#[from] fsutil::Error),
     /// A set of gates.
     #[error(transparent)]
     Gates(#[from] gate::Error),

@@ -177,7 +177,7 @@ fn entry(folder: &Path, path: String) -> Result<Entry> {
     let hashed = File::open(&place).and_then(|mut file| io::copy(&mut file, &mut hash));
     Ok(Entry {
         bytes: hashed.map_err(Error::file(&place))?,
-        sha256: aimodel::hex(&hash.finalize()),
+        sha256: hex::encode(&hash.finalize()),
         path,
     })
 }

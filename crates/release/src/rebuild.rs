@@ -4,7 +4,7 @@ use std::path::Path;
 
 use checkpoint::Source;
 use checkpoint::TokenizerFiles;
-use export::{Mode, Options};
+use export::Options;
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -16,10 +16,15 @@ use crate::{
 };
 
 /// How to export a recipe's bundles of one mode.
-pub fn options(recipe: &Recipe, mode: Mode, vision: bool, created: u64) -> Options {
+pub fn options(
+    recipe: &Recipe,
+    mode: &'static quantize::Recipe,
+    vision: bool,
+    created: u64,
+) -> Options {
     Options {
-        mode,
-        queries: recipe.queries.clone(),
+        recipe: mode,
+        shapes: recipe.queries.clone(),
         grid: recipe.grid,
         max_context: recipe.max_context,
         decoder: true,
@@ -57,7 +62,7 @@ pub fn differences(release: &Release, exports: &Path) -> Result<()> {
         }
     }
     let notice = licence::notice(recipe, facts.revision.as_deref(), &facts.producer);
-    let hash = aimodel::hex(&Sha256::digest(notice));
+    let hash = hex::encode(&Sha256::digest(notice));
     let found = release.listing.get(licence::NOTICE);
     problems.unless(
         found.is_some_and(|found| found.sha256 == hash),
@@ -102,7 +107,7 @@ impl Release {
             let place = format!("{}/{}/tokenizer", bundle::FOLDER, decoder.name);
             for (name, bytes) in &theirs.files {
                 let path = format!("{place}/{name}");
-                let hash = aimodel::hex(&Sha256::digest(bytes));
+                let hash = hex::encode(&Sha256::digest(bytes));
                 let found = self.listing.get(&path);
                 problems.unless(
                     found.is_some_and(|found| found.sha256 == hash),

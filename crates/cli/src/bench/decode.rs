@@ -63,7 +63,7 @@ pub fn run(args: Args) -> Result<()> {
 pub fn check() -> Result<()> {
     let folder = home::scratch()?;
     let mut job = Job::nano("int8hu", folder.path())?;
-    job.options.queries = crate::export::queries("dynamic")?;
+    job.options.shapes = crate::export::queries("dynamic")?;
     job.run()?;
     let choice = Choice {
         exports: folder.path().to_owned(),

@@ -1,7 +1,7 @@
 //! What was found, as JSON.
 
 use super::{Found, Program};
-use aimodel::{Parameter, hex};
+use aimodel::Parameter;
 use serde_json::{Value, json};
 
 impl Found {
@@ -34,8 +34,8 @@ impl Program {
         });
         if let (Some(asset), Some(hash)) = (&self.asset, &self.hash) {
             object["hash"] = json!({
-                "stated": hex(&asset.stated_hash),
-                "found": hex(hash),
+                "stated": hex::encode(asset.stated_hash),
+                "found": hex::encode(hash),
                 "ok": self.hash_fits(),
             });
             let metadata = &asset.metadata;

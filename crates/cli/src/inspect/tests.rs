@@ -2,7 +2,7 @@
 
 use super::{Args, Found, run};
 use crate::Refused;
-use aimodel::{AssetBuilder, AssetMetadata, ElementType, StagedDir, TensorType};
+use aimodel::{AssetBuilder, AssetMetadata, ElementType, TensorType};
 use std::{fs, path::Path};
 
 /// A bundle with one asset that doubles, and a tokenizer file.
@@ -16,15 +16,10 @@ fn bundle(out: &Path) {
     graph.finish(&[("y", y)]).unwrap();
     let module = asset.finish().unwrap();
     let metadata = AssetMetadata::new("a test", 0).unwrap();
-    let staged = StagedDir::create(out).unwrap();
-    staged
-        .write_asset("double.aimodel", &module, &metadata)
-        .unwrap();
-    staged
-        .write_file("metadata.json", br#"{"kind": "llm"}"#)
-        .unwrap();
-    staged.write_file("tokenizer/vocab.json", b"{}").unwrap();
-    staged.commit().unwrap();
+    fs::create_dir_all(out.join("tokenizer")).unwrap();
+    aimodel::write_asset(out.join("double.aimodel"), &module, &metadata).unwrap();
+    fs::write(out.join("metadata.json"), br#"{"kind": "llm"}"#).unwrap();
+    fs::write(out.join("tokenizer/vocab.json"), b"{}").unwrap();
 }
 
 fn args(path: &Path) -> Args {

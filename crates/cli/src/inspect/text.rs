@@ -2,7 +2,7 @@
 
 use super::{Found, Program};
 use crate::progress::size;
-use aimodel::{Function, METADATA, Summary, hex};
+use aimodel::{Function, METADATA, Summary};
 use anyhow::Result;
 use gate::{lint::RULES, transcript::Finding};
 use serde_json::Value;
@@ -63,12 +63,12 @@ impl Program {
         writeln!(text, "  size: {} ({} bytes)", size(self.bytes), self.bytes)?;
         if let (Some(asset), Some(hash)) = (&self.asset, &self.hash) {
             match self.hash_fits() {
-                true => writeln!(text, "  hash: ok, {}", hex(hash))?,
+                true => writeln!(text, "  hash: ok, {}", hex::encode(hash))?,
                 false => writeln!(
                     text,
                     "  hash: WRONG, {} is stated and {} was found",
-                    hex(&asset.stated_hash),
-                    hex(hash)
+                    hex::encode(asset.stated_hash),
+                    hex::encode(hash)
                 )?,
             }
             let metadata = &asset.metadata;

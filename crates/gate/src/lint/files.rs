@@ -5,7 +5,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use aimodel::{HASH as HASH_FILE, METADATA, PROGRAM, hex};
+use aimodel::{HASH as HASH_FILE, METADATA, PROGRAM};
 
 use super::{DELEGATES, Findings, LIBRARY, Opened, Rule};
 
@@ -55,8 +55,8 @@ pub fn asset(opened: &Opened<'_>, place: &str, findings: &mut Findings) {
             place,
             format!(
                 "{PROGRAM} has the SHA-256 {}, and {HASH_FILE} states {}",
-                hex(&opened.hash),
-                hex(&asset.stated_hash)
+                hex::encode(opened.hash),
+                hex::encode(asset.stated_hash)
             ),
         );
     }

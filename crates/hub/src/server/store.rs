@@ -2,7 +2,7 @@
 
 use super::Access;
 use super::xet::Cas;
-use crate::content::{hex, pointer};
+use crate::content::pointer;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ pub(super) struct Stored {
 
 impl Stored {
     pub(super) fn new(bytes: Vec<u8>, lfs: bool) -> Stored {
-        let sha256 = hex(&Sha256::digest(&bytes));
+        let sha256 = hex::encode(Sha256::digest(&bytes));
         let git = match lfs {
             true => pointer(&sha256, bytes.len() as u64),
             false => git_id(&bytes),
@@ -43,7 +43,7 @@ impl Stored {
 
 fn git_id(bytes: &[u8]) -> String {
     let header = format!("blob {}\0", bytes.len());
-    hex(&Sha1::new_with_prefix(header).chain_update(bytes).finalize())
+    hex::encode(Sha1::new_with_prefix(header).chain_update(bytes).finalize())
 }
 
 pub(super) type Files = BTreeMap<String, Stored>;
@@ -73,7 +73,7 @@ impl Repository {
         for (name, file) in &files {
             hash.update(format!("{name} {}\n", file.git));
         }
-        let id = hex(&hash.finalize());
+        let id = hex::encode(hash.finalize());
         let message = message.to_owned();
         self.commits.push(Commit {
             id: id.clone(),

@@ -3,7 +3,6 @@
 
 use super::http::{Reply, Request};
 use super::store::Store;
-use crate::content::hex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -101,7 +100,7 @@ impl Cas {
                 .bytes(&terms)
                 .ok_or(format!("chunks of {name} are missing"))?;
             self.sha256
-                .insert(hex(&Sha256::digest(&bytes)), name.clone());
+                .insert(hex::encode(Sha256::digest(&bytes)), name.clone());
             self.files.insert(name, terms);
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// removes it and everything in it.
 ///
 /// ```
-/// use aimodel::StagedDir;
+/// use fsutil::StagedDir;
 ///
 /// let parent = tempfile::tempdir()?;
 /// let out = parent.path().join("bundle");
@@ -43,7 +43,7 @@ impl StagedDir {
     pub fn create(target: impl AsRef<Path>) -> Result<Self> {
         let target = target.as_ref();
         let Some(name) = target.file_name() else {
-            return Err(Error::Asset {
+            return Err(Error::Refused {
                 path: target.to_owned(),
                 problem: "expected the name of a new folder".to_owned(),
             });
@@ -64,7 +64,7 @@ impl StagedDir {
             target: target.to_owned(),
             made,
         };
-        fs::create_dir_all(parent).map_err(|error| file_error(parent, error))?;
+        fs::create_dir_all(parent).map_err(|error| Error::file(parent, error))?;
         let mut prefix = std::ffi::OsString::from(".");
         prefix.push(name);
         prefix.push(".");
@@ -78,7 +78,7 @@ impl StagedDir {
         }
         let temporary = builder
             .tempdir_in(parent)
-            .map_err(|error| file_error(parent, error))?;
+            .map_err(|error| Error::file(parent, error))?;
         staged.temporary = Some(temporary);
         Ok(staged)
     }
@@ -107,7 +107,11 @@ impl StagedDir {
     }
 
     /// Opens a new file in it for writing.
-    pub(crate) fn create_file(&self, name: &Path) -> Result<File> {
+    ///
+    /// # Errors
+    /// The file exists or cannot be written; the message has its final name.
+    pub fn create_file(&self, name: impl AsRef<Path>) -> Result<File> {
+        let name = name.as_ref();
         let path = self.path().join(name);
         let open = || {
             if let Some(parent) = path.parent() {
@@ -118,15 +122,19 @@ impl StagedDir {
         open().map_err(|error| self.failed(name, error))
     }
 
-    /// The error of a file in it, under its final name: the temporary one is
-    /// gone when somebody reads the message.
+    /// The path that something in it will have: the temporary one is gone when
+    /// somebody reads a message with it. Other paths stay as they are.
+    pub fn final_path(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix(self.path()) {
+            Ok(name) if name.as_os_str().is_empty() => self.target.clone(),
+            Ok(name) => self.target.join(name),
+            Err(_) => path.to_owned(),
+        }
+    }
+
+    /// The error of a file in it, under its final name.
     pub fn failed(&self, name: impl AsRef<Path>, error: io::Error) -> Error {
-        let name = name.as_ref();
-        let path = match name.as_os_str().is_empty() {
-            true => self.target.clone(),
-            false => self.target.join(name),
-        };
-        file_error(&path, error)
+        Error::file(&self.final_path(&self.path().join(name)), error)
     }
 
     /// Writes everything through to the disk and gives the folder its name.
@@ -140,7 +148,7 @@ impl StagedDir {
         rename_new(&from, &self.target).map_err(|error| {
             refuse_existing(&self.target)
                 .err()
-                .unwrap_or_else(|| file_error(&self.target, error))
+                .unwrap_or_else(|| Error::file(&self.target, error))
         })?;
         if let Some(temporary) = self.temporary.take() {
             // What was there has moved away.
@@ -148,7 +156,7 @@ impl StagedDir {
         }
         self.made.clear();
         if let Some(parent) = from.parent() {
-            sync_dir(parent).map_err(|error| file_error(parent, error))?;
+            sync_dir(parent).map_err(|error| Error::file(parent, error))?;
         }
         Ok(())
     }
@@ -166,30 +174,11 @@ impl Drop for StagedDir {
 
 fn refuse_existing(target: &Path) -> Result<()> {
     match fs::symlink_metadata(target) {
-        Ok(_) => Err(Error::Asset {
+        Ok(_) => Err(Error::Exists {
             path: target.to_owned(),
-            problem: "exists already and is not overwritten; remove it or choose another name"
-                .to_owned(),
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(file_error(target, error)),
-    }
-}
-
-/// The error of a file, saying what to do about a full disk.
-pub(crate) fn file_error(path: &Path, source: io::Error) -> Error {
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Asset {
-            path: path.to_owned(),
-            problem: format!(
-                "the disk is full ({source}); nothing was written. Free some space or choose \
-                 another place"
-            ),
-        },
-        _ => Error::File {
-            path: path.to_owned(),
-            source,
-        },
+        Err(error) => Err(Error::file(target, error)),
     }
 }
 

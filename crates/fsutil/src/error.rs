@@ -1,0 +1,57 @@
+//! What can go wrong.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// The result of an operation on files.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why something could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Something has the name already.
+    #[error(
+        "{path}: exists already and is not overwritten; remove it or choose another name",
+        path = .path.display()
+    )]
+    Exists {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// A path that cannot be what it is asked for.
+    #[error("{path}: {problem}", path = .path.display())]
+    Refused {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was expected, what was found, and what to do.
+        problem: String,
+    },
+    /// The system refused.
+    #[error("{path}: {source}", path = .path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The error of a file, which says what to do about a full disk.
+    pub(crate) fn file(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Refused {
+                path,
+                problem: format!(
+                    "the disk is full ({source}); nothing was written. Free some space or choose \
+                     another place"
+                ),
+            },
+            _ => Self::File { path, source },
+        }
+    }
+}
