@@ -195,6 +195,14 @@ impl Source {
         }
     }
 
+    /// The files that are part of the program, by name; none of a folder.
+    pub fn embedded_files(&self) -> &'static [(&'static str, &'static [u8])] {
+        match &self.files {
+            Files::Folder(_) => &[],
+            Files::Embedded(files) => files,
+        }
+    }
+
     /// What the model is called: the hub id, a folder's name, or `nano`.
     pub fn model(&self) -> &str {
         &self.model

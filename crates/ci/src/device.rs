@@ -26,7 +26,7 @@ pub fn run() -> Outcome {
     let host = |mode: &str, transcript: &str| -> Result<String> {
         let decoder = nano::asset(&nano::decoder(mode, "s1")?);
         let paths = [&fixture, &decoder, &vision, &path(transcript)];
-        python::output(&mut python::script(&venv, "device.py", paths))
+        python::output(&mut repo::script(&venv, "device.py", paths)?)
     };
     host("int8hu", "transcript.json")?;
     let report = judged(&path("transcript.json"))?;

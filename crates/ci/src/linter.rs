@@ -146,7 +146,7 @@ fn agree(venv: &Venv, good: &Path, fault: &Fault) -> Result<()> {
 
 /// The rules that the linter has findings of, and how many it ran.
 fn doctor(venv: &Venv, target: &Path) -> Result<(Vec<String>, usize)> {
-    let mut doctor = venv.python();
+    let mut doctor = venv.python()?;
     doctor.args(["-m", "coreai_cli", "doctor", "--json"]);
     // Not through `output`: it ends with an error code when it has findings.
     let output = doctor.arg(target).output()?;

@@ -1,7 +1,7 @@
 //! nano's assets under each version of Core AI's library: they load, and their
 //! functions are those of the graph contract.
 
-use super::{Outcome, nano};
+use super::{Outcome, nano, repo};
 use aimodel_cli::venv::{CORE_AI, Venv};
 use aimodel_cli::{export, python};
 use anyhow::{Context, ensure};
@@ -23,7 +23,7 @@ pub fn run() -> Outcome {
     for version in CORE_AI {
         let venv = Venv::core_ai(version)?;
         let paths = assets.iter().map(|(path, _)| path);
-        let said = python::output(&mut python::script(&venv, "describe.py", paths))?;
+        let said = python::output(&mut repo::script(&venv, "describe.py", paths)?)?;
         let said: Value = serde_json::from_str(&said).context("describe.py printed no JSON")?;
         for (index, (path, expected)) in assets.iter().enumerate() {
             let found = &said[index]["functions"];

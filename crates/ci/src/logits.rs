@@ -105,7 +105,7 @@ pub fn decode(
         scratch.join("out.safetensors"),
     );
     prompts.write(&input)?;
-    let mut command = python::script(&venv, "run_decoder.py", [decoder, vision, &input, &output]);
+    let mut command = repo::script(&venv, "run_decoder.py", [decoder, vision, &input, &output])?;
     command.args(["--function", function, "--chunk", &chunk.to_string()]);
     python::output(&mut command)?;
     Recorded::read(&output)

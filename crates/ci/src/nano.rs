@@ -2,11 +2,11 @@
 
 use super::Outcome;
 use crate::repo;
-use ::export::Query;
 use ::gate::{Stage, StageReport};
 use aimodel_cli::export::{self, Job};
 use aimodel_cli::gate;
 use anyhow::{Context, Result, ensure};
+use bundle::CallShape;
 use checkpoint::Source;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +42,7 @@ pub fn export() -> Outcome {
 
 fn write(mode: &str, out: &Path) -> Result<()> {
     let mut job = Job::nano(mode, out)?;
-    job.options.queries = export::queries(&QUERIES.join(","))?;
+    job.options.shapes = export::queries(&QUERIES.join(","))?;
     job.run()?;
     Ok(())
 }
@@ -79,7 +79,13 @@ pub fn asset(bundle: &Path) -> PathBuf {
 /// What a stage of the gates says of the bundles of a mode, one token a call.
 pub fn stage(stage: Stage, mode: &str, set: impl FnOnce(&mut gate::Job)) -> Result<StageReport> {
     let exports = folder()?.join(mode);
-    let mut job = gate::Job::new(Source::nano(), &exports, mode.parse()?, Query::S1, None)?;
+    let mut job = gate::Job::new(
+        Source::nano(),
+        &exports,
+        mode.parse()?,
+        CallShape::One,
+        None,
+    )?;
     job.stages = vec![stage];
     job.quiet = true;
     set(&mut job);

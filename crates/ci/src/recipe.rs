@@ -64,7 +64,7 @@ fn checkpoint(path: &Path) -> Result<usize> {
     for (index, (mode, queries)) in DECODERS.into_iter().enumerate() {
         let mut job = Job::new(source.clone(), mode, &scratch.path().join(mode))?;
         job.options.grid = grid.unwrap_or(job.options.grid);
-        job.options.queries = export::queries(queries)?;
+        job.options.shapes = export::queries(queries)?;
         job.options.vision = index == 0;
         job.options.decoder = decoder;
         if job.options.vision || job.options.decoder {
@@ -101,7 +101,7 @@ fn checkpoint(path: &Path) -> Result<usize> {
 }
 
 fn fingerprint(assets: &[PathBuf]) -> Result<Value> {
-    let mut python = Venv::core_ai(CORE_AI_NEWEST)?.python();
+    let mut python = Venv::core_ai(CORE_AI_NEWEST)?.python()?;
     python.arg(repo::root().join("oracles/fingerprint.py"));
     python.args(assets);
     let said = aimodel_cli::python::output(&mut python)?;

@@ -69,11 +69,7 @@ pub fn run() -> Outcome {
 fn function(version: &str, asset: &Path, input: &Path, output: &Path) -> Result<Command> {
     let venv = Venv::core_ai(version)?;
     let paths: [&Path; 3] = [asset, input, output];
-    Ok(python::script(
-        &venv,
-        "run_function.py",
-        paths.map(PathBuf::from),
-    ))
+    repo::script(&venv, "run_function.py", paths.map(PathBuf::from))
 }
 
 fn next(output: &Path) -> Result<(Vec<usize>, Vec<f64>)> {

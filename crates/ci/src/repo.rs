@@ -1,6 +1,10 @@
 //! Where things are in this repository.
 
+use aimodel_cli::python;
+use aimodel_cli::venv::Venv;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The repository's root.
 pub fn root() -> &'static Path {
@@ -32,4 +36,13 @@ pub fn tool() -> anyhow::Result<PathBuf> {
         path.display()
     );
     Ok(path)
+}
+
+/// A run of a script in `conformance` with arguments.
+pub fn script(
+    venv: &Venv,
+    name: &str,
+    args: impl IntoIterator<Item = impl Into<OsString>>,
+) -> anyhow::Result<Command> {
+    python::run(venv, &root().join("conformance").join(name), args)
 }

@@ -16,11 +16,11 @@ use std::sync::Arc;
 pub fn run() -> Outcome {
     let scratch = repo::scratch()?;
     let venv = Venv::core_ai(CORE_AI_NEWEST)?;
-    python::output(&mut python::script(
+    python::output(&mut repo::script(
         &venv,
         "make_assets.py",
         [scratch.path()],
-    ))?;
+    )?)?;
     let mut covered = BTreeSet::new();
     let assets = programs(scratch.path())?;
     for path in &assets {

@@ -408,8 +408,8 @@ mod tests {
     use super::Model;
     use crate::Refused;
     use crate::bundles::Choice;
+    use crate::embedded;
     use crate::export::Job;
-    use crate::repo;
     use engine::Sampler;
     use picture::Image;
     use runtime::candle_core::Device;
@@ -488,7 +488,8 @@ mod tests {
     fn a_picture_needs_eyes() {
         let folder = exported("4096", "4096");
         let model = load(folder.path(), false).unwrap();
-        let picture = Image::load(&repo::scenes().join("scene-5.png")).unwrap();
+        let picture =
+            Image::load(&embedded::path("oracles/nano/scenes/scene-5.png").unwrap()).unwrap();
         let mut sampler = Sampler::greedy();
         let error = model.answer("what ?", Some(&picture), &mut sampler, 4, |_| true);
         let error = error.err().unwrap().to_string();

@@ -60,8 +60,9 @@ impl Choice {
         let all = bundles(&self.exports)?;
         if all.is_empty() {
             bail!(
-                "{exports} holds no decoder's bundle; make one with cargo xtask export int8hu, or \
-                 say with --exports where they are"
+                "{exports} holds no decoder's bundle; make one with `{} export int8hu`, or say with \
+                 --exports where they are",
+                crate::call::name()
             );
         }
         let mut fit: Vec<&Bundle> = all.iter().filter(|bundle| self.means(bundle)).collect();
@@ -309,7 +310,7 @@ mod tests {
     fn an_empty_folder_says_how_to_fill_it() {
         let folder = exports(&[]);
         let problem = find(folder.path(), ["", "", ""]).unwrap_err();
-        assert!(problem.contains("cargo xtask export int8hu"), "{problem}");
+        assert!(problem.contains("`aimodel export int8hu`"), "{problem}");
         let problem = find(&folder.path().join("none"), ["", "", ""]).unwrap_err();
         assert!(problem.contains("--exports"), "{problem}");
     }

@@ -32,8 +32,8 @@ impl Device {
             }
             #[allow(unreachable_patterns)]
             other => anyhow::bail!(
-                "this build has no {other}; build one that has: cargo run --release --package \
-                 xtask --features {other} -- …"
+                "--device {other}: this build has no {other}; {}",
+                crate::call::build_with(&other.to_string())
             ),
         }
     }

@@ -2,8 +2,9 @@
 
 use crate::hub;
 use crate::progress::{self, Progress, seconds};
-use ::export::{Bundle, Options, Query};
+use ::export::{Bundle, Options};
 use anyhow::{Context, Result};
+use bundle::CallShape;
 use checkpoint::Source;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::env::VarError;
@@ -67,7 +68,7 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(grid) = args.grid {
         job.options.grid = grid;
     }
-    job.options.queries = queries(&args.query)?;
+    job.options.shapes = queries(&args.query)?;
     job.options.max_context = args.max_ctx;
     job.options.name = args.name;
     job.options.license = args.license.or(job.options.license);
@@ -99,8 +100,8 @@ impl Job {
     pub fn new(source: Source, mode: &str, out: &Path) -> Result<Job> {
         let nano = source.model() == "nano";
         let options = Options {
-            mode: mode.parse()?,
-            queries: vec![Query::S1],
+            recipe: mode.parse()?,
+            shapes: vec![CallShape::One],
             grid: if nano { NANO_GRID } else { GRID },
             max_context: 4096,
             decoder: true,
@@ -128,7 +129,7 @@ impl Job {
 
     /// Exports; gives the bundles, decoders first.
     pub fn run(&self) -> Result<Vec<Bundle>> {
-        let label = format!("export {} {}", self.source.model(), self.options.mode);
+        let label = format!("export {} {}", self.source.model(), self.options.recipe);
         let progress = Arc::new(Progress::new(label));
         let told = Arc::clone(&progress);
         let interrupted = interrupt()?;
@@ -170,6 +171,6 @@ pub fn created() -> Result<u64> {
 }
 
 /// The queries that a `--query` argument lists.
-pub fn queries(list: &str) -> Result<Vec<Query>> {
+pub fn queries(list: &str) -> Result<Vec<CallShape>> {
     Ok(list.split(',').map(str::parse).collect::<Result<_, _>>()?)
 }

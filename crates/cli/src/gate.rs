@@ -3,15 +3,16 @@
 mod outside;
 
 use crate::device::Device;
-use crate::progress::{self, seconds};
-use crate::{Refused, export, hub, repo};
-use ::export::{Mode, Query};
+use crate::progress::{self, say, seconds};
+use crate::{Refused, embedded, export, hub};
 use ::gate::device::IPhone;
 use ::gate::{
     CoreAi, Gates, Settings, Stage, StageReport, Subject, Transcript, Verdict, device_name,
 };
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use bundle::CallShape;
 use checkpoint::Source;
+use quantize::Recipe;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -104,7 +105,7 @@ pub fn run(args: Args) -> Result<()> {
     let query = args.query.parse()?;
     let mut job = Job::new(source, &args.exports, mode, query, args.name.as_deref())?;
     if let Some(gates) = &args.gates {
-        job.gates = Gates::load(&gates_file(gates)?)?;
+        job.set_gates(gates)?;
     }
     job.settings.device = args.device.open()?;
     job.settings.options.fuse = !args.unfused;
@@ -165,14 +166,14 @@ impl Job {
     pub fn new(
         source: Source,
         exports: &Path,
-        mode: Mode,
-        query: Query,
+        mode: &'static Recipe,
+        query: CallShape,
         name: Option<&str>,
     ) -> Result<Job> {
         let nano = source.model() == "nano";
         let name = name.map_or_else(|| ::export::short_name(source.model()), str::to_owned);
         let oracle = match nano {
-            true => repo::root().join("oracles/nano/recorded"),
+            true => embedded::path("oracles/nano/recorded")?,
             false => exports.join(format!("{name}_oracle")),
         };
         Ok(Job {
@@ -184,7 +185,7 @@ impl Job {
                 layers: None,
                 oracle,
                 core_ai: CoreAi::Now,
-                root: repo::root().to_owned(),
+                root: embedded::folder()?.to_owned(),
                 fixture: None,
                 transcript: None,
                 iphone: None,
@@ -196,12 +197,23 @@ impl Job {
         })
     }
 
+    /// Takes other gates: a set of the program, or a file.
+    ///
+    /// # Errors
+    /// There is no such set or file, or it is not valid.
+    pub fn set_gates(&mut self, given: &str) -> Result<()> {
+        let file = gates_file(given)?;
+        self.gates = Gates::load(&file)?;
+        self.settings.root = pictures(&self.gates, &file)?;
+        Ok(())
+    }
+
     /// Runs them, with a line for each.
     pub fn run(&self) -> Result<Transcript> {
         if !self.quiet {
             let device = device_name(&self.settings.device);
             let text = format!(
-                "{} and {}, on {device}, by gates/{}.toml",
+                "{} and {}, on {device}, by the gates {}",
                 self.subject.decoder.name(),
                 self.subject.vision.name(),
                 self.gates.name
@@ -236,18 +248,18 @@ impl Job {
         let out = out.map_or_else(|| self.place_of(transcript), Path::to_owned);
         replace(&out, &as_json(transcript)?)?;
         if !self.quiet {
-            say("evidence", &shown(&out))?;
+            say("evidence", &&out.display().to_string())?;
         }
         if let CoreAi::Keep(path) = &self.settings.core_ai
             && !self.quiet
             && path.exists()
         {
-            say("answers", &format!("{}, of Core AI", shown(path)))?;
+            say("answers", &format!("{}, of Core AI", path.display()))?;
         }
         if let Some(path) = report {
             replace(path, &::gate::report::render(transcript)?)?;
             if !self.quiet {
-                say("report", &shown(path))?;
+                say("report", &path.display().to_string())?;
             }
         }
         Ok(())
@@ -278,12 +290,6 @@ fn as_json(transcript: &Transcript) -> Result<String> {
     Ok(format!("{:#}\n", serde_json::to_value(transcript)?))
 }
 
-/// A path as seen from the repository's root, where it is in it.
-fn shown(path: &Path) -> String {
-    let short = path.strip_prefix(repo::root()).unwrap_or(path);
-    short.display().to_string()
-}
-
 /// A stage as a line.
 fn line(report: &StageReport) -> String {
     let verdict = match report.verdict {
@@ -300,18 +306,26 @@ fn line(report: &StageReport) -> String {
     )
 }
 
-/// A set of `gates/` by its name, or a file.
+/// A set of gates that the program brings along, by its name, or a file.
 pub fn gates_file(given: &str) -> Result<PathBuf> {
-    let folder = repo::root().join("gates");
-    let named = folder.join(format!("{given}.toml"));
-    match (named.is_file(), Path::new(given).is_file()) {
-        (true, _) => Ok(named),
-        (false, true) => Ok(given.into()),
-        _ => bail!(
-            "--gates {given}: there is no such file and no such set; the sets are {}",
-            repo::toml_names(&folder)?.join(", ")
-        ),
+    embedded::named_or_file("--gates", given, "gates", "set")
+}
+
+/// The folder that the pictures of a set of gates are named from: that of its
+/// file, the current one, or that of the program's own files, whichever has
+/// them all.
+fn pictures(gates: &Gates, file: &Path) -> Result<PathBuf> {
+    let beside = file.parent().unwrap_or(Path::new("")).to_owned();
+    for folder in [beside, PathBuf::new()] {
+        let mut images = gates
+            .prompts
+            .iter()
+            .filter_map(|prompt| prompt.image.as_ref());
+        if images.all(|image| folder.join(image).is_file()) {
+            return Ok(folder);
+        }
     }
+    Ok(embedded::folder()?.to_owned())
 }
 
 /// How long a transcript may be.
@@ -386,11 +400,6 @@ fn replace(path: &Path, text: &str) -> Result<()> {
         Ok(())
     };
     write().with_context(|| format!("{} cannot be written", path.display()))
-}
-
-fn say(what: &str, text: &str) -> Result<()> {
-    progress::print(&format!("{what:>9}  {text}\n"))?;
-    Ok(())
 }
 
 #[cfg(test)]

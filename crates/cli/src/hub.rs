@@ -1,24 +1,38 @@
-//! Checkpoints from the hub, and releases to it.
+//! Checkpoints by what `--model` names, and releases on the hub. What takes the
+//! network needs the feature `hub`.
 
-use crate::progress::{self, Progress, size};
-use crate::release::say;
-use ::hub::{File, Hub, Push, Settings};
+#[cfg(feature = "hub")]
+mod remote;
+
 use ::release::Listing;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use checkpoint::Source;
 use std::path::Path;
-use tempfile::TempDir;
-
-/// The message of the commit that publishes a release.
-const MESSAGE: &str = "Release made by aimodel";
 
 /// A checkpoint by what `--model` names, with the progress of fetching it.
+///
+/// # Errors
+/// It is not there or cannot be fetched, or its configuration is not one that
+/// can be exported.
 pub fn source(model: &str, revision: Option<&str>) -> Result<Source> {
-    let progress = Progress::new(format!("fetch {model}"));
-    let source =
-        models::qwen3_vl::open_source_telling(model, revision, &|event| progress.hear(event));
-    progress.finish();
-    Ok(source?)
+    #[cfg(feature = "hub")]
+    {
+        let progress = crate::progress::Progress::new(format!("fetch {model}"));
+        let hear = |event: ::hub::Event<'_>| progress.hear(event);
+        let source = models::qwen3_vl::open_source_telling(model, revision, &hear);
+        progress.finish();
+        Ok(source?)
+    }
+    #[cfg(not(feature = "hub"))]
+    {
+        use anyhow::Context;
+        let source = models::qwen3_vl::open_source(model, revision);
+        let may_be_an_id = model != "nano" && !Path::new(model).exists();
+        match source {
+            Err(error) if may_be_an_id => Err(error).context(unable("fetch a checkpoint")),
+            source => Ok(source?),
+        }
+    }
 }
 
 /// Flags of publishing.
@@ -42,88 +56,52 @@ impl Args {
         self.push.is_some()
     }
 
-    /// Publishes what may be published of a folder, or says what that would do.
+    /// Publishes what may be published of a folder, or says what that would do;
+    /// does nothing where no repository is named.
+    ///
+    /// # Errors
+    /// The hub refuses it, cannot be reached, or has files that the folder does
+    /// not have.
     pub fn push(&self, folder: &Path, listing: &Listing, dry_run: bool) -> Result<()> {
         let Some(repository) = &self.push else {
             return Ok(());
         };
-        let files: Vec<File> = listing.files.iter().map(file).collect();
-        let push = Push {
-            repository,
-            folder,
-            files: &files,
-            message: MESSAGE,
-            private: self.private,
-            prune: self.prune,
-        };
-        let hub = Hub::new(Settings::from_env()?)?;
-        let progress = Progress::new(format!("push {repository}"));
-        if dry_run {
-            let plan = hub.plan(&push, &|event| progress.hear(event));
-            progress.finish();
-            let plan = plan.context("the hub was not asked to change anything")?;
-            if plan.create {
-                say(
-                    "create",
-                    &format!("{}/{repository}", hub.settings().endpoint),
-                )?;
-            }
-            for (path, bytes) in &plan.send {
-                say("send", &format!("{path}, {}", size(*bytes)))?;
-            }
-            for path in &plan.keep {
-                say("keep", path)?;
-            }
-            for path in &plan.foreign {
-                let what = if self.prune { "remove" } else { "in the way" };
-                say(what, path)?;
-            }
-            let bytes = plan.send.iter().map(|(_, bytes)| bytes).sum();
-            let (send, keep) = (plan.send.len(), plan.keep.len());
-            let counts = format!("{send} files to send, {}; {keep} are there", size(bytes));
-            progress::print(&format!("{counts}; nothing was done\n"))?;
-            return Ok(());
+        #[cfg(feature = "hub")]
+        return remote::push(self, repository, folder, listing, dry_run);
+        #[cfg(not(feature = "hub"))]
+        {
+            let _ = (folder, listing, dry_run);
+            anyhow::bail!("--push {repository}: {}", unable("publish"))
         }
-        let pushed = hub.push(&push, &|event| progress.hear(event));
-        progress.finish();
-        let pushed = pushed?;
-        let (sent, kept) = (pushed.sent, pushed.kept);
-        say(
-            "pushed",
-            &format!("{sent} files, {kept} were there; the hub lists the folder's hashes"),
-        )?;
-        say("commit", &format!("{} of {}", pushed.commit, pushed.page))
     }
 }
 
-fn file(entry: &::release::Entry) -> File {
-    File {
-        path: entry.path.clone(),
-        size: entry.bytes,
-        sha256: entry.sha256.clone(),
+/// A published release, as a folder that goes away again.
+///
+/// # Errors
+/// The name is not a repository's, or it cannot be fetched.
+pub fn published(name: &str) -> Result<tempfile::TempDir> {
+    #[cfg(feature = "hub")]
+    {
+        anyhow::ensure!(
+            ::hub::is_repository_id(name),
+            "{name}: there is no such folder, and it is not the id of a repository on the hub, \
+             organization/name"
+        );
+        remote::published(name)
     }
+    #[cfg(not(feature = "hub"))]
+    anyhow::bail!(
+        "{name}: there is no such folder, and {}",
+        unable("fetch a release")
+    )
 }
 
-/// A published repository as plain files, in a folder that goes away. Its
-/// content stays in the hub's cache.
-pub fn published(repository: &str) -> Result<TempDir> {
-    let hub = Hub::new(Settings::from_env()?)?;
-    let progress = Progress::new(format!("fetch {repository}"));
-    let tell = |event: ::hub::Event<'_>| progress.hear(event);
-    let remote = hub.repository(repository, "main", &tell)?;
-    let names = remote.names()?;
-    remote.fetch(&names)?;
-    if remote.cached().is_none() {
-        remote.keep()?;
-    }
-    progress.finish();
-    // Beside the cache, where a file need not be copied.
-    let cache = &hub.settings().cache;
-    let folder = tempfile::Builder::new()
-        .prefix(".verify-")
-        .tempdir_in(cache);
-    let folder = folder.with_context(|| cache.display().to_string())?;
-    remote.place(&names, folder.path())?;
-    say("commit", &format!("{} of {repository}", remote.commit()))?;
-    Ok(folder)
+/// What this build lacks, and how to have it.
+#[cfg(not(feature = "hub"))]
+fn unable(what: &str) -> String {
+    format!(
+        "this build cannot {what} from or to the hub; {}",
+        crate::call::build_with("hub")
+    )
 }

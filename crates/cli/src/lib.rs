@@ -8,11 +8,14 @@
 pub mod ask;
 pub mod bench;
 pub mod bundles;
+pub mod call;
 pub mod device;
 pub mod diff;
 pub mod doctor;
+pub mod embedded;
 pub mod export;
 pub mod gate;
+pub mod home;
 pub mod hub;
 pub mod inspect;
 pub mod progress;
@@ -21,17 +24,16 @@ pub mod quickstart;
 pub mod rebuild;
 pub mod release;
 pub mod repair;
-pub mod repo;
 pub mod synth;
 pub mod venv;
 pub mod verify;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Turns Qwen3-VL checkpoints into Core AI .aimodel bundles.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+#[command(name = "aimodel", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -84,7 +86,9 @@ impl std::error::Error for Refused {}
 /// Runs the command that the arguments of this process name, and prints the
 /// error if there is one.
 pub fn run() -> ExitCode {
-    let result = match Cli::parse().command {
+    let matches = Cli::command().bin_name(call::name()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let result = match cli.command {
         Command::Export(args) => export::run(args),
         Command::Gate(args) => gate::run(*args),
         Command::Ask(args) => ask::run(args),
@@ -128,8 +132,7 @@ pub fn report(error: &anyhow::Error) {
 
 #[cfg(test)]
 mod tests {
-    use super::Cli;
-    use clap::CommandFactory;
+    use super::{Cli, CommandFactory};
 
     #[test]
     fn flags_are_consistent() {

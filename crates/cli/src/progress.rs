@@ -1,6 +1,5 @@
 //! Progress of long work: a bar on a terminal, plain lines elsewhere.
 
-use ::hub::Event;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::{Mutex, OnceLock};
@@ -43,8 +42,10 @@ impl Progress {
         }
     }
 
-    /// What the hub has to tell.
-    pub fn hear(&self, event: Event<'_>) {
+    /// Shows an event of the hub.
+    #[cfg(feature = "hub")]
+    pub fn hear(&self, event: ::hub::Event<'_>) {
+        use ::hub::Event;
         match event {
             Event::At { done, total } => self.at(done, total),
             Event::Note(note) => match &self.bar {
@@ -104,6 +105,12 @@ pub fn print(text: &str) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
+}
+
+/// Prints a line of what was done: a word, and what there is to say of it.
+pub fn say(what: &str, text: &str) -> anyhow::Result<()> {
+    print(&format!("{what:>9}  {text}\n"))?;
+    Ok(())
 }
 
 /// A time in words: `0.42 s`, `2 min 5 s`.

@@ -1,6 +1,6 @@
 //! The scripts in `conformance/`: what goes into them and what comes out.
 
-use crate::repo;
+use crate::embedded;
 use crate::venv::Venv;
 use anyhow::{Context, Result, bail};
 use half::f16;
@@ -10,17 +10,33 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A run of `conformance/<script>` with arguments.
+/// A run of a script of `conformance` that the program brings along.
+///
+/// # Errors
+/// It cannot be written to where Python reads it.
 pub fn script(
     venv: &Venv,
     script: &str,
     args: impl IntoIterator<Item = impl Into<OsString>>,
-) -> Command {
-    let mut command = venv.python();
-    command.arg(repo::root().join("conformance").join(script));
+) -> Result<Command> {
+    let script = embedded::path(&format!("conformance/{script}"))?;
+    run(venv, &script, args)
+}
+
+/// A run of a script with arguments.
+///
+/// # Errors
+/// The folder that it runs in cannot be made.
+pub fn run(
+    venv: &Venv,
+    script: &Path,
+    args: impl IntoIterator<Item = impl Into<OsString>>,
+) -> Result<Command> {
+    let mut command = venv.python()?;
+    command.arg(script);
     command.args(args.into_iter().map(Into::into));
     command.stdin(Stdio::null());
-    command
+    Ok(command)
 }
 
 /// Runs a command to its end and gives what it printed. One that a signal
@@ -59,11 +75,9 @@ pub fn output(command: &mut Command) -> Result<String> {
 
 /// The script or program of a command with its arguments, for messages.
 fn line(command: &Command) -> String {
-    let words = command.get_args().map(|arg| {
-        let path = Path::new(arg);
-        let short = path.strip_prefix(repo::root()).unwrap_or(path);
-        short.display().to_string()
-    });
+    let words = command
+        .get_args()
+        .map(|arg| embedded::shown(Path::new(arg)));
     words.collect::<Vec<_>>().join(" ")
 }
 

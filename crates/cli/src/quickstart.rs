@@ -4,22 +4,28 @@
 use crate::ask::{Heard, Model};
 use crate::bundles::Choice;
 use crate::export::Job;
-use crate::progress::{self, seconds};
+use crate::progress::{self, say, seconds};
 use crate::venv::{CORE_AI_NEWEST, Venv};
-use crate::{Refused, gate, repo};
+use crate::{Refused, embedded, gate};
 use ::gate::Stage;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use bundle::CallShape;
 use checkpoint::Source;
 use engine::Sampler;
-use export::{Mode, Query};
 use picture::Image;
+use quantize::Recipe;
 use runtime::candle_core::Device;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The picture and question, by their name in scenes.json.
 const SCENE: &str = "scene-5";
+/// Where they are among the program's own files.
+const SCENES: &str = "oracles/nano/scenes";
+
+/// The folder that it writes, below the current one.
+const OUT: &str = "exports/quickstart";
 
 /// Flags of `quickstart`: none.
 #[derive(clap::Args)]
@@ -35,11 +41,8 @@ pub fn check() -> Result<String> {
     // Set up first, so that the times below are those of the work.
     Venv::core_ai(CORE_AI_NEWEST)?;
     let started = Instant::now();
-    let out = repo::root().join("exports/quickstart");
-    if out.exists() {
-        std::fs::remove_dir_all(&out)
-            .with_context(|| format!("{} cannot be removed", out.display()))?;
-    }
+    let out = PathBuf::from(OUT);
+    clear(&out)?;
     let bundles = Job::nano("int8hu", &out)?.run()?;
     for bundle in &bundles {
         let name = bundle.path.file_name().unwrap_or_default().display();
@@ -49,7 +52,13 @@ pub fn check() -> Result<String> {
         )?;
     }
 
-    let mut job = gate::Job::new(Source::nano(), &out, Mode::Int8Hu, Query::S1, None)?;
+    let mut job = gate::Job::new(
+        Source::nano(),
+        &out,
+        Recipe::named("int8hu")?,
+        CallShape::One,
+        None,
+    )?;
     // There is no device here whose transcript could be judged.
     job.stages.retain(|stage| *stage != Stage::Device);
     job.required = vec![Stage::Engine];
@@ -65,7 +74,7 @@ pub fn check() -> Result<String> {
             .with_context(|| format!("{SCENE} in scenes.json has no {key}"))
     };
     let (question, expected) = (text("prompt")?, text("answer")?);
-    let picture = repo::scenes().join(text("image")?);
+    let picture = embedded::path(&format!("{SCENES}/{}", text("image")?))?;
     let choice = Choice {
         exports: out.clone(),
         model: None,
@@ -73,7 +82,7 @@ pub fn check() -> Result<String> {
         query: None,
     };
     let model = Model::load(&choice.find()?, true, &Device::Cpu)?;
-    say("ask", &format!("{}: {question}", from_root(&picture)))?;
+    say("ask", &format!("{}: {question}", embedded::shown(&picture)))?;
     progress::print(&format!("{:>9}  ", "answer"))?;
     let image = Image::load(&picture)?;
     let mut sampler = Sampler::greedy();
@@ -94,10 +103,7 @@ pub fn check() -> Result<String> {
     }
     say("right", "this is what the picture shows")?;
     say("took", &seconds(started.elapsed()))?;
-    say(
-        "report",
-        &format!("open {} in a browser", from_root(&report)),
-    )?;
+    say("report", &format!("open {} in a browser", report.display()))?;
     Ok(format!(
         "{} stages pass, {} tokens, the caption is right",
         transcript.stages.len(),
@@ -105,26 +111,26 @@ pub fn check() -> Result<String> {
     ))
 }
 
-fn say(what: &str, text: &str) -> Result<()> {
-    progress::print(&format!("{what:>9}  {text}\n"))?;
-    Ok(())
-}
-
-/// A path as seen from the repository's root.
-fn from_root(path: &Path) -> String {
-    let short = path.strip_prefix(repo::root()).unwrap_or(path);
-    short.display().to_string()
+/// Removes what an earlier run wrote, and nothing else.
+fn clear(out: &Path) -> Result<()> {
+    if !out.exists() {
+        return Ok(());
+    }
+    ensure!(
+        out.join("nano_decode_int8hu_s1").is_dir(),
+        "{} is there and was not made by quickstart; move it away",
+        out.display()
+    );
+    std::fs::remove_dir_all(out).with_context(|| format!("{} cannot be removed", out.display()))
 }
 
 /// The scene's entry in scenes.json.
 fn scene() -> Result<Value> {
-    let path = repo::scenes().join("scenes.json");
-    let read = || -> Result<Value> { Ok(serde_json::from_slice(&std::fs::read(&path)?)?) };
-    let list = read().with_context(|| format!("{} cannot be read", path.display()))?;
+    let list: Value = serde_json::from_slice(embedded::bytes(&format!("{SCENES}/scenes.json"))?)?;
     let prompts = list["prompts"].as_array().into_iter().flatten();
     prompts
         .into_iter()
         .find(|prompt| prompt["name"] == SCENE)
         .cloned()
-        .with_context(|| format!("{} has no prompt {SCENE}", path.display()))
+        .with_context(|| format!("scenes.json has no prompt {SCENE}"))
 }

@@ -1,8 +1,8 @@
 //! `rebuild`: does the checkpoint give a published folder's bytes again?
 
-use crate::progress::seconds;
-use crate::release::{refused, say, source};
-use crate::{export, repo};
+use crate::progress::{say, seconds};
+use crate::release::{refused, source};
+use crate::{export, home};
 use ::release::Release;
 use anyhow::Result;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ pub fn run(args: Args) -> Result<()> {
     let source = source(recipe, args.model.as_deref(), revision)?;
     let source = source.called(&recipe.model, facts.revision.clone());
     release.check_source(&source).map_err(refused)?;
-    let scratch = repo::scratch()?;
+    let scratch = home::scratch()?;
     for (index, mode) in recipe.modes.iter().enumerate() {
         let options = ::release::options(recipe, *mode, index == 0, facts.created);
         let job = export::Job {

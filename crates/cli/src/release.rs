@@ -1,8 +1,8 @@
 //! `release`: the folder that becomes a repository on the hub.
 
 use crate::device::Device;
-use crate::progress::{seconds, size};
-use crate::{Refused, export, gate, hub, progress, repo};
+use crate::progress::{say, seconds, size};
+use crate::{Refused, embedded, export, gate, hub, progress};
 use ::export::Options;
 use ::gate::Transcript;
 use ::release::{Given, Listing, Parts, Recipe, Release, TRANSCRIPTS};
@@ -159,7 +159,7 @@ impl Job {
             let options = ::release::options(recipe, *mode, vision, export::created()?);
             let options = Options {
                 decoder: !queries.is_empty(),
-                queries,
+                shapes: queries,
                 ..options
             };
             let source = source(recipe, self.model.as_deref(), recipe.revision.as_deref())?;
@@ -214,27 +214,18 @@ impl Job {
 
 /// A recipe by its name or file; without, the one for a model.
 pub fn recipe(named: Option<&str>, model: &str) -> Result<Given> {
-    let folder = repo::root().join("recipes");
     if let Some(name) = named {
-        let known = folder.join(format!("{name}.toml"));
-        let path = Path::new(name);
-        return match (known.is_file(), path.is_file()) {
-            (true, _) => Ok(Given::load(&known)?),
-            (false, true) => Ok(Given::load(path)?),
-            _ => bail!(
-                "--recipe {name}: there is no such file and no such recipe; the recipes are {}",
-                repo::toml_names(&folder)?.join(", ")
-            ),
-        };
+        let file = embedded::named_or_file("--recipe", name, "recipes", "recipe")?;
+        return Ok(Given::load(&file)?);
     }
-    for name in repo::toml_names(&folder)? {
-        let given = Given::load(&folder.join(format!("{name}.toml")))?;
+    for name in embedded::toml_names("recipes") {
+        let given = Given::load(&embedded::path(&format!("recipes/{name}.toml"))?)?;
         if given.recipe.model == model {
             return Ok(given);
         }
     }
     bail!(
-        "there is no recipe for {model}; write one as those in recipes/, and name it with --recipe"
+        "no recipe of this program is for {model}; write one (docs/release.md says how), and name its file with --recipe"
     )
 }
 
@@ -263,10 +254,4 @@ pub fn refused(error: ::release::Error) -> anyhow::Error {
         ::release::Error::Refused(refusal) => Refused(refusal.to_string()).into(),
         other => other.into(),
     }
-}
-
-/// A line of what was done.
-pub fn say(what: &str, text: &str) -> Result<()> {
-    progress::print(&format!("{what:>9}  {text}\n"))?;
-    Ok(())
 }

@@ -1,13 +1,13 @@
-//! The Python environments that the checks need, made in `.venv/` when first
+//! The Python environments that the checks need, made below [`home`] when first
 //! needed. Converting needs none of them.
 //!
-//! Every package is pinned by version and hash. pip's cache lies in `.venv/`
-//! too, so that nothing is left outside the repository.
+//! Every package is pinned by version and hash. pip's cache lies there too, so
+//! that nothing is left elsewhere.
 
-use crate::repo;
+use crate::{embedded, home};
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -28,69 +28,69 @@ pub struct Venv {
 impl Venv {
     /// The environment with coreai-core of `version`.
     pub fn core_ai(version: &str) -> Result<Venv> {
-        ensure(Place::core_ai(version)?)
+        ensure(Environment::core_ai(version)?)
     }
 
     /// The environment with the community's linter, `coreai doctor`.
     pub fn linter() -> Result<Venv> {
-        ensure(Place::of("linter", &["requirements-linter.txt"])?)
+        ensure(Environment::of("linter", &["requirements-linter.txt"])?)
     }
 
     /// A command that runs its interpreter, with nothing of the user's own
     /// Python settings.
-    pub fn python(&self) -> Command {
+    ///
+    /// # Errors
+    /// The folder that it runs in cannot be made.
+    pub fn python(&self) -> Result<Command> {
         let mut command = Command::new(&self.python);
         command.env_remove("PYTHONPATH").env_remove("PYTHONHOME");
         command.env("PYTHONNOUSERSITE", "1");
-        // The scripts' folder is in the repository; leave no caches there.
+        // The scripts' folder holds what the program brings along, and no more.
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         // Core AI's library compiles into temporary folders.
-        command.env("TMPDIR", repo::temporary());
-        command.current_dir(repo::root());
-        command
+        command.env("TMPDIR", home::temporary()?);
+        // Python looks for modules where it runs; there are none here.
+        command.current_dir(home::folder()?);
+        Ok(command)
     }
 }
 
 /// Where an environment lies, and what it is made from.
-struct Place {
+struct Environment {
     name: String,
-    all: PathBuf,
     folder: PathBuf,
     python: PathBuf,
     /// The first names the others.
-    requirements: PathBuf,
+    requirements: String,
     stamp: String,
 }
 
-impl Place {
-    fn of(name: &str, files: &[&str]) -> Result<Place> {
-        let all = repo::root().join(".venv");
-        let folder = all.join(name);
+impl Environment {
+    fn of(name: &str, files: &[&str]) -> Result<Environment> {
+        let folder = home::folder()?.join(name);
         let python = folder.join(if cfg!(windows) {
             "Scripts/python.exe"
         } else {
             "bin/python"
         });
-        let conformance = repo::root().join("conformance");
+        let at = |file: &str| format!("conformance/{file}");
         let mut digest = Sha256::new();
-        for path in files.iter().map(|file| conformance.join(file)) {
-            digest
-                .update(fs::read(&path).with_context(|| format!("{} is missing", path.display()))?);
+        for file in files {
+            digest.update(embedded::bytes(&at(file))?);
         }
-        Ok(Place {
+        Ok(Environment {
             name: name.to_owned(),
-            all,
             folder,
             python,
-            requirements: conformance.join(files.first().unwrap_or(&"")),
-            stamp: hex::encode(&digest.finalize()),
+            requirements: at(files.first().unwrap_or(&"")),
+            stamp: hex::encode(digest.finalize()),
         })
     }
 
-    fn core_ai(version: &str) -> Result<Place> {
+    fn core_ai(version: &str) -> Result<Environment> {
         let file = format!("requirements-{version}.txt");
         let shared = "requirements-shared.txt";
-        Place::of(&format!("coreai-{version}"), &[file.as_str(), shared])
+        Environment::of(&format!("coreai-{version}"), &[file.as_str(), shared])
     }
 
     fn is_made(&self) -> bool {
@@ -101,36 +101,33 @@ impl Place {
 
 /// Whether the environment with coreai-core of `version` is set up.
 pub fn has_core_ai(version: &str) -> bool {
-    Place::core_ai(version).is_ok_and(|place| place.is_made())
+    Environment::core_ai(version).is_ok_and(|environment| environment.is_made())
 }
 
 /// Gives an environment, made now unless it is there already.
-fn ensure(place: Place) -> Result<Venv> {
-    let python = place.python.clone();
-    if place.is_made() {
+fn ensure(environment: Environment) -> Result<Venv> {
+    let python = environment.python.clone();
+    if environment.is_made() {
         return Ok(Venv { python });
     }
-    let all = &place.all;
-    fs::create_dir_all(all).with_context(|| format!("{} cannot be made", all.display()))?;
     // Two commands at once: the second waits, and finds it made.
-    let lock = all.join(format!("{}.lock", place.name));
-    let lock = File::create(&lock)
-        .and_then(|file| file.lock().map(|()| file))
-        .with_context(|| format!("{} cannot be locked", lock.display()))?;
-    if !place.is_made() {
-        make(&place)?;
-        fs::write(place.folder.join(STAMP), &place.stamp)
-            .with_context(|| format!("{} cannot be written", place.folder.display()))?;
+    let lock = home::lock(&environment.name)?;
+    if !environment.is_made() {
+        let folder = &environment.folder;
+        make(&environment)?;
+        fs::write(folder.join(STAMP), &environment.stamp)
+            .with_context(|| format!("{} cannot be written", folder.display()))?;
     }
     drop(lock);
     Ok(Venv { python })
 }
 
-fn make(place: &Place) -> Result<()> {
-    let Place { name, folder, .. } = place;
+fn make(environment: &Environment) -> Result<()> {
+    let folder = &environment.folder;
     let (base, version) = find_python()?;
     eprintln!(
-        "setting up .venv/{name} with Python {version} (once; pinned by version and hash in conformance/)"
+        "setting up {} with Python {version} (once; every package is pinned by version and hash)",
+        folder.display()
     );
     if folder.exists() {
         fs::remove_dir_all(folder)
@@ -140,13 +137,16 @@ fn make(place: &Place) -> Result<()> {
         Command::new(base).args(["-m", "venv"]).arg(folder),
         "the environment cannot be made",
     )?;
-    let mut pip = Command::new(&place.python);
-    pip.args(["-m", "pip", "install", "--quiet", "--no-input"])
+    let mut pip = Command::new(&environment.python);
+    pip.args(["-m", "pip", "install", "--no-input"])
         .args(["--disable-pip-version-check", "--no-warn-script-location"])
         .args(["--require-hashes", "--only-binary", ":all:"])
         .arg("--cache-dir")
-        .arg(place.all.join("pip"));
-    pip.arg("--requirement").arg(&place.requirements);
+        .arg(home::folder()?.join("pip"));
+    pip.arg("--requirement")
+        .arg(embedded::path(&environment.requirements)?);
+    // What it says is progress, and not what the command gives.
+    pip.stdout(std::io::stderr());
     run(
         &mut pip,
         "its packages cannot be installed; Core AI's library has wheels for Linux x86-64 and macOS",

@@ -1,14 +1,13 @@
 //! `verify`: is a published folder what it says?
 
-use crate::progress::size;
-use crate::release::{refused, say, source};
+use crate::progress::{say, size};
+use crate::release::{refused, source};
 use crate::venv::{CORE_AI_NEWEST, Venv};
 use crate::{Refused, gate, hub, python};
 use ::gate::Gates;
-use ::hub::is_repository_id;
 use ::release::{BUNDLES, GATES, Release, TRANSCRIPTS};
 use aimodel::{Summary, open_asset};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -75,13 +74,10 @@ enum Place {
 impl Place {
     /// The folder that is meant, or the repository on the hub.
     fn of(given: &str) -> Result<Place> {
-        match (Path::new(given).is_dir(), is_repository_id(given)) {
-            (true, _) => Ok(Place::Folder(given.into())),
-            (false, true) => Ok(Place::Fetched(hub::published(given)?)),
-            (false, false) => bail!(
-                "{given}: there is no such folder, and it is no repository on the hub, \
-                 organization/name"
-            ),
+        if Path::new(given).is_dir() {
+            Ok(Place::Folder(given.into()))
+        } else {
+            Ok(Place::Fetched(hub::published(given)?))
         }
     }
 
@@ -135,7 +131,7 @@ fn loads(folder: &Path, release: &Release) -> Result<String> {
                 .with_context(|| format!("{}", path.display()))
         })
         .collect::<Result<_>>()?;
-    let said = python::output(&mut python::script(&venv, "describe.py", &paths));
+    let said = python::output(&mut python::script(&venv, "describe.py", &paths)?);
     let said = said.map_err(|error| Refused(format!("Core AI does not load it: {error:#}")))?;
     let said: Value = serde_json::from_str(&said).context("describe.py printed no JSON")?;
     for (index, path) in paths.iter().enumerate() {

@@ -5,13 +5,14 @@
 
 use std::{path::Path, sync::Arc};
 
+use bundle::CallShape;
 use candle_core::{DType, Device, Tensor};
 use checkpoint::Source;
 use checkpoint::TokenizerFiles;
 use engine::{Decoder, Image};
-use export::{Mode, Query};
 use models::qwen3_vl::Chat;
 use models::qwen3_vl::Config;
+use quantize::Recipe;
 use runtime::{Accumulate, Options, Program};
 
 const GRID: usize = 4;
@@ -22,11 +23,14 @@ const UNFUSED: Options = Options {
     accumulate: Accumulate::Single,
 };
 
-fn exported(mode: Mode, queries: Vec<Query>) -> (tempfile::TempDir, Vec<std::path::PathBuf>) {
+fn exported(
+    mode: &'static Recipe,
+    shapes: Vec<CallShape>,
+) -> (tempfile::TempDir, Vec<std::path::PathBuf>) {
     let out = tempfile::tempdir().unwrap();
     let options = export::Options {
-        mode,
-        queries,
+        recipe: mode,
+        shapes,
         grid: GRID as u64,
         max_context: 4096,
         decoder: true,
@@ -97,7 +101,7 @@ fn nano() -> (Chat, Config) {
 #[test]
 fn captions_are_right() {
     let (chat, config) = nano();
-    let (_out, assets) = exported(Mode::Int8Hu, vec![Query::S1]);
+    let (_out, assets) = exported(Recipe::named("int8hu").unwrap(), vec![CallShape::One]);
     let scenes = scenes(&chat, &config);
     assert!(scenes.len() >= 8);
     for options in [Options::default(), UNFUSED] {
@@ -150,8 +154,12 @@ fn read(vision: &Program, decoder: Program, scene: &Scene) -> (Tensor, Tensor) {
 fn fusions_and_chunks_change_nothing_that_matters() {
     let (chat, config) = nano();
     let scene = scenes(&chat, &config).swap_remove(0);
-    for mode in [Mode::Int8Hu, Mode::Int8Lin, Mode::Fp16] {
-        let queries = vec![Query::S1, Query::Dynamic, Query::Prefill(8)];
+    for mode in [
+        Recipe::named("int8hu").unwrap(),
+        Recipe::named("int8lin").unwrap(),
+        Recipe::named("fp16").unwrap(),
+    ] {
+        let queries = vec![CallShape::One, CallShape::Dynamic, CallShape::Prefill(8)];
         let (_out, assets) = exported(mode, queries);
         let [decoders @ .., vision] = &assets[..] else {
             panic!("nothing was exported")
@@ -177,7 +185,7 @@ fn fusions_and_chunks_change_nothing_that_matters() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let (_out, assets) = exported(Mode::Int8Hu, vec![Query::S1]);
+    let (_out, assets) = exported(Recipe::named("int8hu").unwrap(), vec![CallShape::One]);
     let decoder = load(&assets[0], Options::default());
     let problem = decoder.function("prefill").unwrap_err().to_string();
     assert_eq!(

@@ -17,7 +17,11 @@ use fsutil::StagedDir;
 use models::qwen3_vl::Config;
 use serde_json::json;
 
-use crate::{Error, Mode, Query, Result, decoder, vision};
+use ::bundle::CallShape;
+use models::qwen3_vl::{lower_decoder, lower_vision};
+use quantize::Recipe;
+
+use crate::{Error, Result};
 
 /// What is written as the producer of an asset.
 pub const PRODUCER: &str = concat!("aimodel ", env!("CARGO_PKG_VERSION"));
@@ -33,9 +37,9 @@ const LONGEST_NAME: usize = 128;
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How the decoder's weights are stored.
-    pub mode: Mode,
+    pub recipe: &'static Recipe,
     /// A decoder bundle for each of these.
-    pub queries: Vec<Query>,
+    pub shapes: Vec<CallShape>,
     /// Image tokens along a side of a picture.
     pub grid: u64,
     /// The longest context that a host may use, in tokens.
@@ -125,19 +129,19 @@ pub fn export(
     // Folders are claimed and graphs built before anything large is written.
     let mut jobs = Jobs(Vec::new());
     if let Some(tokenizer) = &tokenizer {
-        for &query in &options.queries {
-            let name = format!("{short}_decode_{}{}", options.mode, query.suffix());
+        for &shape in &options.shapes {
+            let name = format!("{short}_decode_{}{}", options.recipe, shape.suffix());
             let staged = StagedDir::create(out.join(&name))?;
-            let metadata = bundle_metadata(&name, &config, source, options, query)?;
+            let metadata = bundle_metadata(&name, &config, source, options, shape)?;
             staged.write_file("metadata.json", &metadata)?;
             for (file, bytes) in &tokenizer.files {
                 staged.write_file(Path::new("tokenizer").join(file), bytes)?;
             }
-            let module = decoder::build(&config, &checkpoint, options.mode, query, options.grid)?;
+            let module = lower_decoder(&config, &checkpoint, options.recipe, shape, options.grid)?;
             let what = format!(
-                "{} text decoder, {}, query {query}",
+                "{} text decoder, {}, query {shape}",
                 source.model(),
-                options.mode
+                options.recipe
             );
             jobs.0.push(Job {
                 name,
@@ -150,7 +154,7 @@ pub fn export(
     if options.vision {
         let name = format!("{short}_vision");
         let staged = StagedDir::create(out.join(&name)).map_err(claimed_vision)?;
-        let module = vision::build(&config, &checkpoint, options.grid)?;
+        let module = lower_vision(&config, &checkpoint, options.grid)?;
         let what = format!(
             "{} vision encoder, {} tokens",
             source.model(),
@@ -264,26 +268,31 @@ fn check(config: &Config, options: &Options) -> Result<()> {
             "with --skip-decoder nothing is left to export".to_owned(),
         );
     }
-    if options.decoder && options.queries.is_empty() {
+    if options.decoder && options.shapes.is_empty() {
         return wrong(
             "--query",
             "expected at least one of s1, dynamic and pfN".to_owned(),
         );
     }
-    for (index, query) in options.queries.iter().enumerate() {
-        if options.queries[..index].contains(query) {
-            return wrong("--query", format!("{query} is asked for twice"));
+    for (index, shape) in options.shapes.iter().enumerate() {
+        if options.shapes[..index].contains(shape) {
+            return wrong("--query", format!("{shape} is asked for twice"));
         }
         // What the command line would not take has no graph either.
-        query.to_string().parse::<Query>()?;
+        let parsed = shape.to_string().parse::<CallShape>();
+        parsed.map_err(|error| Error::Option {
+            option: "--query",
+            problem: error.to_string(),
+        })?;
     }
     if config.vision_config.deepstack_visual_indexes.is_empty() {
-        return Err(Error::Model(
+        return Err(models::Error::Unsupported(
             "vision_config.deepstack_visual_indexes is empty: expected the blocks of the vision \
              tower that DeepStack taps, because the decoder graph has an input for them, and \
              Apple's delegates abort on an input without rows"
                 .to_owned(),
-        ));
+        )
+        .into());
     }
     Ok(())
 }
@@ -343,16 +352,17 @@ fn bundle_metadata(
     config: &Config,
     source: &Source,
     options: &Options,
-    query: Query,
+    shape: CallShape,
 ) -> Result<Vec<u8>> {
-    let functions: Vec<&str> = query.functions().iter().map(|(name, _)| *name).collect();
+    let functions: Vec<&str> = shape.functions().iter().map(|(name, _)| *name).collect();
     let mut origin = json!({ "model_definition": "torch", "hf_model_id": source.model() });
     if let Some(revision) = source.revision() {
         origin["hf_revision"] = revision.into();
     }
-    let compression = match options.mode {
-        Mode::Fp16 => serde_json::Value::Null,
-        mode => json!({ "scheme": mode.to_string() }),
+    let compression = if options.recipe.is_f16() {
+        serde_json::Value::Null
+    } else {
+        json!({ "scheme": options.recipe.name })
     };
     let metadata = json!({
         "metadata_version": "0.2",

@@ -14,35 +14,13 @@ pub enum Error {
     Checkpoint(#[from] checkpoint::Error),
     /// The model is not what it should be.
     #[error(transparent)]
-    Architecture(#[from] models::Error),
-    /// A parameter cannot be stored.
-    #[error("{tensor}: {source}")]
-    Weights {
-        /// The parameter, or the parameters that are stored as one matrix.
-        tensor: String,
-        /// Why.
-        source: quantize::Error,
-    },
-    /// A matrix whose input width blocks do not divide.
-    #[error(
-        "{tensor}: its input width is {cols}, which blocks of {} do not divide; export fp16 instead",
-        quantize::BLOCK
-    )]
-    Width {
-        /// The parameter.
-        tensor: String,
-        /// The width.
-        cols: usize,
-    },
+    Model(models::Error),
     /// A graph or an asset could not be made.
     #[error(transparent)]
     Asset(aimodel::Error),
     /// A folder cannot be made.
     #[error(transparent)]
     Folder(#[from] fsutil::Error),
-    /// A model that has no graph here.
-    #[error("{0}")]
-    Model(String),
     /// The caller broke the export off.
     #[error("interrupted: nothing was written")]
     Interrupted,
@@ -70,9 +48,22 @@ impl From<aimodel::Error> for Error {
         match error {
             aimodel::Error::Blob(error) => match error.downcast::<Self>() {
                 Ok(own) => *own,
-                Err(other) => Self::Asset(aimodel::Error::Blob(other)),
+                Err(other) => match other.downcast::<models::Error>() {
+                    Ok(model) => (*model).into(),
+                    Err(other) => Self::Asset(aimodel::Error::Blob(other)),
+                },
             },
             other => Self::Asset(other),
+        }
+    }
+}
+
+impl From<models::Error> for Error {
+    fn from(error: models::Error) -> Self {
+        match error {
+            models::Error::Checkpoint(error) => Self::Checkpoint(error),
+            models::Error::Graph(error) => error.into(),
+            other => Self::Model(other),
         }
     }
 }

@@ -8,13 +8,15 @@
 //! ```no_run
 //! use std::{ops::ControlFlow, path::Path, sync::Arc};
 //!
-//! use export::{Mode, Options, Query};
+//! use bundle::CallShape;
+//! use export::Options;
+//! use quantize::Recipe;
 //! use checkpoint::Source;
 //!
 //! let source = Source::folder("checkpoints/my-fine-tune")?;
 //! let options = Options {
-//!     mode: Mode::Int8Hu,
-//!     queries: vec![Query::S1],
+//!     recipe: Recipe::named("int8hu")?,
+//!     shapes: vec![CallShape::One],
 //!     grid: 14,
 //!     max_context: 4096,
 //!     decoder: true,
@@ -35,18 +37,9 @@
 #![deny(missing_docs)]
 
 mod bundle;
-mod composite;
-mod decoder;
 mod error;
-mod mode;
-mod tables;
-mod vision;
-mod weights;
 
 pub use bundle::{
     Bundle, Options, PRODUCER, Progress, export, iso_date, known_license, short_name,
 };
-pub use decoder::build as lower_decoder;
 pub use error::{Error, Result};
-pub use mode::{Mode, Query};
-pub use vision::build as lower_vision;

@@ -7,17 +7,19 @@ mod common;
 
 use std::{env, fs, path::Path, process::Command};
 
+use bundle::CallShape;
 use checkpoint::Source;
 use common::{Bench, Tree, export_in_child, options, quiet, tiny, tree};
-use export::{Mode, Options, Query};
+use export::Options;
+use quantize::Recipe;
 
-const MODES: [Mode; 3] = [Mode::Fp16, Mode::Int8Lin, Mode::Int8Hu];
-const QUERIES: [Query; 3] = [Query::S1, Query::Dynamic, Query::Prefill(8)];
+const RECIPES: &[Recipe] = quantize::RECIPES;
+const QUERIES: [CallShape; 3] = [CallShape::One, CallShape::Dynamic, CallShape::Prefill(8)];
 
-fn everything(mode: Mode) -> Options {
+fn everything(mode: &'static Recipe) -> Options {
     Options {
-        mode,
-        queries: QUERIES.to_vec(),
+        recipe: mode,
+        shapes: QUERIES.to_vec(),
         ..options()
     }
 }
@@ -59,13 +61,13 @@ fn neither_time_nor_threads_matter() {
 #[test]
 fn together_or_one_by_one_does_not_matter() {
     let bench = Bench::new(&tiny());
-    for mode in MODES {
+    for mode in RECIPES {
         let together = exported(&bench, &everything(mode));
         assert_same(&together, &exported(&bench, &everything(mode)));
         let mut apart = Tree::new();
         for query in QUERIES {
             let one = Options {
-                queries: vec![query],
+                shapes: vec![query],
                 vision: false,
                 ..everything(mode)
             };
@@ -83,10 +85,10 @@ fn together_or_one_by_one_does_not_matter() {
 #[test]
 fn the_order_of_the_queries_does_not_matter() {
     let bench = Bench::new(&tiny());
-    let mut backwards = everything(Mode::Int8Hu);
-    backwards.queries.reverse();
+    let mut backwards = everything(Recipe::named("int8hu").unwrap());
+    backwards.shapes.reverse();
     assert_same(
-        &exported(&bench, &everything(Mode::Int8Hu)),
+        &exported(&bench, &everything(Recipe::named("int8hu").unwrap())),
         &exported(&bench, &backwards),
     );
 }

@@ -15,15 +15,17 @@ use std::{
     },
 };
 
+use bundle::CallShape;
 use common::{Bench, assert_says, decoder_only, names, options, quiet, tiny, tree};
-use export::{Mode, Options, Progress, Query};
+use export::{Options, Progress};
+use quantize::Recipe;
 
 #[test]
 fn what_exists_is_not_touched() {
     let bench = Bench::new(&tiny());
     let out = bench.out();
     let mut all = options();
-    all.queries = vec![Query::S1, Query::Dynamic];
+    all.shapes = vec![CallShape::One, CallShape::Dynamic];
     let bundles = ["tiny_decode_int8hu_s1", "tiny_decode_int8hu", "tiny_vision"];
     for name in bundles {
         let path = out.join(name);
@@ -64,12 +66,14 @@ fn the_way_to_a_second_mode_is_told() {
     let bench = Bench::new(&tiny());
     bench.export(&options()).unwrap();
     let other = Options {
-        mode: Mode::Fp16,
+        recipe: Recipe::named("fp16").unwrap(),
         ..options()
     };
     let error = bench.export(&other).unwrap_err().to_string();
     assert_says(&error, &["tiny_vision", "exists already", "--skip-vision"]);
-    bench.export(&decoder_only(Mode::Fp16)).unwrap();
+    bench
+        .export(&decoder_only(Recipe::named("fp16").unwrap()))
+        .unwrap();
 }
 
 #[test]

@@ -10,16 +10,18 @@ use std::{fs, path::Path};
 use aimodel::{
     Asset, Form, Module, Summary, mlir_bytecode::ResourceValue, open_asset, print_ir, verify,
 };
+use bundle::CallShape;
 use checkpoint::Source;
 use common::{Bench, Weights, decoder_only, names, options, quiet, tiny, vision_only};
-use export::{Mode, Options, Query, short_name};
+use export::{Options, short_name};
 use half::{bf16, f16};
 use models::qwen3_vl::Config;
 use models::qwen3_vl::names::EMBED_TOKENS;
+use quantize::Recipe;
 use sha2::{Digest, Sha256};
 
-const MODES: [Mode; 3] = [Mode::Fp16, Mode::Int8Lin, Mode::Int8Hu];
-const QUERIES: [Query; 3] = [Query::S1, Query::Dynamic, Query::Prefill(8)];
+const RECIPES: &[Recipe] = quantize::RECIPES;
+const QUERIES: [CallShape; 3] = [CallShape::One, CallShape::Dynamic, CallShape::Prefill(8)];
 
 /// Shapes that differ from the published ones in one way each, with a grid.
 fn shapes() -> Vec<(&'static str, u64, Config)> {
@@ -111,14 +113,14 @@ fn interface(summary: &Summary) -> Vec<String> {
     lines
 }
 
-fn decoder_interface(config: &Config, grid: u64, query: Query) -> Vec<String> {
+fn decoder_interface(config: &Config, grid: u64, query: CallShape) -> Vec<String> {
     let text = &config.text_config;
     let taps = config.vision_config.deepstack_visual_indexes.len() as u64;
     let (h, v, n) = (text.hidden_size, text.vocab_size, grid * grid);
     let functions = match query {
-        Query::S1 => vec![("main", "1".to_owned())],
-        Query::Dynamic => vec![("main", "?".to_owned())],
-        Query::Prefill(rows) => vec![("main", "1".to_owned()), ("prefill", rows.to_string())],
+        CallShape::One => vec![("main", "1".to_owned())],
+        CallShape::Dynamic => vec![("main", "?".to_owned())],
+        CallShape::Prefill(rows) => vec![("main", "1".to_owned()), ("prefill", rows.to_string())],
     };
     let cache = format!(
         "{}x1x{}x?x{}xf16",
@@ -169,13 +171,13 @@ fn opened(path: &Path) -> Asset {
 fn every_shape_mode_and_query_verifies_and_has_its_interface() {
     for (what, grid, config) in shapes() {
         let bench = Bench::new(&config);
-        for mode in MODES {
+        for mode in RECIPES {
             let options = Options {
-                mode,
-                queries: QUERIES.to_vec(),
+                recipe: mode,
+                shapes: QUERIES.to_vec(),
                 grid,
                 // It is the same in every mode.
-                vision: mode == Mode::Fp16,
+                vision: mode == Recipe::named("fp16").unwrap(),
                 ..options()
             };
             let bundles = bench.export(&options).unwrap();
@@ -221,7 +223,7 @@ fn a_bundle_has_the_published_layout() {
         fs::write(bench.file(name), format!("{name} \r\n\u{feff} as it is")).unwrap();
     }
     let options = Options {
-        queries: QUERIES.to_vec(),
+        shapes: QUERIES.to_vec(),
         ..options()
     };
     let bundles = bench.export(&options).unwrap();
@@ -277,7 +279,7 @@ fn a_bundle_has_the_published_layout() {
 fn metadata_says_what_hosts_read() {
     let bench = Bench::new(&tiny());
     let options = Options {
-        queries: vec![Query::Prefill(64)],
+        shapes: vec![CallShape::Prefill(64)],
         max_context: 2048,
         name: Some("my-Model.v2".to_owned()),
         license: Some("Apache-2.0".to_owned()),
@@ -345,8 +347,11 @@ fn metadata_says_what_hosts_read() {
 
     // What differs from that by mode and query.
     for (mode, scheme) in [
-        (Mode::Fp16, "null"),
-        (Mode::Int8Lin, "{\n    \"scheme\": \"int8lin\"\n  }"),
+        (Recipe::named("fp16").unwrap(), "null"),
+        (
+            Recipe::named("int8lin").unwrap(),
+            "{\n    \"scheme\": \"int8lin\"\n  }",
+        ),
     ] {
         let bundles = bench.export(&decoder_only(mode)).unwrap();
         let text = read(&bundles[0].path);
@@ -465,7 +470,8 @@ fn weights_are_those_of_the_checkpoint() {
         let bundle = &bench.export(options).unwrap()[0];
         opened(&bundle.asset).module
     };
-    let [fp16, lin, hu] = MODES.map(|mode| module(&decoder_only(mode)));
+    let [fp16, lin, hu] = ["fp16", "int8lin", "int8hu"]
+        .map(|name| module(&decoder_only(Recipe::named(name).unwrap())));
     let table = halves(&mut weights, EMBED_TOKENS);
     let (data, scales) = quantized(&table, 127.5, -128.0);
     assert!(resource(&hu, "lm_head.weight.data") == data);
@@ -527,10 +533,10 @@ fn an_untied_head_is_the_checkpoint_s_own() {
     let mut weights = Weights::read(&bench.file("model.safetensors"));
     let head = halves(&mut weights, "lm_head.weight");
     assert!(head != halves(&mut weights, EMBED_TOKENS));
-    for mode in MODES {
+    for mode in RECIPES {
         let bundle = &bench.export(&decoder_only(mode)).unwrap()[0];
         let module = opened(&bundle.asset).module;
-        if mode == Mode::Int8Hu {
+        if mode == Recipe::named("int8hu").unwrap() {
             let (data, scales) = quantized(&head, 127.5, -128.0);
             assert!(resource(&module, "lm_head.weight.data") == data);
             assert!(resource(&module, "lm_head.weight.scale") == scales);

@@ -7,11 +7,13 @@ mod common;
 
 use std::fs;
 
+use bundle::CallShape;
 use common::{Bench, Weights, assert_says, decoder_only, names, options, tiny, vision_only};
-use export::{Mode, Options, Query};
+use export::Options;
 use models::qwen3_vl::names::EMBED_TOKENS;
 use models::qwen3_vl::names::FINAL_NORM;
 use models::qwen3_vl::names::LM_HEAD;
+use quantize::Recipe;
 use serde_json::json;
 
 const GATE: &str = "model.language_model.layers.1.mlp.gate_proj.weight";
@@ -33,7 +35,7 @@ fn a_missing_tensor_is_named() {
 
     // Who leaves a half out does not need its tensors.
     bench.edit(|weights| weights.tensors.retain(|tensor| tensor.name != FC2));
-    bench.accepts(&decoder_only(Mode::Fp16));
+    bench.accepts(&decoder_only(Recipe::named("fp16").unwrap()));
     bench.refuses(&vision_only(), &[FC2]);
 
     let mut untied = tiny();
@@ -84,7 +86,11 @@ fn weights_that_f16_cannot_hold_are_named() {
     let bench = Bench::new(&tiny());
     let layer = |parameter: &str| format!("model.language_model.layers.0.{parameter}");
     let vision = |parameter: &str| format!("model.visual.{parameter}");
-    let text = [Mode::Int8Hu, Mode::Int8Lin, Mode::Fp16];
+    let text = [
+        Recipe::named("int8hu").unwrap(),
+        Recipe::named("int8lin").unwrap(),
+        Recipe::named("fp16").unwrap(),
+    ];
     let mut cases: Vec<(String, Options)> = Vec::new();
     for parameter in [
         "self_attn.q_proj.weight",
@@ -94,7 +100,10 @@ fn weights_that_f16_cannot_hold_are_named() {
         "mlp.down_proj.weight",
     ] {
         cases.push((layer(parameter), options()));
-        cases.push((layer(parameter), decoder_only(Mode::Fp16)));
+        cases.push((
+            layer(parameter),
+            decoder_only(Recipe::named("fp16").unwrap()),
+        ));
     }
     for parameter in [
         "input_layernorm.weight",
@@ -168,7 +177,11 @@ fn a_head_that_the_table_contradicts_is_refused() {
     bench.edit(add);
     bench.accepts(&options());
     bench.edit(|weights| weights.tensor(LM_HEAD).set_last(0x3f80));
-    for mode in [Mode::Int8Hu, Mode::Int8Lin, Mode::Fp16] {
+    for mode in [
+        Recipe::named("int8hu").unwrap(),
+        Recipe::named("int8lin").unwrap(),
+        Recipe::named("fp16").unwrap(),
+    ] {
         bench.refuses(
             &decoder_only(mode),
             &[LM_HEAD, "model.safetensors", "tie_word_embeddings"],
@@ -310,12 +323,21 @@ fn a_width_that_blocks_do_not_divide_is_for_fp16() {
     let o = "model.language_model.layers.0.self_attn.o_proj.weight";
     for (config, tensor, width) in [(mlp, down, "80"), (hidden, q, "72"), (heads, o, "80")] {
         let bench = Bench::new(&config);
-        for mode in [Mode::Int8Hu, Mode::Int8Lin] {
+        for mode in [
+            Recipe::named("int8hu").unwrap(),
+            Recipe::named("int8lin").unwrap(),
+        ] {
             bench.refuses(&decoder_only(mode), &[tensor, width, "32", "fp16"]);
-            bench.refuses(&Options { mode, ..options() }, &[tensor, width]);
+            bench.refuses(
+                &Options {
+                    recipe: mode,
+                    ..options()
+                },
+                &[tensor, width],
+            );
         }
         bench.accepts(&Options {
-            mode: Mode::Fp16,
+            recipe: Recipe::named("fp16").unwrap(),
             ..options()
         });
     }
@@ -324,14 +346,11 @@ fn a_width_that_blocks_do_not_divide_is_for_fp16() {
 #[test]
 fn unknown_modes_and_queries_are_refused() {
     for text in ["", "int8", "INT8HU", "int4", "fp32", "int8hu "] {
-        let error = text.parse::<Mode>().unwrap_err().to_string();
-        assert_says(
-            &error,
-            &["mode", &format!("`{text}`"), "fp16, int8lin and int8hu"],
-        );
+        let error = text.parse::<&'static Recipe>().unwrap_err().to_string();
+        assert_says(&error, &[&format!("`{text}`"), "fp16, int8lin or int8hu"]);
     }
     for mode in ["fp16", "int8lin", "int8hu"] {
-        assert_eq!(mode.parse::<Mode>().unwrap().to_string(), mode);
+        assert_eq!(mode.parse::<&'static Recipe>().unwrap().to_string(), mode);
     }
     let bad = [
         "",
@@ -350,11 +369,11 @@ fn unknown_modes_and_queries_are_refused() {
         " s1",
     ];
     for text in bad {
-        let error = text.parse::<Query>().unwrap_err().to_string();
+        let error = text.parse::<CallShape>().unwrap_err().to_string();
         assert_says(&error, &["--query", &format!("`{text}`"), "s1, dynamic"]);
     }
     for query in ["s1", "dynamic", "pf2", "pf64", "pf4096"] {
-        assert_eq!(query.parse::<Query>().unwrap().to_string(), query);
+        assert_eq!(query.parse::<CallShape>().unwrap().to_string(), query);
     }
 }
 
@@ -363,7 +382,11 @@ fn options_that_make_no_sense_are_refused() {
     let bench = Bench::new(&tiny());
     for grid in [0, 65, u64::MAX] {
         let found = format!("found {grid}");
-        for base in [options(), vision_only(), decoder_only(Mode::Fp16)] {
+        for base in [
+            options(),
+            vision_only(),
+            decoder_only(Recipe::named("fp16").unwrap()),
+        ] {
             bench.refuses(&Options { grid, ..base }, &["--grid", "1 to 64", &found]);
         }
     }
@@ -394,17 +417,17 @@ fn options_that_make_no_sense_are_refused() {
         ..vision_only()
     };
     bench.refuses(&nothing, &["--skip-vision", "--skip-decoder"]);
-    let with_queries = |queries: &[Query]| Options {
-        queries: queries.to_vec(),
+    let with_queries = |shapes: &[CallShape]| Options {
+        shapes: shapes.to_vec(),
         ..options()
     };
     bench.refuses(&with_queries(&[]), &["--query", "at least one"]);
-    let twice = [Query::Prefill(8), Query::S1, Query::Prefill(8)];
+    let twice = [CallShape::Prefill(8), CallShape::One, CallShape::Prefill(8)];
     bench.refuses(&with_queries(&twice), &["--query", "pf8", "twice"]);
     for rows in [0, 1, 4097, u64::MAX] {
         let found = format!("pf{rows}");
         bench.refuses(
-            &with_queries(&[Query::Prefill(rows)]),
+            &with_queries(&[CallShape::Prefill(rows)]),
             &["--query", &found, "pf2 to pf4096"],
         );
     }

@@ -9,10 +9,11 @@ use std::{
 };
 
 use aimodel::Asset;
+use bundle::CallShape;
 use checkpoint::Checkpoint;
 use checkpoint::Source;
-use export::{Mode, Query};
 use models::qwen3_vl::Config;
+use quantize::Recipe;
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, transcript::Bundle};
@@ -26,9 +27,9 @@ pub struct Subject {
     /// Its weights.
     pub checkpoint: Arc<Checkpoint>,
     /// How the decoder stores weights, as its name and its metadata say.
-    pub mode: Mode,
+    pub mode: &'static Recipe,
     /// How it is called.
-    pub query: Query,
+    pub query: CallShape,
     /// Image tokens along a side of a picture, as the decoder's inputs have it.
     pub grid: usize,
     /// The decoder's bundle.
@@ -107,8 +108,8 @@ impl Subject {
         source: Source,
         exports: &Path,
         name: &str,
-        mode: Mode,
-        query: Query,
+        mode: &'static Recipe,
+        query: CallShape,
     ) -> Result<Subject> {
         let config = Config::load(&source)?;
         let checkpoint = Arc::new(models::qwen3_vl::open(&source)?);

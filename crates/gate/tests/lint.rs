@@ -8,10 +8,12 @@ mod lint_cases;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use bundle::CallShape;
 use checkpoint::Source;
-use export::{Mode, Options, Query};
+use export::Options;
 use gate::lint::{self, RULES};
 use lint_cases::{Bench, CASES};
+use quantize::Recipe;
 
 #[test]
 fn each_rule_finds_its_fault_and_nothing_else() {
@@ -48,11 +50,15 @@ fn rules_and_cases_are_one_to_one() {
 fn what_export_writes_has_no_finding() {
     let folder = tempfile::tempdir().unwrap();
     let mut count = 0;
-    for mode in [Mode::Fp16, Mode::Int8Lin, Mode::Int8Hu] {
+    for mode in [
+        Recipe::named("fp16").unwrap(),
+        Recipe::named("int8lin").unwrap(),
+        Recipe::named("int8hu").unwrap(),
+    ] {
         let options = Options {
-            mode,
-            queries: vec![Query::S1, Query::Dynamic, Query::Prefill(8)],
-            vision: mode == Mode::Int8Hu,
+            recipe: mode,
+            shapes: vec![CallShape::One, CallShape::Dynamic, CallShape::Prefill(8)],
+            vision: mode == Recipe::named("int8hu").unwrap(),
             ..lint_cases::options()
         };
         for bundle in lint_cases::export(&Source::nano(), folder.path(), &options) {

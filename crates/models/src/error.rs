@@ -77,6 +77,32 @@ pub enum Error {
         /// What is wrong, and with which file or text.
         message: String,
     },
+    /// A parameter cannot be stored.
+    #[error("{tensor}: {source}")]
+    Weights {
+        /// The parameter, or the parameters that are stored as one matrix.
+        tensor: String,
+        /// Why.
+        source: quantize::Error,
+    },
+    /// A matrix whose input width blocks do not divide.
+    #[error(
+        "{tensor}: its input width is {cols}, which blocks of {block} do not divide; export fp16 instead"
+    )]
+    Width {
+        /// The parameter.
+        tensor: String,
+        /// The width.
+        cols: usize,
+        /// Inputs that share a scale.
+        block: usize,
+    },
+    /// A model that has no graph here.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A graph could not be made.
+    #[error(transparent)]
+    Graph(aimodel::Error),
     /// The output is there already.
     #[error("{path} exists already; name another output or remove it")]
     Exists {
@@ -90,5 +116,18 @@ impl Error {
     pub(crate) fn io(path: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.into();
         |source| Error::Io { path, source }
+    }
+}
+
+impl From<aimodel::Error> for Error {
+    /// A blob that could not be made gives its own error back.
+    fn from(error: aimodel::Error) -> Self {
+        match error {
+            aimodel::Error::Blob(error) => match error.downcast::<Self>() {
+                Ok(own) => *own,
+                Err(other) => Self::Graph(aimodel::Error::Blob(other)),
+            },
+            other => Self::Graph(other),
+        }
     }
 }

@@ -19,6 +19,7 @@
 #![deny(missing_docs)]
 
 mod error;
+mod lower;
 pub mod qwen3_vl;
 
 pub use error::Error;

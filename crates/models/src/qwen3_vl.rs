@@ -2,13 +2,18 @@
 //! checkpoints with seeded weights.
 
 mod config;
+mod decoder;
 pub mod names;
 pub mod positions;
 mod prompt;
 pub mod synth;
+mod tables;
+mod vision;
 
 pub use config::{Config, TextConfig, VisionConfig};
+pub use decoder::build as lower_decoder;
 pub use prompt::{Chat, Prompt};
+pub use vision::build as lower_vision;
 
 use crate::Error;
 use checkpoint::{Checkpoint, Source};

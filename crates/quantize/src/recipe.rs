@@ -88,6 +88,9 @@ pub const RECIPES: &[Recipe] = &[
 ];
 
 impl Recipe {
+    /// All weights f16: the recipe in which a constant is the weight itself.
+    pub const F16: &'static Self = &RECIPES[0];
+
     /// The recipe of that name.
     ///
     /// # Errors
@@ -175,5 +178,6 @@ mod tests {
             .map(|recipe| recipe.name)
             .collect();
         assert_eq!(f16, ["fp16"]);
+        assert_eq!(Recipe::F16.name, "fp16");
     }
 }

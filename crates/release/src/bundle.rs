@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use ::bundle::CallShape;
 use aimodel::{Asset, Parameter, Summary};
 use checkpoint::TokenizerFiles;
-use export::Query;
 use serde::Deserialize;
 
 use crate::{Decoder, Listing, Recipe, Result, error::Problems, folder::read_text};
@@ -285,8 +285,8 @@ fn decoder_facts(
         return Ok(None);
     };
     let functions = match decoder.query {
-        Query::Prefill(_) => vec!["main", "prefill"],
-        Query::S1 | Query::Dynamic => vec!["main"],
+        CallShape::Prefill(_) => vec!["main", "prefill"],
+        CallShape::One | CallShape::Dynamic => vec!["main"],
     };
     let scheme = metadata.compression.as_ref();
     let scheme = scheme.map_or("fp16", |compression| compression.scheme.as_str());

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use export::{Mode, Query};
+use ::bundle::CallShape;
 use gate::{Stage, StageReport, Verdict};
 use minijinja::{Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 use serde::Serialize;
@@ -234,7 +234,7 @@ fn card(release: &Release) -> Result<Card<'_>> {
         max_context: recipe.max_context,
         static_inputs: self::size(images),
         cache_per_token: self::size(2 * layers * heads * size * HALF),
-        one_token: recipe.queries.contains(&Query::S1),
+        one_token: recipe.queries.contains(&CallShape::One),
         folder: bundle::FOLDER,
         sums: sums::FILE,
         license_file: licence::FILE,
@@ -256,18 +256,21 @@ fn files(release: &Release) -> Vec<Row> {
         }
     };
     let mut decoders = recipe.decoders().enumerate().map(|(index, decoder)| {
-        let weights = match decoder.mode {
-            Mode::Fp16 => "all weights f16",
-            Mode::Int8Lin => "layers int8 in blocks of 32, head f16 (the embedding table where the checkpoint ties them)",
-            Mode::Int8Hu => "layers int8 in blocks of 32, a head of its own, int8 by absmax",
-        };
+        let weights = decoder.mode.description;
         let call = match decoder.query {
-            Query::S1 => "one token a call".to_owned(),
-            Query::Dynamic => "any number of tokens a call".to_owned(),
-            Query::Prefill(rows) => format!("one token a call, {rows} in `prefill`"),
+            CallShape::One => "one token a call".to_owned(),
+            CallShape::Dynamic => "any number of tokens a call".to_owned(),
+            CallShape::Prefill(rows) => format!("one token a call, {rows} in `prefill`"),
         };
-        let role = if index == 0 { "text decoder, **the one to use**" } else { "text decoder, alternative" };
-        row(decoder.name, format!("{role}: {weights}; {call}; with tokenizer and metadata"))
+        let role = if index == 0 {
+            "text decoder, **the one to use**"
+        } else {
+            "text decoder, alternative"
+        };
+        row(
+            decoder.name,
+            format!("{role}: {weights}; {call}; with tokenizer and metadata"),
+        )
     });
     let mut rows: Vec<Row> = decoders.next().into_iter().collect();
     let pixels = recipe.grid * 32;

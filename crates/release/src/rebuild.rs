@@ -4,7 +4,7 @@ use std::path::Path;
 
 use checkpoint::Source;
 use checkpoint::TokenizerFiles;
-use export::{Mode, Options};
+use export::Options;
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -16,10 +16,15 @@ use crate::{
 };
 
 /// How to export a recipe's bundles of one mode.
-pub fn options(recipe: &Recipe, mode: Mode, vision: bool, created: u64) -> Options {
+pub fn options(
+    recipe: &Recipe,
+    mode: &'static quantize::Recipe,
+    vision: bool,
+    created: u64,
+) -> Options {
     Options {
-        mode,
-        queries: recipe.queries.clone(),
+        recipe: mode,
+        shapes: recipe.queries.clone(),
         grid: recipe.grid,
         max_context: recipe.max_context,
         decoder: true,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use export::{Mode, Query};
+use ::bundle::CallShape;
 use gate::Stage;
 use serde::Deserialize;
 
@@ -47,10 +47,10 @@ pub struct Recipe {
     pub checkpoint: Option<String>,
     /// How decoders store weights. The first is the one to use.
     #[serde(deserialize_with = "parsed")]
-    pub modes: Vec<Mode>,
+    pub modes: Vec<&'static quantize::Recipe>,
     /// How decoders are called. The first is the one to use.
     #[serde(deserialize_with = "parsed")]
-    pub queries: Vec<Query>,
+    pub queries: Vec<CallShape>,
     /// Image tokens along a side of a picture.
     pub grid: u64,
     /// The longest context that the bundles promise.
@@ -79,9 +79,9 @@ pub struct Decoder {
     /// The bundle's name.
     pub name: String,
     /// How it stores weights.
-    pub mode: Mode,
+    pub mode: &'static quantize::Recipe,
     /// How it is called.
-    pub query: Query,
+    pub query: CallShape,
 }
 
 impl Recipe {

@@ -6,8 +6,8 @@ use super::timing::{median, peak_memory, range, timed};
 use crate::bundles::{Bundle, Choice};
 use crate::device::Device;
 use crate::export::Job;
+use crate::home;
 use crate::progress::{self, size};
-use crate::repo;
 use anyhow::{Context, Result, bail, ensure};
 use engine::{Decoder, Image};
 use runtime::candle_core::{self, DType, Tensor};
@@ -61,9 +61,9 @@ pub fn run(args: Args) -> Result<()> {
 
 /// That it works, on nano.
 pub fn check() -> Result<()> {
-    let folder = repo::scratch()?;
+    let folder = home::scratch()?;
     let mut job = Job::nano("int8hu", folder.path())?;
-    job.options.queries = crate::export::queries("dynamic")?;
+    job.options.shapes = crate::export::queries("dynamic")?;
     job.run()?;
     let choice = Choice {
         exports: folder.path().to_owned(),

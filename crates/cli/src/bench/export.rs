@@ -5,7 +5,7 @@
 use super::timing::{median, peak_memory, range, timed};
 use crate::export::Job;
 use crate::progress::{self, size};
-use crate::{hub, repo};
+use crate::{home, hub};
 use ::export::Bundle;
 use anyhow::{Result, ensure};
 use checkpoint::Source;
@@ -120,7 +120,7 @@ fn measure(model: &str, mode: &str, runs: u32) -> Result<Found> {
 
 /// Exports to a folder that is gone afterwards.
 fn timed_export(source: &Source, mode: &str) -> Result<(Vec<Bundle>, f64)> {
-    let folder = repo::scratch()?;
+    let folder = home::scratch()?;
     let job = Job::new(source.clone(), mode, folder.path())?;
     let (bundles, seconds) = timed(|| job.run());
     Ok((bundles?, seconds))
@@ -146,7 +146,7 @@ fn read(source: &Source, config: &Config) -> Result<u64> {
 /// Writes files as long as the bundles' programs through to the disk, as an
 /// export does; gives the number of bytes and the seconds.
 fn write_as_many(bundles: &[Bundle]) -> Result<(u64, f64)> {
-    let folder = repo::scratch()?;
+    let folder = home::scratch()?;
     let piece = piece();
     let write = || {
         let mut count = 0;

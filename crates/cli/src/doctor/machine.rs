@@ -1,6 +1,7 @@
 //! What is in the machine: processor, cards, memory, disk.
 
 use super::{Capability, within};
+use crate::call::build_with;
 use crate::device::Device;
 use crate::progress::size;
 use std::{
@@ -106,10 +107,6 @@ pub fn metal() -> Capability {
         true => Capability::missing("metal", "this build has no metal", build_with("metal")),
         false => Capability::absent("metal", "this is no Mac"),
     }
-}
-
-fn build_with(feature: &str) -> String {
-    format!("cargo run --release -p xtask --features {feature} -- doctor")
 }
 
 fn card(name: &'static str, device: Device) -> Capability {

@@ -33,14 +33,14 @@ pub fn core_ai() -> Capability {
         return Capability::missing(NAME, found, "use Linux on x86-64, or a Mac");
     }
     if venv::has_core_ai(CORE_AI_NEWEST) {
-        return Capability::here(NAME, format!("coreai-core {CORE_AI_NEWEST} is in .venv/"));
+        return Capability::here(NAME, format!("coreai-core {CORE_AI_NEWEST} is set up"));
     }
     match within(PYTHON_ANSWERS, venv::find_python) {
         Some(Ok((python, version))) => Capability::here(
             NAME,
             format!(
                 "{python} ({version}) can have coreai-core {CORE_AI_NEWEST}: the first command \
-                 that needs it fetches it into .venv/ (0.3 GB)"
+                 that needs it fetches it (0.3 GB)"
             ),
         ),
         Some(Err(error)) => Capability::missing(

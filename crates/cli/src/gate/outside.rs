@@ -1,9 +1,8 @@
 //! What only Python can say: transformers, and Core AI's own runtime.
 
-use crate::doctor;
 use crate::python::{self, Tensors};
 use crate::venv::{CORE_AI_NEWEST, Venv};
-use crate::{progress, repo};
+use crate::{doctor, embedded, home, progress};
 use anyhow::{Context, ensure};
 use gate::{Answer, Asked, Error, Outcome, Outside, Recording, Result, Subject};
 use rayon::prelude::*;
@@ -37,8 +36,8 @@ impl Outside for Python {
         }
         let source = &request.subject.source;
         let mut command = Command::new(&python);
-        command.arg(repo::root().join("oracles/capture.py"));
-        command.arg("--model").arg(checkpoint(request.subject));
+        command.arg(embedded::path("oracles/capture.py").map_err(unwritten)?);
+        command.arg("--model").arg(checkpoint(request.subject)?);
         command.args(["--name", source.model()]);
         if let Some(revision) = source.revision() {
             command.args(["--revision", revision]);
@@ -136,7 +135,7 @@ fn continue_greedily(
         let start = asked.rope_shift_start - (subject.grid * subject.grid) as i32;
         given.i32("image_start", &[start]);
     }
-    let scratch = repo::scratch()?;
+    let scratch = home::scratch()?;
     let input = scratch.path().join("prompt.safetensors");
     given.write(&input)?;
     // The script runs in another folder, and Core AI's library crashes where
@@ -146,7 +145,7 @@ fn continue_greedily(
         std::path::absolute(&subject.vision.asset.dir)?,
         input,
     ];
-    let mut command = python::script(venv, "generate.py", paths);
+    let mut command = python::script(venv, "generate.py", paths)?;
     // No token is -1: what follows an end token is compared, too.
     command.args(["--margins", "--most", &tokens.to_string(), "--end", "-1"]);
     let said = python::output(&mut command)?;
@@ -167,12 +166,16 @@ fn continue_greedily(
     Ok(Answer::new(asked, ids, margins))
 }
 
-/// The folder that a checkpoint lies in; nano's is also in the repository.
-fn checkpoint(subject: &Subject) -> PathBuf {
-    match subject.source.model() {
-        "nano" => repo::root().join("oracles/nano/checkpoint"),
-        _ => subject.source.place().into(),
+/// The folder that a checkpoint lies in; nano's is written to one for Python.
+fn checkpoint(subject: &Subject) -> Result<PathBuf> {
+    match subject.source.embedded_files() {
+        [] => Ok(subject.source.place().into()),
+        _ => embedded::nano().map_err(unwritten),
     }
+}
+
+fn unwritten(error: anyhow::Error) -> Error {
+    outside(format!("{error:#}"))
 }
 
 fn outside(message: String) -> Error {

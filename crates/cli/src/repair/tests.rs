@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::{Args, PRODUCER, run};
-use crate::{Refused, repo};
+use crate::Refused;
 use aimodel::{AssetBuilder, AssetMetadata, ElementType, Locations, TensorType, diff, open_asset};
 use std::{
     fs,
@@ -10,7 +10,7 @@ use std::{
 use tempfile::TempDir;
 
 fn early() -> PathBuf {
-    repo::root().join("crates/aimodel/tests/fixtures/early.aimodel")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../aimodel/tests/fixtures/early.aimodel")
 }
 
 fn repair(path: &Path, out: &Path, name_producer: bool) -> anyhow::Result<()> {

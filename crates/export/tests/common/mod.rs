@@ -13,10 +13,12 @@ use std::{
     sync::Arc,
 };
 
+use bundle::CallShape;
 use checkpoint::Source;
-use export::{Bundle, Error, Mode, Options, Progress, Query};
+use export::{Bundle, Error, Options, Progress};
 use models::qwen3_vl::Config;
 use models::qwen3_vl::synth;
+use quantize::Recipe;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -40,8 +42,8 @@ pub fn tiny() -> Config {
 /// int8hu for one token at a time, and the vision tower, at grid 2.
 pub fn options() -> Options {
     Options {
-        mode: Mode::Int8Hu,
-        queries: vec![Query::S1],
+        recipe: Recipe::named("int8hu").unwrap(),
+        shapes: vec![CallShape::One],
         grid: 2,
         max_context: 4096,
         decoder: true,
@@ -61,9 +63,9 @@ pub fn vision_only() -> Options {
 }
 
 /// The decoder alone, in that mode.
-pub fn decoder_only(mode: Mode) -> Options {
+pub fn decoder_only(mode: &'static Recipe) -> Options {
     Options {
-        mode,
+        recipe: mode,
         vision: false,
         ..options()
     }

@@ -18,8 +18,9 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
     let subject = chain.subject;
     let (config, checkpoint) = (&subject.config, &subject.checkpoint);
     let grid = subject.grid as u64;
-    let decoder = export::lower_decoder(config, checkpoint, subject.mode, subject.query, grid)?;
-    let vision = export::lower_vision(config, checkpoint, grid)?;
+    let decoder =
+        models::qwen3_vl::lower_decoder(config, checkpoint, subject.mode, subject.query, grid)?;
+    let vision = models::qwen3_vl::lower_vision(config, checkpoint, grid)?;
     let mut evidence = Evidence::default();
     for (bundle, expected) in [(&subject.decoder, &decoder), (&subject.vision, &vision)] {
         let name = bundle.name();
@@ -45,8 +46,13 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
             }));
     }
     tokenizer(chain, &mut evidence)?;
-    let halves =
-        export::lower_decoder(config, checkpoint, export::Mode::Fp16, subject.query, grid)?;
+    let halves = models::qwen3_vl::lower_decoder(
+        config,
+        checkpoint,
+        quantize::Recipe::F16,
+        subject.query,
+        grid,
+    )?;
     let layers = config.text_config.num_hidden_layers;
     let (text, module) = (&config.text_config, &subject.decoder.asset.module);
     let embedding = models::qwen3_vl::names::EMBED_TOKENS;

@@ -12,11 +12,12 @@ use std::{
 };
 
 use aimodel::{Module, open_asset, write_asset};
+use bundle::CallShape;
 use checkpoint::Source;
-use export::{Mode, Query};
 use gate::{
     Answer, Asked, Gates, Outcome, Outside, Recording, Result, Settings, Stage, Subject, Transcript,
 };
+use quantize::Recipe;
 use runtime::candle_core::Device;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
@@ -72,8 +73,8 @@ pub fn gates(prompts: &[&str]) -> Gates {
 /// Exports a checkpoint as int8hu with S = 1, and its vision encoder.
 pub fn export_to(source: &Source, out: &Path) {
     let options = export::Options {
-        mode: Mode::Int8Hu,
-        queries: vec![Query::S1],
+        recipe: Recipe::named("int8hu").unwrap(),
+        shapes: vec![CallShape::One],
         grid: 4,
         max_context: 4096,
         decoder: true,
@@ -150,7 +151,13 @@ impl Case {
     /// Opens what is to be judged.
     pub fn subject(&self) -> Result<Subject> {
         let exports = self.path("exports");
-        Subject::open(self.source(), &exports, "nano", Mode::Int8Hu, Query::S1)
+        Subject::open(
+            self.source(),
+            &exports,
+            "nano",
+            Recipe::named("int8hu").unwrap(),
+            CallShape::One,
+        )
     }
 
     pub fn settings(&self) -> Settings {

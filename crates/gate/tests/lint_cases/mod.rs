@@ -10,10 +10,12 @@ use std::{
 };
 
 use aimodel::{AssetMetadata, Module, write_asset};
+use bundle::CallShape;
 use checkpoint::Source;
-use export::{Bundle, Mode, Options, Query};
+use export::{Bundle, Options};
 use gate::{lint, transcript::Finding};
 use programs::Decoder;
+use quantize::Recipe;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -345,8 +347,8 @@ impl Bench {
 /// nano as int8hu for one token at a time, without its vision encoder.
 pub fn options() -> Options {
     Options {
-        mode: Mode::Int8Hu,
-        queries: vec![Query::S1],
+        recipe: Recipe::named("int8hu").unwrap(),
+        shapes: vec![CallShape::One],
         grid: 4,
         max_context: 4096,
         decoder: true,

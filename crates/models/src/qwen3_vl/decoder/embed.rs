@@ -4,11 +4,12 @@
 use aimodel::{Dim, ElementType, GraphBuilder, TensorType, Value};
 
 use super::{Common, Decoder, attention};
-use crate::{
+use crate::lower::{
     Result,
     composite::{TO_END, add_axis, extent},
-    tables, weights,
+    weights,
 };
+use crate::qwen3_vl::tables;
 
 impl Decoder<'_> {
     /// Everything before the first layer.

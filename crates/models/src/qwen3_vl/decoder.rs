@@ -13,39 +13,39 @@ mod embed;
 use std::sync::Arc;
 
 use aimodel::{AssetBuilder, Dim, ElementType, Graph, GraphBuilder, Module, TensorType, Value};
+use bundle::{CallShape, contract};
 use checkpoint::Checkpoint;
-use models::qwen3_vl::Config;
-use models::qwen3_vl::TextConfig;
-use models::qwen3_vl::names;
+use quantize::{Recipe, Storage};
 
 use self::attention::Caches;
-use crate::{
-    Mode, Query, Result,
+use super::{Config, TextConfig, names};
+use crate::lower::{
+    Error, Result,
     composite::{self, extent},
-    weights::{self, Parts, Storage},
+    weights::{self, Parts},
 };
 
 /// The program of a decoder asset, whose weights are read and quantized only
 /// when its constants are written.
 ///
 /// # Errors
-/// A parameter that is missing or of another shape, or a width that the mode
-/// cannot store.
+/// A parameter that is missing or of another shape, or a width that the
+/// recipe cannot store.
 pub fn build(
     config: &Config,
     checkpoint: &Arc<Checkpoint>,
-    mode: Mode,
-    query: Query,
+    recipe: &'static Recipe,
+    shape: CallShape,
     grid: u64,
 ) -> Result<Module> {
     let mut asset = AssetBuilder::new();
-    for (function, rows) in query.functions() {
+    for (function, tokens) in shape.functions() {
         let decoder = Decoder {
             config,
             text: &config.text_config,
             checkpoint,
-            mode,
-            rows,
+            recipe,
+            rows: tokens.map_or(Dim::Dynamic, Dim::Static),
             grid,
         };
         decoder.function(&mut asset, function)?;
@@ -57,7 +57,7 @@ struct Decoder<'m> {
     config: &'m Config,
     text: &'m TextConfig,
     checkpoint: &'m Arc<Checkpoint>,
-    mode: Mode,
+    recipe: &'static Recipe,
     /// The number of tokens of a call, S.
     rows: Dim,
     grid: u64,
@@ -162,13 +162,16 @@ impl Decoder<'_> {
         let composites = self.composites(asset)?;
         let mut graph = asset.graph(name);
         let si32 = |dims: &[Dim]| TensorType::new(dims, ElementType::Si32);
-        let ids = graph.input("input_ids", si32(&[1.into(), self.rows]))?;
-        let positions = graph.input("position_ids", si32(&[1.into(), Dim::Dynamic]))?;
+        let ids = graph.input(contract::INPUT_IDS, si32(&[1.into(), self.rows]))?;
+        let positions = graph.input(contract::POSITION_IDS, si32(&[1.into(), Dim::Dynamic]))?;
         let rows_of = |count: u64| self.f16(&[count.into(), self.hidden().into()]);
-        let image = graph.input("image_embeds", rows_of(self.slots()))?;
-        let deepstack = graph.input("deepstack_embeds", rows_of(self.taps() * self.slots()))?;
-        let shift_start = graph.input("rope_shift_start", si32(&[1.into()]))?;
-        let shift_amount = graph.input("rope_shift_amount", si32(&[1.into()]))?;
+        let image = graph.input(contract::IMAGE_EMBEDS, rows_of(self.slots()))?;
+        let deepstack = graph.input(
+            contract::DEEPSTACK_EMBEDS,
+            rows_of(self.taps() * self.slots()),
+        )?;
+        let shift_start = graph.input(contract::ROPE_SHIFT_START, si32(&[1.into()]))?;
+        let shift_amount = graph.input(contract::ROPE_SHIFT_AMOUNT, si32(&[1.into()]))?;
         let layers = self.text.num_hidden_layers as u64;
         let cache = [
             layers.into(),
@@ -177,8 +180,8 @@ impl Decoder<'_> {
             Dim::Dynamic,
             self.head_dim().into(),
         ];
-        let keys = graph.state("keyCache", self.f16(&cache))?;
-        let values = graph.state("valueCache", self.f16(&cache))?;
+        let keys = graph.state(contract::KEY_CACHE, self.f16(&cache))?;
+        let values = graph.state(contract::VALUE_CACHE, self.f16(&cache))?;
 
         let body = &mut graph;
         let token = body.create_token()?;
@@ -198,9 +201,9 @@ impl Decoder<'_> {
         let x = body.invoke(&composites.norm, &[x, norm])?;
         let logits = self.head(body, x)?;
         let results = [
-            ("keyCache", caches.keys.token),
-            ("valueCache", caches.values.token),
-            ("logits", logits),
+            (contract::KEY_CACHE, caches.keys.token),
+            (contract::VALUE_CACHE, caches.values.token),
+            (contract::LOGITS, logits),
         ];
         graph.finish(&results)?;
         Ok(())
@@ -261,21 +264,27 @@ impl Decoder<'_> {
             names::LM_HEAD
         };
         // A tied head of f16 is the embedding table itself.
-        let key = if tied && self.mode.head() == Storage::Half {
+        let key = if tied && self.recipe.head == Storage::F16 {
             name
         } else {
             names::LM_HEAD
         };
-        let weight = self.matrix(body, key, &[(name.to_owned(), shape)], self.mode.head())?;
+        let weight = self.matrix(body, key, &[(name.to_owned(), shape)], self.recipe.head)?;
         Ok(body.batch_matmul(x, weight)?)
     }
 
     /// `[V, h]` of f16, in every mode.
     fn embedding_table(&self, body: &mut GraphBuilder<'_>) -> Result<Value> {
+        if self.recipe.embedding != Storage::F16 {
+            return Err(Error::Unsupported(format!(
+                "the recipe {} stores the embedding table as {}, and this graph gathers f16 rows",
+                self.recipe, self.recipe.embedding
+            )));
+        }
         let shape = vec![self.text.vocab_size, self.text.hidden_size];
         let parts = [(names::EMBED_TOKENS.to_owned(), shape)];
         let parts = Parts::new(self.checkpoint, &parts, self.text.hidden_size)?;
-        weights::matrix(body, names::EMBED_TOKENS, parts, Storage::Half)
+        weights::matrix(body, names::EMBED_TOKENS, parts, Storage::F16)
     }
 
     fn vector(&self, body: &mut GraphBuilder<'_>, name: &str, len: usize) -> Result<Value> {
@@ -291,7 +300,7 @@ impl Decoder<'_> {
         x: Value,
     ) -> Result<Value> {
         let parts = [(name.to_owned(), shape.to_vec())];
-        let weight = self.matrix(body, name, &parts, self.mode.body())?;
+        let weight = self.matrix(body, name, &parts, self.recipe.body)?;
         Ok(body.batch_matmul(x, weight)?)
     }
 

@@ -1,10 +1,10 @@
 //! Attention over the key and value caches.
 
+use crate::qwen3_vl::names;
 use aimodel::{Dim, GraphBuilder, Value};
-use models::qwen3_vl::names;
 
 use super::{Common, Composites, Decoder};
-use crate::{
+use crate::lower::{
     Result,
     composite::{TO_END, add_axis},
     weights,
@@ -56,7 +56,7 @@ impl Decoder<'_> {
             ),
         ];
         let key = name("self_attn.qkv_proj.weight");
-        let weight = self.matrix(body, &key, &parts, self.mode.body())?;
+        let weight = self.matrix(body, &key, &parts, self.recipe.body)?;
         let qkv = body.batch_matmul(normed, weight)?;
         let qkv = self.split_heads(body, common, qkv, heads + 2 * kv_heads)?;
         let qk = slice_heads(body, qkv, 0, heads + kv_heads)?;
@@ -82,7 +82,7 @@ impl Decoder<'_> {
             body,
             &name("self_attn.o_proj.weight"),
             &parts,
-            self.mode.body(),
+            self.recipe.body,
         )?;
         let mixed = self.join_heads(body, common, mixed)?;
         let out = body.batch_matmul(mixed, weight)?;

@@ -9,17 +9,16 @@ use std::sync::Arc;
 use aimodel::{
     Approximate, AssetBuilder, ElementType, Graph, GraphBuilder, Module, TensorType, Value,
 };
+use bundle::contract;
 use checkpoint::Checkpoint;
 use half::f16;
-use models::qwen3_vl::Config;
-use models::qwen3_vl::VisionConfig;
-use models::qwen3_vl::names;
+use quantize::Storage;
 
-use crate::{
+use super::{Config, VisionConfig, names, tables};
+use crate::lower::{
     Error, Result,
     composite::{self, TO_END},
-    tables,
-    weights::{self, Storage},
+    weights,
 };
 
 /// ε of every LayerNorm; the checkpoint's configuration does not state it.
@@ -107,10 +106,10 @@ impl Tower<'_> {
                 self.head_dim(),
             )?,
         };
-        let mut graph = asset.graph("main");
+        let mut graph = asset.graph(contract::MAIN);
         let width = self.vision.patch_len() as u64;
         let patches = TensorType::fixed([self.patches, width], ElementType::F16);
-        let patches = graph.input("patches", patches)?;
+        let patches = graph.input(contract::PATCHES, patches)?;
         let body = &mut graph;
 
         let weight = self.matrix(
@@ -136,7 +135,10 @@ impl Tower<'_> {
             [only] => *only,
             all => body.concat(axis, all)?,
         };
-        graph.finish(&[("image_embeds", embeds), ("deepstack_embeds", deepstack)])?;
+        graph.finish(&[
+            (contract::IMAGE_EMBEDS, embeds),
+            (contract::DEEPSTACK_EMBEDS, deepstack),
+        ])?;
         Ok(())
     }
 
@@ -178,7 +180,7 @@ impl Tower<'_> {
             .map(|(e, b)| tables::folded_sum(b, *e))
             .collect();
         if let Some(at) = sums.iter().position(|sum| !sum.is_finite()) {
-            return Err(Error::Model(format!(
+            return Err(Error::Unsupported(format!(
                 "{} + {}: their sum at patch {}, column {} is more than f16 holds, 65504",
                 names::vision("patch_embed.proj.bias"),
                 names::vision("pos_embed.weight"),
@@ -365,7 +367,7 @@ impl Tower<'_> {
     /// The transpose `[in, out]` of a stored matrix `[out, in…]`.
     fn matrix(&self, body: &mut GraphBuilder<'_>, name: &str, shape: Vec<usize>) -> Result<Value> {
         let parts = [(name.to_owned(), shape)];
-        weights::transposed(body, self.checkpoint, name, &parts, Storage::Half)
+        weights::transposed(body, self.checkpoint, name, &parts, Storage::F16)
     }
 
     fn vector(&self, body: &mut GraphBuilder<'_>, name: &str, len: usize) -> Result<Value> {

@@ -7,7 +7,7 @@ use aimodel::{
 };
 use half::f16;
 
-use crate::{Result, tables};
+use super::Result;
 
 /// The bound of a slice that goes to the end.
 pub const TO_END: i64 = i32::MAX as i64;
@@ -119,7 +119,7 @@ pub fn rope(
     let positions = graph.input("position_ids", positions)?;
 
     let half = head_dim / 2;
-    let frequencies = tables::rope_frequencies(theta, head_dim as usize);
+    let frequencies = rope_frequencies(theta, head_dim as usize);
     let bytes: Vec<u8> = frequencies.iter().flat_map(|f| f.to_le_bytes()).collect();
     let frequencies = graph.dense(TensorType::fixed([half], ElementType::F32), &bytes)?;
     let (cos, sin) = match rows {
@@ -414,4 +414,17 @@ fn per_head(
     let owners = body.broadcast_in_dims(owners, extents, axes)?;
     let along = body.scalar_si32(1)?;
     Ok(body.gather_along_axis(x, owners, along)?)
+}
+
+/// Inverse frequencies of the decoder's rotary embedding: `1 / θ^(i / half)`
+/// for each of the `half` frequencies.
+///
+/// The power is rounded once, from f64. PyTorch's vectorized power is off by
+/// one unit in the last place at a few indexes on some processors.
+pub fn rope_frequencies(theta: f64, head_dim: usize) -> Vec<f32> {
+    let half = head_dim / 2;
+    let exponent = |i: usize| i as f32 / half as f32;
+    (0..half)
+        .map(|i| 1.0 / (theta.powf(exponent(i).into()) as f32))
+        .collect()
 }

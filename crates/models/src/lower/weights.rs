@@ -9,9 +9,9 @@ use std::{
 use aimodel::{Blob, BlobError, BlobSource, ElementType, GraphBuilder, TensorType, Value};
 use checkpoint::Checkpoint;
 use checkpoint::TensorView;
-use quantize::{BLOCK, BlockFormat, Matrix, Scheme};
+use quantize::{BlockFormat, Matrix, Storage};
 
-use crate::{Error, Result};
+use super::{Error, Result};
 
 /// Constants of fewer elements than this stand in the IR, as Core AI's own
 /// library has it.
@@ -21,15 +21,6 @@ const INLINE_BELOW: u64 = 256;
 /// thread to thread, few enough to stay in the processor's cache until they are
 /// written and hashed.
 const CHUNK: usize = 1 << 20;
-
-/// How the weights of a matrix are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Storage {
-    /// As f16.
-    Half,
-    /// As int8 with an f16 scale for each block of 32 along the input axis.
-    Int8(Scheme),
-}
 
 /// A matrix made of parameters that stand below each other.
 #[derive(Clone)]
@@ -177,14 +168,14 @@ impl BlobSource for HalfBlob {
 /// the scales along with it.
 struct Quantized {
     parts: Parts,
-    scheme: Scheme,
+    format: BlockFormat,
     /// The scales, from when the data were written until they are.
     scales: Mutex<Option<Vec<u8>>>,
 }
 
 impl Quantized {
     fn blocks(&self) -> usize {
-        self.parts.cols / BLOCK
+        self.parts.cols / self.format.block
     }
 
     /// Writes the data, and returns the scales.
@@ -193,9 +184,8 @@ impl Quantized {
         let mut scales = vec![0; self.parts.rows * row_scales];
         self.parts.stream(self.parts.cols, out, |rows, data| {
             let scales = &mut scales[rows.start * row_scales..rows.end * row_scales];
-            self.parts.with_matrix(|matrix| {
-                matrix.quantize(BlockFormat::int8(self.scheme), rows, data, scales)
-            })
+            self.parts
+                .with_matrix(|matrix| matrix.quantize(self.format, rows, data, scales))
         })?;
         Ok(scales)
     }
@@ -249,23 +239,24 @@ pub fn matrix(
     storage: Storage,
 ) -> Result<Value> {
     let (rows, cols) = (parts.rows as u64, parts.cols as u64);
-    let scheme = match storage {
-        Storage::Half => {
+    let format = match storage {
+        Storage::F16 => {
             let ty = TensorType::fixed([rows, cols], ElementType::F16);
             return constant(body, key, ty, Blob::new(HalfBlob(parts)));
         }
-        Storage::Int8(scheme) => scheme,
+        Storage::Block(format) => format,
     };
-    if !parts.cols.is_multiple_of(BLOCK) {
+    if !parts.cols.is_multiple_of(format.block) {
         return Err(Error::Width {
             tensor: parts.label(),
             cols: parts.cols,
+            block: format.block,
         });
     }
-    let blocks = [rows, cols / BLOCK as u64];
+    let blocks = [rows, cols / format.block as u64];
     let quantized = Arc::new(Quantized {
         parts,
-        scheme,
+        format,
         scales: Mutex::new(None),
     });
     let ty = TensorType::fixed([rows, cols], ElementType::Si8);

@@ -4,19 +4,6 @@
 
 use half::f16;
 
-/// Inverse frequencies of the decoder's rotary embedding: `1 / θ^(i / half)`
-/// for each of the `half` frequencies.
-///
-/// The power is rounded once, from f64. PyTorch's vectorized power is off by
-/// one unit in the last place at a few indexes on some processors.
-pub fn rope_frequencies(theta: f64, head_dim: usize) -> Vec<f32> {
-    let half = head_dim / 2;
-    let exponent = |i: usize| i as f32 / half as f32;
-    (0..half)
-        .map(|i| 1.0 / (theta.powf(exponent(i).into()) as f32))
-        .collect()
-}
-
 /// Which of the three position ids turns each element of a head, as f16 0 or 1
 /// for t, h and w. Frequency j belongs to h where j mod 3 = 1 and
 /// j < 3·section[1], to w where j mod 3 = 2 and j < 3·section[2], else to t;
@@ -182,7 +169,7 @@ mod tests {
 
     #[test]
     fn frequencies_fall_from_one_by_powers_of_theta() {
-        let frequencies = rope_frequencies(5e6, 128);
+        let frequencies = crate::lower::composite::rope_frequencies(5e6, 128);
         assert_eq!((frequencies.len(), frequencies[0]), (64, 1.0));
         for (j, frequency) in frequencies.iter().enumerate() {
             let exact = 5e6_f64.powf(-(j as f64) / 64.0);

@@ -1,0 +1,21 @@
+//! What the user calls this program: `aimodel`, or `cargo xtask` within the
+//! repository. Messages that name a command name one that can be typed.
+
+/// Set by `cargo xtask`, to what was typed.
+const VARIABLE: &str = "AIMODEL_CALLED_AS";
+
+/// The words before a command.
+pub fn name() -> String {
+    let called = std::env::var(VARIABLE).ok();
+    called.unwrap_or_else(|| "aimodel".to_owned())
+}
+
+/// How to have a feature that this build lacks.
+pub fn build_with(feature: &str) -> String {
+    match name().as_str() {
+        "aimodel" => {
+            format!("install it with that: cargo install --path crates/cli --features {feature}")
+        }
+        called => format!("build it with that: {called} --features {feature} COMMAND"),
+    }
+}

@@ -1,0 +1,102 @@
+//! What takes the network: fetching a release, and publishing one.
+
+use super::Args;
+use crate::progress::{self, Progress, say, size};
+use ::hub::{File, Hub, Push, Settings};
+use ::release::Listing;
+use anyhow::{Context, Result};
+use std::path::Path;
+use tempfile::TempDir;
+
+/// The message of the commit that publishes a release.
+const MESSAGE: &str = "Release made by aimodel";
+
+/// Publishes what may be published of a folder as a repository, or says what
+/// that would do.
+pub fn push(
+    args: &Args,
+    repository: &str,
+    folder: &Path,
+    listing: &Listing,
+    dry_run: bool,
+) -> Result<()> {
+    let files: Vec<File> = listing.files.iter().map(file).collect();
+    let push = Push {
+        repository,
+        folder,
+        files: &files,
+        message: MESSAGE,
+        private: args.private,
+        prune: args.prune,
+    };
+    let hub = Hub::new(Settings::from_env()?)?;
+    let progress = Progress::new(format!("push {repository}"));
+    if dry_run {
+        let plan = hub.plan(&push, &|event| progress.hear(event));
+        progress.finish();
+        let plan = plan.context("the hub was not asked to change anything")?;
+        if plan.create {
+            say(
+                "create",
+                &format!("{}/{repository}", hub.settings().endpoint),
+            )?;
+        }
+        for (path, bytes) in &plan.send {
+            say("send", &format!("{path}, {}", size(*bytes)))?;
+        }
+        for path in &plan.keep {
+            say("keep", path)?;
+        }
+        for path in &plan.foreign {
+            let what = if args.prune { "remove" } else { "in the way" };
+            say(what, path)?;
+        }
+        let bytes = plan.send.iter().map(|(_, bytes)| bytes).sum();
+        let (send, keep) = (plan.send.len(), plan.keep.len());
+        let counts = format!("{send} files to send, {}; {keep} are there", size(bytes));
+        progress::print(&format!("{counts}; nothing was done\n"))?;
+        return Ok(());
+    }
+    let pushed = hub.push(&push, &|event| progress.hear(event));
+    progress.finish();
+    let pushed = pushed?;
+    let (sent, kept) = (pushed.sent, pushed.kept);
+    say(
+        "pushed",
+        &format!("{sent} files, {kept} were there; the hub lists the folder's hashes"),
+    )?;
+    say("commit", &format!("{} of {}", pushed.commit, pushed.page))?;
+    Ok(())
+}
+
+fn file(entry: &::release::Entry) -> File {
+    File {
+        path: entry.path.clone(),
+        size: entry.bytes,
+        sha256: entry.sha256.clone(),
+    }
+}
+
+/// A published repository as plain files, in a folder that goes away. Its
+/// content stays in the hub's cache.
+pub fn published(repository: &str) -> Result<TempDir> {
+    let hub = Hub::new(Settings::from_env()?)?;
+    let progress = Progress::new(format!("fetch {repository}"));
+    let tell = |event: ::hub::Event<'_>| progress.hear(event);
+    let remote = hub.repository(repository, "main", &tell)?;
+    let names = remote.names()?;
+    remote.fetch(&names)?;
+    if remote.cached().is_none() {
+        remote.keep()?;
+    }
+    progress.finish();
+    // Beside the cache, where a file need not be copied.
+    let cache = &hub.settings().cache;
+    let folder = tempfile::Builder::new()
+        .prefix(".verify-")
+        .tempdir_in(cache);
+    let folder = folder.with_context(|| cache.display().to_string())?;
+    remote.place(&names, folder.path())?;
+    say("commit", &format!("{} of {repository}", remote.commit()))?;
+    Ok(folder)
+}
