@@ -8,7 +8,7 @@ mod common;
 use std::{fs, path::Path};
 
 use aimodel::{
-    Asset, Form, Module, Summary, mlir_bytecode::ResourceValue, open_asset, print_ir, verify,
+    Asset, Form, Module, Summary, ResourceValue, open_asset, print_ir, verify,
 };
 use bundle::CallShape;
 use checkpoint::Source;
