@@ -27,3 +27,4 @@ pub use device::{argmax, cuda};
 pub use error::{Error, Result};
 pub use program::{Accumulate, Function, Options, OutputRows, Program};
 pub use states::States;
+pub use thread_pool::ThreadPool;

@@ -17,6 +17,7 @@ use crate::{
     graph::{self, Constants, Graph, Source, Step},
     ops::{Op, bounds},
     states::{Cell, States},
+    thread_pool::ThreadPool,
     value::{Ints, Value, float_dtype},
 };
 
@@ -100,6 +101,8 @@ pub struct Program {
     graphs: Vec<Graph>,
     functions: Vec<aimodel::Function>,
     constants: Vec<Value>,
+    /// The pool that its kernels run on, if it has one of its own.
+    threads: Option<ThreadPool>,
 }
 
 impl Program {
@@ -170,7 +173,18 @@ impl Program {
             graphs,
             functions: Summary::of(module)?.functions,
             constants,
+            threads: None,
         })
+    }
+
+    /// Runs its kernels on the threads of `pool` from now on, in place of the
+    /// global pool. Results are the same, bit for bit, with any pool.
+    #[must_use]
+    pub fn with_thread_pool(self, pool: ThreadPool) -> Self {
+        Self {
+            threads: Some(pool),
+            ..self
+        }
     }
 
     /// The device that it runs on.
@@ -430,6 +444,7 @@ impl<'p> Function<'p> {
         states: &mut States,
         rows: OutputRows,
     ) -> Result<Vec<(String, Tensor)>> {
+        let _threads = self.program.threads.as_ref().map(ThreadPool::enter);
         let graph = &self.program.graphs[self.graph];
         let wrong = |name: &str, expected: String, found: String| Error::Input {
             function: self.signature.name.clone(),

@@ -3,13 +3,13 @@
 use aimodel::ElementType;
 use candle_core::{DType, Device, Tensor};
 use half::f16;
-use rayon::prelude::*;
 
 use super::Operands;
 use crate::{
     error::{OpResult, refuse},
     kernel::{self, WeightMatrix},
     program::Accumulate,
+    thread_pool,
     value::{Value, broadcast, row_major},
 };
 
@@ -179,15 +179,20 @@ fn by_block<T: Clone + Default + Send>(
     block: impl Fn(usize) -> usize + Sync,
     value: impl Fn(usize, u8) -> T + Sync,
 ) -> Vec<T> {
+    /// Bytes that are worth a piece of work of their own.
+    const PIECE: usize = 1 << 14;
     let mut out = vec![T::default(); data.len()];
-    let lines = out
-        .par_chunks_mut(cols.max(1))
-        .zip(data.par_chunks(cols.max(1)));
-    lines.enumerate().for_each(|(row, (out, line))| {
-        let pieces = out.chunks_mut(run).zip(line.chunks(run));
-        for (at, (out, piece)) in (block(row)..).zip(pieces) {
-            for (out, byte) in out.iter_mut().zip(piece) {
-                *out = value(at, *byte);
+    let cols = cols.max(1);
+    let rows = PIECE.div_ceil(cols);
+    thread_pool::split(&mut out, rows * cols, |piece, out| {
+        let first = piece * rows;
+        let lines = data[first * cols..].chunks(cols).zip(out.chunks_mut(cols));
+        for (row, (line, out)) in (first..).zip(lines) {
+            let runs = out.chunks_mut(run).zip(line.chunks(run));
+            for (at, (out, bytes)) in (block(row)..).zip(runs) {
+                for (out, byte) in out.iter_mut().zip(bytes) {
+                    *out = value(at, *byte);
+                }
             }
         }
     });
