@@ -79,10 +79,16 @@ fn png(bytes: &[u8]) -> Result<Decoded, String> {
     };
     let wide = depth == BitDepth::Sixteen;
     check_size(width, height, channels * if wide { 2 } else { 1 })?;
-    let exif = reader.info().exif_metadata.as_ref().map(|exif| exif.to_vec());
+    let exif = reader
+        .info()
+        .exif_metadata
+        .as_ref()
+        .map(|exif| exif.to_vec());
     let size = reader.output_buffer_size().unwrap_or(usize::MAX);
     if size > MAX_BYTES {
-        return Err(format!("its rows take {size} bytes, expected at most {MAX_BYTES}"));
+        return Err(format!(
+            "its rows take {size} bytes, expected at most {MAX_BYTES}"
+        ));
     }
     let mut samples = vec![0; size];
     reader.next_frame(&mut samples).map_err(wrong)?;
@@ -171,7 +177,11 @@ impl Orientation {
     /// upright.
     fn of(exif: Option<&[u8]>) -> Orientation {
         let stated = exif.and_then(orientation_tag);
-        Orientation(stated.filter(|stated| (1..=8).contains(stated)).unwrap_or(1))
+        Orientation(
+            stated
+                .filter(|stated| (1..=8).contains(stated))
+                .unwrap_or(1),
+        )
     }
 
     /// The picture as it was seen: its width, height and levels.
@@ -180,7 +190,11 @@ impl Orientation {
             return (width, height, rgb);
         }
         let turned = self.0 >= 5;
-        let (new_width, new_height) = if turned { (height, width) } else { (width, height) };
+        let (new_width, new_height) = if turned {
+            (height, width)
+        } else {
+            (width, height)
+        };
         let mut upright = Vec::with_capacity(rgb.len());
         for y in 0..new_height {
             for x in 0..new_width {
