@@ -17,6 +17,7 @@ const MAX_NODES: usize = 1 << 16;
 
 /// An attribute: what operations carry besides their operands.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Attribute {
     /// Text.
     String(Str),

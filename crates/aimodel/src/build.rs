@@ -337,6 +337,7 @@ impl<'a> GraphBuilder<'a> {
 
 /// A finished graph, for [`GraphBuilder::invoke`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Graph {
     /// The symbol.
     pub name: String,

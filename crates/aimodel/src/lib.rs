@@ -78,7 +78,10 @@ pub use diff::{Difference, diff};
 pub use error::{Error, Result};
 pub use locate::{Locations, strip_locations};
 pub use metadata::AssetMetadata;
-pub use mlir_bytecode::{self, Blob, BlobError, BlobSource, Module, ResourceId, Value};
+pub use mlir_bytecode::{
+    AttrId, Blob, BlobError, BlobSource, Block, BlockArgument, Module, Operation, Region, Resource,
+    ResourceId, ResourceValue, Str, Tables, TypeId, Value,
+};
 pub use print::{Form, print_ir};
 pub use progress::{Progress, ProgressFn};
 pub use repair::repair_asset;

@@ -36,6 +36,7 @@ use crate::{
 /// # Ok::<(), aimodel::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Locations {
     /// All operations and arguments.
     pub total: usize,

@@ -24,6 +24,7 @@ const MOST_IN_ONE: usize = 1 << 14;
 
 /// In which form the IR is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Form {
     /// Close to the text of the `coreai` dialect: operations under the names
     /// that the authoring library uses, without what spells them out.

@@ -33,6 +33,7 @@ use crate::{
 /// # Ok::<(), aimodel::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Summary {
     /// The version of the asset: the newest that its operations ask for.
     pub version: Option<u64>,
@@ -51,6 +52,7 @@ pub struct Summary {
 
 /// A graph that a host can call.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Function {
     /// The symbol.
     pub name: String,
@@ -64,6 +66,7 @@ pub struct Function {
 
 /// An input, an output or a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Parameter {
     /// Its name.
     pub name: String,
@@ -79,6 +82,7 @@ impl std::fmt::Display for Parameter {
 
 /// One graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GraphSummary {
     /// The symbol.
     pub name: String,
@@ -95,6 +99,7 @@ pub struct GraphSummary {
 /// The constants of one element type. What several constants share counts
 /// once, for the first of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Storage {
     /// What they are made of.
     pub element: ElementType,

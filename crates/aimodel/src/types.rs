@@ -13,6 +13,7 @@ macro_rules! element_types {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal, $bits:literal;)*) => {
         /// What a tensor is made of.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
         pub enum ElementType {
             $($(#[$doc])* $name,)*
         }
@@ -221,6 +222,7 @@ impl fmt::Display for TensorType {
 
 /// A type of a value, or one that an attribute holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Type {
     /// A tensor.
     Tensor(TensorType),

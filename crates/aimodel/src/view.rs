@@ -36,6 +36,7 @@ const NAME_KEY: &str = "aicode.name";
 /// # Ok::<(), aimodel::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct GraphView<'m> {
     /// The module that it is in.
     pub module: &'m Module,

@@ -13,11 +13,10 @@ use std::{
 
 use aimodel::{
     AiCode, AssetBuilder, Attribute, ElementType, Form, Module, NAMESPACE, Summary, TensorType,
-    graphs,
-    mlir_bytecode::{Entry, Field, Tables, read, write},
-    print_ir, verify,
+    graphs, print_ir, verify,
 };
 use common::small;
+use mlir_bytecode::{Entry, Field, Tables, read, write};
 use proptest::prelude::*;
 
 thread_local! {
@@ -141,7 +140,7 @@ proptest! {
     }
 }
 
-fn entry(module: &mut Module, fields: Vec<Field>) -> aimodel::mlir_bytecode::AttrId {
+fn entry(module: &mut Module, fields: Vec<Field>) -> mlir_bytecode::AttrId {
     module.attribute(Entry::fields(&NAMESPACE.into(), fields))
 }
 
@@ -153,7 +152,7 @@ fn with_property(index: usize, value: impl FnOnce(&mut Module) -> Field) -> Modu
     let properties = module
         .properties_encoding(graph.properties.unwrap())
         .unwrap();
-    let aimodel::mlir_bytecode::Encoding::Fields(fields) = properties else {
+    let mlir_bytecode::Encoding::Fields(fields) = properties else {
         unreachable!()
     };
     let mut fields = fields.to_vec();

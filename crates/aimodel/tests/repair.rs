@@ -15,11 +15,11 @@ use std::{
 
 use aimodel::{
     AiCode, Asset, AssetBuilder, AssetMetadata, Blob, BlobError, BlobSource, Builtin, ElementType,
-    Error, Locations, Module, NAMESPACE, Progress, TensorType, diff,
-    mlir_bytecode::{AttrId, Entry, Field, ResourceValue, Tables, read, write},
-    open_asset, repair_asset, strip_locations, verify, write_asset,
+    Error, Locations, Module, NAMESPACE, Progress, TensorType, diff, open_asset, repair_asset,
+    strip_locations, verify, write_asset,
 };
 use common::small;
+use mlir_bytecode::{AttrId, Entry, Field, ResourceValue, Tables, read, write};
 use tempfile::TempDir;
 
 thread_local! {

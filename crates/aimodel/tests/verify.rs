@@ -5,11 +5,10 @@
 mod common;
 
 use aimodel::{
-    Attribute, Blob, Dim, ElementType, Module, NAMESPACE, TensorType, Type, Value,
-    mlir_bytecode::{AttrId, Encoding, Field, Operation, PropertiesId, Region, ResourceValue},
-    verify,
+    Attribute, Blob, Dim, ElementType, Module, NAMESPACE, TensorType, Type, Value, verify,
 };
 use common::small;
+use mlir_bytecode::{AttrId, Encoding, Field, Operation, PropertiesId, Region, ResourceValue};
 
 /// The operations of a graph of the small asset: 0 is the composite.
 fn body(module: &mut Module, graph: usize) -> &mut Vec<Operation> {
@@ -397,7 +396,7 @@ fn each_fault_is_found_and_named() {
 }
 
 /// The region of the subtraction.
-fn region(module: &mut Module) -> &mut aimodel::mlir_bytecode::Block {
+fn region(module: &mut Module) -> &mut mlir_bytecode::Block {
     let at = find(module, 0, "broadcasting_sub_v1");
     &mut body(module, 0)[at].regions[0].blocks[0]
 }

@@ -17,6 +17,8 @@ pub(crate) const FILES: [&str; 8] = [
     "added_tokens.json",
 ];
 
+const GENERATION_CONFIG: &str = "generation_config.json";
+
 /// More than any tokenizer file has; the largest are about 12 MB.
 const MOST: u64 = 64 << 20;
 
@@ -25,6 +27,8 @@ const MOST: u64 = 64 << 20;
 pub struct TokenizerFiles {
     /// Name and content of each file that is there, in a fixed order.
     pub files: Vec<(&'static str, Vec<u8>)>,
+    /// `generation_config.json`, which does not travel with the others.
+    generation_config: Option<Vec<u8>>,
 }
 
 impl TokenizerFiles {
@@ -62,13 +66,22 @@ impl TokenizerFiles {
             }
             files.push((name, bytes));
         }
-        Ok(TokenizerFiles { files })
+        Ok(TokenizerFiles {
+            files,
+            generation_config: source.read(GENERATION_CONFIG, MOST)?,
+        })
     }
 
     /// The content of one file, if it is there.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         let found = self.files.iter().find(|(file, _)| *file == name);
         found.map(|(_, bytes)| bytes.as_slice())
+    }
+
+    /// The content of `generation_config.json`, if it is there: it may name
+    /// more tokens that end an answer.
+    pub fn generation_config(&self) -> Option<&[u8]> {
+        self.generation_config.as_deref()
     }
 
     /// `tokenizer_config.json`; null where it is absent or no JSON.

@@ -37,7 +37,7 @@ pub fn run() -> Outcome {
             continue;
         };
         let ids = recorded.ints(&format!("{name}.ids"))?;
-        let prompt = chat.prompt(question, text("image").map(|_| job.grid()))?;
+        let prompt = chat.question(question, text("image").map(|_| job.grid()))?;
         ensure!(
             ids.starts_with(&prompt.ids),
             "{name}: the prompt's ids are {:?}, recorded are {ids:?}",
@@ -48,8 +48,8 @@ pub fn run() -> Outcome {
             let image = Image::load(&repo::scenes().join(image))?;
             let patches = image.patches(job.grid(), &config.vision_config)?;
             tensors.f16(format!("{name}.patches"), patches.cols, &patches.values);
-            let start = prompt.rope_shift_start - (job.grid() * job.grid()) as i32;
-            tensors.i32(format!("{name}.image_start"), &[start]);
+            let starts: Vec<i32> = prompt.placements.iter().map(|p| p.start as i32).collect();
+            tensors.i32(format!("{name}.image_start"), &starts);
         }
         prompts.push(name.to_owned());
     }

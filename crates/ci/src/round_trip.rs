@@ -4,10 +4,10 @@
 use super::{Outcome, nano};
 use crate::repo;
 use aimodel::AiCode;
-use aimodel::mlir_bytecode::{self, Entry, Field, Module, Tables};
 use aimodel_cli::python;
 use aimodel_cli::venv::{CORE_AI_NEWEST, Venv};
 use anyhow::{Context, Result, ensure};
+use mlir_bytecode::{self, Entry, Field, Module, Tables};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -5,11 +5,13 @@ use crate::device::Device;
 use crate::progress::seconds;
 use crate::{Refused, export};
 use anyhow::{Context, Result, bail};
+use bundle::contract;
 use checkpoint::Source;
 use checkpoint::TokenizerFiles;
 use clap::builder::RangedU64ValueParser;
 use engine::{Decoder, Sampler, Sampling, Step};
 use indicatif::{ProgressBar, ProgressStyle};
+use models::PromptWriter;
 use models::qwen3_vl::Chat;
 use picture::Image;
 use picture::PatchSpec;
@@ -19,6 +21,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use text::DecodeStream;
 
 /// Flags of `ask`.
 #[derive(clap::Args)]
@@ -206,7 +209,7 @@ impl Model {
             (Some(_), None) => bail!("{} was loaded without its vision encoder", self.name),
         };
         let grid = seen.as_ref().map(|(_, grid)| *grid);
-        let prompt = self.chat.prompt(question, grid)?;
+        let prompt = self.chat.question(question, grid)?;
         let count = prompt.ids.len();
         if count >= self.max_context {
             bail!(
@@ -217,12 +220,13 @@ impl Model {
             );
         }
         let room = self.max_context - count;
-        let mut session = self.engine.start(
-            prompt.rope_shift_start,
-            prompt.rope_shift_amount,
-            seen.as_ref().map(|(image, _)| image),
-        )?;
-        let (mut stream, mut text, mut failed) = (self.chat.stream(), String::new(), None);
+        let shift = [contract::ROPE_SHIFT_START, contract::ROPE_SHIFT_AMOUNT];
+        let [start, amount] = shift.map(|name| prompt.input(name).unwrap_or_default());
+        let tokenizer = self.chat.tokenizer();
+        let mut session =
+            self.engine
+                .start(start, amount, seen.as_ref().map(|(image, _)| image))?;
+        let (mut stream, mut text, mut failed) = (DecodeStream::new(), String::new(), None);
         let (mut first, mut stopped) = (None, false);
         let ends = self.chat.end_tokens();
         let tokens = session.answer(&prompt.ids, sampler, most.min(room), ends, |step| {
@@ -230,7 +234,7 @@ impl Model {
                 Step::Read(read) => each(Heard::Read(read, count)),
                 Step::Token(token) => {
                     first.get_or_insert_with(|| started.elapsed());
-                    match stream.push(token) {
+                    match stream.push(tokenizer, token) {
                         Ok(new) => {
                             text.push_str(&new);
                             each(Heard::Text(&new))
@@ -248,7 +252,7 @@ impl Model {
         if let Some(error) = failed {
             return Err(error.into());
         }
-        let last = stream.finish()?;
+        let last = stream.finish(tokenizer)?;
         text.push_str(&last);
         each(Heard::Text(&last));
         let took = started.elapsed();

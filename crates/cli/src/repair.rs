@@ -95,6 +95,7 @@ fn said(locations: &Locations) -> String {
         unknown,
         builtin,
         nested,
+        ..
     } = *locations;
     if locations.faulty() == 0 {
         return format!("{total} locations, and all of them load");
@@ -225,7 +226,7 @@ impl Found {
 fn blobs(asset: &Asset) -> impl Iterator<Item = u64> + '_ {
     let resources = asset.module.resources.iter();
     resources.map(|(_, resource)| match &resource.value {
-        aimodel::mlir_bytecode::ResourceValue::Blob { data, .. } => data.len(),
+        aimodel::ResourceValue::Blob { data, .. } => data.len(),
         _ => 0,
     })
 }

@@ -6,6 +6,7 @@
 use std::{path::Path, sync::Arc};
 
 use bundle::CallShape;
+use bundle::contract;
 use candle_core::{DType, Device, Tensor};
 use checkpoint::Source;
 use checkpoint::TokenizerFiles;
@@ -59,7 +60,7 @@ fn load(asset: &Path, options: Options) -> Program {
 }
 
 struct Scene {
-    prompt: models::qwen3_vl::Prompt,
+    prompt: models::TokenizedPrompt,
     patches: Tensor,
     answer: String,
 }
@@ -80,7 +81,7 @@ fn scenes(chat: &Chat, config: &Config) -> Vec<Scene> {
             let dims = (patches.rows, patches.cols);
             let prompt = scene["prompt"].as_str().unwrap();
             Scene {
-                prompt: chat.prompt(prompt, Some(GRID)).unwrap(),
+                prompt: chat.question(prompt, Some(GRID)).unwrap(),
                 patches: Tensor::from_vec(patches.values, dims, &Device::Cpu).unwrap(),
                 answer: scene["answer"].as_str().unwrap().to_owned(),
             }
@@ -107,7 +108,8 @@ fn captions_are_right() {
         for scene in &scenes {
             let image = Image::encode(&vision, scene.patches.clone()).unwrap();
             let prompt = &scene.prompt;
-            let (start, amount) = (prompt.rope_shift_start, prompt.rope_shift_amount);
+            let shift = [contract::ROPE_SHIFT_START, contract::ROPE_SHIFT_AMOUNT];
+            let [start, amount] = shift.map(|name| prompt.input(name).unwrap());
             let mut session = engine.start(start, amount, Some(&image)).unwrap();
             let mut heard = Vec::new();
             let tokens = session.generate(&prompt.ids, 64, chat.end_tokens(), |token| {
@@ -142,7 +144,8 @@ fn read(vision: &Program, decoder: Program, scene: &Scene) -> (Tensor, Tensor) {
     let image = Image::encode(vision, scene.patches.clone()).unwrap();
     let engine = Decoder::new(decoder).unwrap();
     let prompt = &scene.prompt;
-    let (start, amount) = (prompt.rope_shift_start, prompt.rope_shift_amount);
+    let shift = [contract::ROPE_SHIFT_START, contract::ROPE_SHIFT_AMOUNT];
+    let [start, amount] = shift.map(|name| prompt.input(name).unwrap());
     let mut session = engine.start(start, amount, Some(&image)).unwrap();
     (session.read_all(&prompt.ids).unwrap(), image.embeds)
 }
@@ -221,7 +224,7 @@ fn what_does_not_fit_is_refused() {
     };
     let problem = engine.start(0, 0, Some(&image)).unwrap_err().to_string();
     assert!(problem.contains("exported for [16, 128]"), "{problem}");
-    let mut session = engine.start(1 << 30, 0, None).unwrap();
+    let mut session = engine.start(contract::NO_IMAGE, 0, None).unwrap();
     assert!(session.read(&[]).is_err());
     // The cache grows as it is written.
     session.read(&[5; 70]).unwrap();

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use aimodel::{AssetMetadata, Blob, BlobError, BlobSource, Module, mlir_bytecode::ResourceValue};
+use aimodel::{AssetMetadata, Blob, BlobError, BlobSource, Module, ResourceValue};
 use checkpoint::Source;
 use checkpoint::TokenizerFiles;
 use fsutil::StagedDir;

@@ -7,9 +7,7 @@ mod common;
 
 use std::{fs, path::Path};
 
-use aimodel::{
-    Asset, Form, Module, Summary, mlir_bytecode::ResourceValue, open_asset, print_ir, verify,
-};
+use aimodel::{Asset, Form, Module, ResourceValue, Summary, open_asset, print_ir, verify};
 use bundle::CallShape;
 use checkpoint::Source;
 use common::{Bench, Weights, decoder_only, names, options, quiet, tiny, vision_only};

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use models::qwen3_vl::Chat;
+use models::qwen3_vl::{Chat, positions::GraphRope};
 
 use checkpoint::TokenizerFiles;
 
@@ -391,7 +391,7 @@ impl Chain<'_> {
         let image = prompt.image.as_ref();
         let made = self
             .chat
-            .prompt(&prompt.text, image.map(|_| self.subject.grid))?;
+            .question(&prompt.text, image.map(|_| self.subject.grid))?;
         let patches = match image {
             None => None,
             Some(file) => {
@@ -400,11 +400,12 @@ impl Chain<'_> {
                 Some(picture.patches(self.subject.grid, vision)?)
             }
         };
+        let rope = GraphRope::of(&made, self.subject.config.text_config.vocab_size);
         Ok(Asked {
             name: prompt.name.clone(),
             ids: made.ids,
-            rope_shift_start: made.rope_shift_start,
-            rope_shift_amount: made.rope_shift_amount,
+            rope_shift_start: rope.shift_start,
+            rope_shift_amount: rope.shift_amount,
             patches,
         })
     }

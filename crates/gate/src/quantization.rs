@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use aimodel::{Blob, Module, mlir_bytecode::ResourceValue};
+use aimodel::{Blob, Module, ResourceValue};
 use half::f16;
 use rayon::prelude::*;
 

@@ -20,6 +20,8 @@
 
 mod error;
 mod lower;
+mod prompt;
 pub mod qwen3_vl;
 
 pub use error::Error;
+pub use prompt::{Grid, Placement, PromptWriter, TokenizedPrompt, prompt_writer};

@@ -12,7 +12,7 @@ mod vision;
 
 pub use config::{Config, TextConfig, VisionConfig};
 pub use decoder::build as lower_decoder;
-pub use prompt::{Chat, Prompt};
+pub use prompt::Chat;
 pub use vision::build as lower_vision;
 
 use crate::Error;

@@ -3,10 +3,11 @@
 // Helpers outside test functions, which clippy.toml does not exempt.
 #![allow(clippy::unwrap_used)]
 
+use bundle::contract::NO_IMAGE;
 use models::Error;
 use models::qwen3_vl::Config;
-use models::qwen3_vl::positions::GraphPrompt;
-use models::qwen3_vl::positions::NEVER;
+use models::qwen3_vl::positions;
+use models::qwen3_vl::positions::GraphRope;
 use models::qwen3_vl::positions::from_tokens;
 use models::qwen3_vl::positions::in_graph;
 use proptest::prelude::*;
@@ -43,9 +44,10 @@ fn positions_are_those_of_transformers() {
             .map(|at| [0, 1, 2].map(|axis| axes[axis][at] as i32))
             .collect();
         assert_eq!(from_tokens(&tokens, &grids, &config).unwrap(), expected);
-        match GraphPrompt::new(&tokens, &grids, &config) {
+        match positions::prompt(tokens, &grids, &config) {
             Ok(prompt) => {
-                assert_eq!(in_graph(&prompt.ids, 0, &prompt.rope), expected);
+                let rope = GraphRope::of(&prompt, config.text_config.vocab_size);
+                assert_eq!(in_graph(&prompt.ids, 0, &rope), expected);
                 single += 1;
             }
             Err(error) => {
@@ -102,16 +104,17 @@ proptest! {
     fn both_ways_agree((tokens, grids) in prompt(), cut in any::<prop::sample::Index>()) {
         let config = config();
         let expected = from_tokens(&tokens, &grids, &config).unwrap();
-        let prompt = GraphPrompt::new(&tokens, &grids, &config).unwrap();
-        prop_assert_eq!(&in_graph(&prompt.ids, 0, &prompt.rope), &expected);
+        let prompt = positions::prompt(tokens.clone(), &grids, &config).unwrap();
+        let rope = GraphRope::of(&prompt, config.text_config.vocab_size);
+        prop_assert_eq!(&in_graph(&prompt.ids, 0, &rope), &expected);
         if !tokens.is_empty() {
             let cut = cut.index(tokens.len());
-            let mut parts = in_graph(&prompt.ids[..cut], 0, &prompt.rope);
-            parts.extend(in_graph(&prompt.ids[cut..], cut as i32, &prompt.rope));
+            let mut parts = in_graph(&prompt.ids[..cut], 0, &rope);
+            parts.extend(in_graph(&prompt.ids[cut..], cut as i32, &rope));
             prop_assert_eq!(parts, expected);
         }
         if grids.is_empty() {
-            prop_assert_eq!(prompt.rope.shift_start, NEVER);
+            prop_assert_eq!(rope.shift_start, NO_IMAGE);
         }
     }
 
@@ -120,13 +123,14 @@ proptest! {
     #[test]
     fn a_wrong_shift_shows((tokens, grid) in image(20, 20), by in prop_oneof![Just(-1), Just(1)]) {
         let config = config();
-        let prompt = GraphPrompt::new(&tokens, &[grid], &config).unwrap();
+        let prompt = positions::prompt(tokens.clone(), &[grid], &config).unwrap();
+        let right = GraphRope::of(&prompt, config.text_config.vocab_size);
         let expected = from_tokens(&tokens, &[grid], &config).unwrap();
-        let tail = prompt.rope.shift_start as usize..tokens.len();
-        let mut rope = prompt.rope;
+        let tail = right.shift_start as usize..tokens.len();
+        let mut rope = right;
         rope.shift_amount += by;
         prop_assert_eq!(in_graph(&prompt.ids, 0, &rope) != expected, !tail.is_empty());
-        rope = prompt.rope;
+        rope = right;
         rope.shift_start += 1;
         let told = !tail.is_empty() && rope.shift_amount > 0;
         prop_assert_eq!(in_graph(&prompt.ids, 0, &rope) != expected, told);

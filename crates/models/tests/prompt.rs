@@ -7,7 +7,7 @@ use models::qwen3_vl::Chat;
 
 use models::qwen3_vl::Config;
 
-use models::Error;
+use models::{Error, PromptWriter};
 
 use checkpoint::Source;
 
@@ -16,6 +16,7 @@ use checkpoint::TokenizerFiles;
 use models::qwen3_vl::synth;
 use serde_json::{Value, json};
 use std::fs;
+use text::{Conversation, DecodeStream, Role, Turn};
 
 fn checkpoint() -> (tempfile::TempDir, Source, Config) {
     let folder = tempfile::tempdir().unwrap();
@@ -40,9 +41,10 @@ const HF_IDS: [u32; 34] = [
 fn an_image_prompt_has_the_decoders_ids() {
     let (_folder, source, config) = checkpoint();
     let chat = load(&source, &config).unwrap();
-    let prompt = chat.prompt("héllo 你好", Some(4)).unwrap();
+    let prompt = chat.question("héllo 你好", Some(4)).unwrap();
     assert_eq!(
-        prompt.text,
+        chat.render(&Conversation::question("héllo 你好", [()]))
+            .unwrap(),
         "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>héllo 你好<|im_end|>\n\
          <|im_start|>assistant\n"
     );
@@ -55,8 +57,8 @@ fn an_image_prompt_has_the_decoders_ids() {
     assert_eq!(prompt.ids, expected);
     // Text after the image stands where the longer side of the image ends.
     assert_eq!(
-        (prompt.rope_shift_start, prompt.rope_shift_amount),
-        (7 + 16, 16 - 4)
+        prompt.inputs,
+        [("rope_shift_start", 7 + 16), ("rope_shift_amount", 16 - 4)]
     );
     assert_eq!(chat.end_tokens(), [509, 510]);
     assert_eq!(
@@ -69,10 +71,10 @@ fn an_image_prompt_has_the_decoders_ids() {
 fn a_text_prompt_shifts_nothing() {
     let (_folder, source, config) = checkpoint();
     let chat = load(&source, &config).unwrap();
-    let prompt = chat.prompt("hi", None).unwrap();
+    let prompt = chat.question("hi", None).unwrap();
     assert_eq!(
-        (prompt.rope_shift_start, prompt.rope_shift_amount),
-        (1 << 30, 0)
+        prompt.inputs,
+        [("rope_shift_start", 1 << 30), ("rope_shift_amount", 0)]
     );
     assert!(prompt.ids.iter().all(|id| *id < 512));
     assert_eq!(prompt.ids.len(), prompt.hf_ids.len());
@@ -83,12 +85,12 @@ fn image_tokens_in_the_text_are_refused() {
     let (_folder, source, config) = checkpoint();
     let chat = load(&source, &config).unwrap();
     for image in [None, Some(2)] {
-        let error = chat.prompt("what is <|image_pad|>?", image).unwrap_err();
+        let error = chat.question("what is <|image_pad|>?", image).unwrap_err();
         assert!(matches!(error, Error::Prompt { .. }), "{error}");
         assert!(error.to_string().contains("<|image_pad|>"), "{error}");
     }
     assert!(matches!(
-        chat.prompt("", Some(0)),
+        chat.question("", Some(0)),
         Err(Error::Grid { grid: 0 })
     ));
 }
@@ -132,14 +134,13 @@ fn templates_may_use_what_transformers_offers() {
         json!([{"name": "other", "template": ""}, {"name": "default", "template": template}]),
     ] {
         set_template(&source, template);
-        let prompt = load(&source, &config)
-            .unwrap()
-            .prompt("abc", Some(1))
-            .unwrap();
+        let chat = load(&source, &config).unwrap();
+        let rendered = chat.render(&Conversation::question("abc", [()])).unwrap();
         assert_eq!(
-            prompt.text,
+            rendered,
             "<|vision_start|><|image_pad|><|vision_end|>ABC[1]"
         );
+        assert_eq!(chat.question("abc", Some(1)).unwrap().placements.len(), 1);
     }
 }
 
@@ -158,7 +159,7 @@ fn templates_that_fail_say_why() {
         set_template(&source, template);
         let error = load(&source, &config)
             .unwrap()
-            .prompt("", Some(1))
+            .question("", Some(1))
             .unwrap_err();
         assert!(error.to_string().contains(part), "{error}");
     }
@@ -189,7 +190,7 @@ fn a_bundle_makes_the_same_prompts_without_a_configuration() {
     let with = Chat::load(&files, &config).unwrap();
     let without = Chat::of_bundle(&files, config.text_config.vocab_size).unwrap();
     for image in [None, Some(1), Some(4)] {
-        let prompts = [&with, &without].map(|chat| chat.prompt("hello", image).unwrap());
+        let prompts = [&with, &without].map(|chat| chat.question("hello", image).unwrap());
         assert_eq!(prompts[0], prompts[1]);
     }
     assert_eq!(with.end_tokens(), without.end_tokens());
@@ -197,7 +198,7 @@ fn a_bundle_makes_the_same_prompts_without_a_configuration() {
     // A decoder with fewer tokens than the tokenizer knows would take the rest
     // for parts of a picture.
     let other = Chat::of_bundle(&files, 500).unwrap();
-    let error = other.prompt("hello", None).unwrap_err().to_string();
+    let error = other.question("hello", None).unwrap_err().to_string();
     assert!(error.contains("has only 500 tokens"), "{error}");
 
     let mut files = files;
@@ -216,10 +217,11 @@ fn a_stream_says_whole_characters() {
     let (_folder, source, config) = checkpoint();
     let chat = load(&source, &config).unwrap();
     let text = "héllo 你好 🦀!";
-    let ids = &chat.prompt(text, None).unwrap().hf_ids;
-    let (mut stream, mut parts) = (chat.stream(), Vec::new());
+    let ids = &chat.question(text, None).unwrap().hf_ids;
+    let tokenizer = chat.tokenizer();
+    let (mut stream, mut parts) = (DecodeStream::new(), Vec::new());
     for id in ids {
-        parts.push(stream.push(*id).unwrap());
+        parts.push(stream.push(tokenizer, *id).unwrap());
     }
     assert!(
         parts.iter().all(|part| !part.contains('\u{fffd}')),
@@ -233,11 +235,70 @@ fn a_stream_says_whole_characters() {
     assert!(parts.concat().contains(text));
 
     // The first two bytes of a character, and then nothing.
-    let mut stream = chat.stream();
-    assert_eq!([160, 121].map(|id| stream.push(id).unwrap()), ["", ""]);
-    assert_eq!(stream.finish().unwrap(), "\u{fffd}");
+    let mut stream = DecodeStream::new();
+    assert_eq!(
+        [160, 121].map(|id| stream.push(tokenizer, id).unwrap()),
+        ["", ""]
+    );
+    assert_eq!(stream.finish(tokenizer).unwrap(), "\u{fffd}");
     // Bytes that begin characters and never end them are said all the same.
-    let mut stream = chat.stream();
-    let said: String = [160; 9].map(|id| stream.push(id).unwrap()).concat();
+    let mut stream = DecodeStream::new();
+    let said: String = [160; 9]
+        .map(|id| stream.push(tokenizer, id).unwrap())
+        .concat();
     assert_eq!(said.matches('\u{fffd}').count(), 8);
+}
+
+#[test]
+fn every_token_that_ends_an_answer_is_known() {
+    let (_folder, source, config) = checkpoint();
+    let path = format!("{}/generation_config.json", source.place());
+    let stops = |json: &str| {
+        fs::write(&path, json).unwrap();
+        let chat = load(&source, &config).map_err(|error| error.to_string())?;
+        Ok::<_, String>(chat.end_tokens().to_vec())
+    };
+    for (json, expected) in [
+        ("{}", vec![509, 510]),
+        (r#"{"eos_token_id": 7}"#, vec![509, 510, 7]),
+        (r#"{"eos_token_id": [510, 3, 509, 3]}"#, vec![509, 510, 3]),
+    ] {
+        assert_eq!(stops(json).unwrap(), expected, "{json}");
+    }
+    for (json, part) in [
+        (r#"{"eos_token_id": "7"}"#, "found \"7\""),
+        (r#"{"eos_token_id": [-1]}"#, "expected a token id"),
+        ("{", "not valid JSON"),
+    ] {
+        let problem = stops(json).unwrap_err();
+        assert!(problem.contains("generation_config.json"), "{problem}");
+        assert!(problem.contains(part), "{problem}");
+    }
+}
+
+#[test]
+fn turns_and_pictures_are_in_their_order() {
+    let (_folder, source, config) = checkpoint();
+    let chat = load(&source, &config).unwrap();
+    let mut talk = Conversation::question("one", [[2, 3]]);
+    talk.turns.push(Turn::new(Role::Assistant, "two"));
+    talk.turns.push(Turn::new(Role::User, "three"));
+    let rendered = chat.render(&talk).unwrap();
+    assert_eq!(
+        rendered,
+        "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>one<|im_end|>\n\
+         <|im_start|>assistant\ntwo<|im_end|>\n<|im_start|>user\nthree<|im_end|>\n\
+         <|im_start|>assistant\n"
+    );
+    let prompt = chat.prompt(&talk).unwrap();
+    let [image] = prompt.placements[..] else {
+        panic!("{:?}", prompt.placements)
+    };
+    assert_eq!((image.grid, image.tokens()), ([2, 3], 6));
+    let slots: Vec<i32> = (512..518).collect();
+    assert_eq!(prompt.ids[image.start..][..6], slots);
+    // The graph has room for one picture; the conversation may have more.
+    talk.turns[2].pictures.push([1, 1]);
+    let error = chat.prompt(&talk).unwrap_err().to_string();
+    assert!(error.contains("2 images"), "{error}");
 }

@@ -15,7 +15,7 @@ fn nano_is_a_whole_checkpoint() {
     let files = TokenizerFiles::load(&source).unwrap();
     let prompt = Chat::load(&files, &config)
         .unwrap()
-        .prompt("hello", Some(4))
+        .question("hello", Some(4))
         .unwrap();
     assert_eq!(prompt.ids.iter().filter(|id| **id >= 512).count(), 16);
 }

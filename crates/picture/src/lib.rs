@@ -12,24 +12,18 @@
 //! ```
 #![deny(missing_docs)]
 
+mod decode;
 mod error;
 
 pub use error::Error;
 
 use half::f16;
-use image::metadata::Orientation;
-use image::{DynamicImage, GenericImageView, ImageDecoder, ImageReader, Limits, RgbImage};
 use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::Read;
 use std::path::Path;
 
 /// Most bytes of a picture's file.
 const MAX_FILE: u64 = 1 << 28;
-/// Most pixels along one side, most pixels, and most bytes that they may take
-/// as decoded: larger than any camera's, and far below what exhausts memory.
-const MAX_SIDE: u32 = 1 << 15;
-const MAX_PIXELS: u64 = 1 << 28;
-const MAX_BYTES: u64 = 1 << 30;
 /// The largest grid that makes sense: positions are interpolated, and beyond
 /// this an image alone fills the longest contexts.
 pub const MAX_GRID: usize = 64;
@@ -136,40 +130,7 @@ impl Image {
     /// [`Error::Image`] if it is neither, broken or cut off, or too large: more
     /// than 2¹⁵ pixels along a side or 2²⁸ in all.
     pub fn decode(bytes: &[u8], name: &str) -> Result<Image, Error> {
-        let refuse = |message: String| Error::Image {
-            file: name.into(),
-            message,
-        };
-        let wrong = |error: image::ImageError| refuse(error.to_string());
-        let mut limits = Limits::default();
-        limits.max_alloc = Some(MAX_BYTES);
-        let mut reader = ImageReader::new(Cursor::new(bytes))
-            .with_guessed_format()
-            .map_err(Error::io(name))?;
-        reader.limits(limits);
-        if reader.format() == Some(image::ImageFormat::Jpeg) && !jpeg_is_whole(bytes) {
-            return Err(refuse("the file is cut off".into()));
-        }
-        let mut decoder = reader.into_decoder().map_err(wrong)?;
-        let (width, height) = decoder.dimensions();
-        // Before anything is allocated: some decoders do not ask the limits.
-        if width.max(height) > MAX_SIDE
-            || u64::from(width) * u64::from(height) > MAX_PIXELS
-            || decoder.total_bytes() > MAX_BYTES
-        {
-            return Err(refuse(format!(
-                "it has {width} × {height} pixels; expected at most {MAX_SIDE} along a side, \
-                 {MAX_PIXELS} in all and {MAX_BYTES} bytes, so make it smaller first"
-            )));
-        }
-        // What cannot be understood is no orientation.
-        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let decoded = DynamicImage::from_decoder(decoder).map_err(wrong)?;
-        let mut upright = DynamicImage::ImageRgb8(on_white(decoded));
-        upright.apply_orientation(orientation);
-        let (width, height) = (upright.width() as usize, upright.height() as usize);
-        Image::from_rgb(width, height, upright.into_rgb8().into_raw())
-            .ok_or_else(|| refuse("it has no pixels".into()))
+        decode::decode(bytes, name)
     }
 
     /// Width and height in pixels.
@@ -246,55 +207,6 @@ impl Patches {
             .flat_map(|value| value.to_le_bytes())
             .collect()
     }
-}
-
-/// The picture's colours, as they look on white paper.
-fn on_white(decoded: DynamicImage) -> RgbImage {
-    if !decoded.color().has_alpha() {
-        return decoded.into_rgb8();
-    }
-    // Pixel by pixel, so that there is no copy of all of them with alpha.
-    RgbImage::from_fn(decoded.width(), decoded.height(), |x, y| {
-        let [r, g, b, alpha] = decoded.get_pixel(x, y).0.map(u32::from);
-        let level = |level: u32| ((level * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
-        image::Rgb([r, g, b].map(level))
-    })
-}
-
-/// Whether a JPEG file has its end: the decoder makes gray of what is missing,
-/// and an answer about half a picture is wrong.
-fn jpeg_is_whole(bytes: &[u8]) -> bool {
-    const END: u8 = 0xd9;
-    const SCAN: u8 = 0xda;
-    let mut at = 2;
-    while let Some(&[first, marker]) = bytes.get(at..at + 2).and_then(|m| m.first_chunk()) {
-        match (first, marker) {
-            (0xff, END) => return true,
-            // Fillers, and markers without a length.
-            (0xff, 0xff) => at += 1,
-            (0xff, 0x01 | 0xd0..=0xd8) => at += 2,
-            (0xff, _) => {
-                let Some(length) = bytes.get(at + 2..).and_then(|rest| rest.first_chunk()) else {
-                    return false;
-                };
-                at += 2 + usize::from(u16::from_be_bytes(*length));
-                if marker == SCAN {
-                    at = scan_end(bytes, at);
-                }
-            }
-            // Not between markers: the decoder judges that.
-            _ => return true,
-        }
-    }
-    false
-}
-
-/// Where the coded data that begins at `from` ends: at the next marker.
-fn scan_end(bytes: &[u8], from: usize) -> usize {
-    let rest = bytes.get(from..).unwrap_or_default();
-    let is_marker = |pair: &[u8]| pair[0] == 0xff && !matches!(pair[1], 0x00 | 0xd0..=0xd7);
-    let length = rest.windows(2).position(is_marker);
-    length.map_or(bytes.len(), |length| from + length)
 }
 
 /// The cubic convolution kernel with a = −0.5.

@@ -58,11 +58,14 @@ fn patches_are_within_one_level_of_transformers() {
 
 /// A PNG of one colour with an alpha channel.
 fn png(width: u32, height: u32, rgba: [u8; 4]) -> Vec<u8> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    image::RgbaImage::from_pixel(width, height, image::Rgba(rgba))
-        .write_to(&mut bytes, image::ImageFormat::Png)
-        .unwrap_or_default();
-    bytes.into_inner()
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgba);
+    let pixels = rgba.repeat((width * height) as usize);
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&pixels).unwrap();
+    writer.finish().unwrap();
+    bytes
 }
 
 #[test]

@@ -17,7 +17,7 @@
 
 use crate::Error;
 use checkpoint::Checkpoint;
-use models::qwen3_vl::positions::Grid;
+use models::Grid;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use sha2::{Digest, Sha256};

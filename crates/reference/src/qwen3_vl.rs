@@ -12,7 +12,6 @@
 //! ```
 //! use candle_core::Device;
 //! use checkpoint::{Source, TokenizerFiles};
-//! use models::qwen3_vl::positions::GraphPrompt;
 //! use models::qwen3_vl::{self, Chat, Config};
 //! use reference::qwen3_vl::TextModel;
 //!
@@ -20,8 +19,7 @@
 //! let (config, checkpoint) = (Config::load(&source)?, qwen3_vl::open(&source)?);
 //! let model = TextModel::load(&config, &checkpoint, &Device::Cpu)?;
 //! let chat = Chat::load(&TokenizerFiles::load(&source)?, &config)?;
-//! let tokens = chat.prompt("count from one to twenty .", None)?.hf_ids;
-//! let prompt = GraphPrompt::new(&tokens, &[], &config)?;
+//! let prompt = chat.question("count from one to twenty .", None)?;
 //! let made = model.greedy(&prompt, None, 5)?;
 //! assert_eq!(chat.decode(&made)?, "one two three four five");
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -6,9 +6,11 @@
 use candle_core::{Device, Tensor};
 use checkpoint::Source;
 use checkpoint::TokenizerFiles;
+use models::TokenizedPrompt;
 use models::qwen3_vl::Chat;
 use models::qwen3_vl::Config;
-use models::qwen3_vl::positions::GraphPrompt;
+use models::qwen3_vl::positions;
+use models::qwen3_vl::positions::GraphRope;
 use models::qwen3_vl::positions::from_tokens;
 use models::qwen3_vl::positions::in_graph;
 use models::qwen3_vl::synth;
@@ -63,7 +65,8 @@ fn nano() -> Nano {
 struct Given {
     recorded: Recorded,
     tokens: usize,
-    prompt: GraphPrompt,
+    prompt: TokenizedPrompt,
+    rope: GraphRope,
     vision: Option<VisionOutput>,
 }
 
@@ -73,8 +76,11 @@ impl Nano {
         let entry = entries.find(|entry| entry.name == name).unwrap();
         let recorded = self.oracle.read(entry).unwrap();
         let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
+        let tokens = recorded.input_ids.clone();
+        let prompt = positions::prompt(tokens, &grids, &self.config).unwrap();
         Given {
-            prompt: GraphPrompt::new(&recorded.input_ids, &grids, &self.config).unwrap(),
+            rope: GraphRope::of(&prompt, self.config.text_config.vocab_size),
+            prompt,
             vision: recorded.vision.as_ref().map(|vision| {
                 let patches = &vision.patches.values;
                 self.vision.forward(patches, grids[0]).unwrap()
@@ -86,7 +92,7 @@ impl Nano {
 
     /// All T tokens in one call.
     fn run(&self, given: &Given) -> TextOutput {
-        let positions = in_graph(&given.prompt.ids, 0, &given.prompt.rope);
+        let positions = in_graph(&given.prompt.ids, 0, &given.rope);
         let cache = &mut Cache::default();
         self.text
             .forward(&given.prompt.ids, &positions, given.vision.as_ref(), cache)
@@ -128,7 +134,7 @@ fn ladder(nano: &Nano, name: &str) -> [f64; 4] {
     let found = from_tokens(&recorded.input_ids, &grids, &nano.config).unwrap();
     assert_eq!(found, recorded.positions, "{name}");
     assert_eq!(
-        in_graph(&given.prompt.ids, 0, &given.prompt.rope),
+        in_graph(&given.prompt.ids, 0, &given.rope),
         recorded.positions,
         "{name}"
     );
@@ -192,13 +198,11 @@ fn the_recorded_patches_and_tokens_are_ours() {
     for entry in &nano.oracle.prompts {
         let recorded = nano.oracle.read(entry).unwrap();
         let grid = entry.image.as_ref().map(|image| image.grid[0]);
-        let prompt = chat.prompt(&entry.prompt, grid).unwrap();
+        let prompt = chat.question(&entry.prompt, grid).unwrap();
         assert_eq!(prompt.hf_ids, recorded.input_ids[..entry.prompt_tokens]);
         let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
-        let graph = GraphPrompt::new(&prompt.hf_ids, &grids, &nano.config).unwrap();
-        assert_eq!(graph.ids, prompt.ids);
-        assert_eq!(graph.rope.shift_start, prompt.rope_shift_start);
-        assert_eq!(graph.rope.shift_amount, prompt.rope_shift_amount);
+        let graph = positions::prompt(prompt.hf_ids.clone(), &grids, &nano.config).unwrap();
+        assert_eq!(graph, prompt);
         if let (Some(image), Some(vision)) = (&entry.image, &recorded.vision) {
             assert_eq!(
                 graph.ids[image.start],
@@ -226,7 +230,7 @@ fn tokens_one_by_one_and_in_chunks_give_the_same() {
         let mut cache = Cache::default();
         let mut parts = Vec::new();
         for ids in given.prompt.ids.chunks(chunk) {
-            let positions = in_graph(ids, cache.tokens() as i32, &given.prompt.rope);
+            let positions = in_graph(ids, cache.tokens() as i32, &given.rope);
             let output = nano
                 .text
                 .forward(ids, &positions, given.vision.as_ref(), &mut cache);
@@ -247,7 +251,7 @@ fn the_cache_is_the_recorded_one_and_decodes_on_from_it() {
     let (recorded, prompt) = (&given.recorded, given.tokens);
     let mut ours = Cache::default();
     let ids = &given.prompt.ids;
-    let positions = in_graph(ids, 0, &given.prompt.rope);
+    let positions = in_graph(ids, 0, &given.rope);
     let vision = given.vision.as_ref();
     let head = nano
         .text
@@ -281,7 +285,7 @@ fn a_wrong_model_falls_off_the_ladder() {
     let nano = nano();
     let given = nano.given("scene-1");
     let recorded = &given.recorded;
-    let rope = given.prompt.rope;
+    let rope = given.rope;
     let vision = given.vision.as_ref().unwrap();
     let worst_layer =
         |text: &TextModel, ids: &[i32], positions: &[[i32; 3]], vision: &VisionOutput| {

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use aimodel::{
-    Attribute, ElementType, GraphView, Module, Type,
-    mlir_bytecode::{AttrId, Encoding, Field, Operation, ResourceValue, TypeId, Value as Operand},
+    AttrId, Attribute, ElementType, GraphView, Operation, ResourceValue, Type, TypeId,
+    Value as Operand,
 };
 use candle_core::{Device, Tensor};
 
@@ -68,8 +68,9 @@ impl Constants {
         self.values.len() - 1
     }
 
-    fn read(&mut self, module: &Module, op: &Operation) -> OpResult<usize> {
-        let (Some(attr), [result]) = (property(module, op, 0), &op.results[..]) else {
+    fn read(&mut self, view: &GraphView<'_>, op: &Operation) -> OpResult<usize> {
+        let module = view.module;
+        let (Some(attr), [result]) = (view.property(op, "value"), &op.results[..]) else {
             return refuse("it has no value");
         };
         let Some(type_id) = module.value_type(*result) else {
@@ -145,28 +146,6 @@ fn large(element: ElementType, dims: Vec<usize>, data: &aimodel::Blob) -> OpResu
     }
 }
 
-/// The attribute at a position among an operation's properties.
-fn property(module: &Module, op: &Operation, index: usize) -> Option<AttrId> {
-    match module.properties_encoding(op.properties?)? {
-        Encoding::Fields(fields) => match fields.get(index)? {
-            Field::Attr(id) => Some(*id),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// The name of the graph that an invocation calls.
-fn callee(module: &Module, op: &Operation) -> Option<String> {
-    match Attribute::read(module, property(module, op, 1)?).ok()? {
-        Attribute::ParamConstant(symbol, _) => match *symbol {
-            Attribute::SymbolRef(path) => path.first().map(|name| name.to_string()),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
 /// Compiles a graph. `graphs` are the positions of all graphs by name.
 pub(crate) fn compile(
     view: &GraphView<'_>,
@@ -207,7 +186,7 @@ pub(crate) fn compile(
         let operands: Vec<Source> = operands.collect::<OpResult<_>>().map_err(place)?;
         let parsed = match name.as_str() {
             "primitive.constant_v1" => {
-                let constant = constants.read(module, op).map_err(place)?;
+                let constant = constants.read(view, op).map_err(place)?;
                 for value in &op.results {
                     sources.insert(value.index(), Source::Constant(constant));
                 }
@@ -217,7 +196,7 @@ pub(crate) fn compile(
                 outputs = operands;
                 continue;
             }
-            _ => parse(module, op, &name, graphs).map_err(place)?,
+            _ => parse(view, op, &name, graphs).map_err(place)?,
         };
         let Some(parsed) = parsed else {
             return Err(Error::UnknownOperation {
@@ -253,7 +232,7 @@ pub(crate) fn compile(
 }
 
 fn parse(
-    module: &Module,
+    view: &GraphView<'_>,
     op: &Operation,
     name: &str,
     graphs: &HashMap<String, usize>,
@@ -261,21 +240,21 @@ fn parse(
     Ok(Some(match name {
         "primitive.cast_v1" => {
             let ty = op.results.first();
-            let ty = ty.map(|value| Type::of(module, *value));
+            let ty = ty.map(|value| Type::of(view.module, *value));
             match ty {
                 Some(Ok(Type::Tensor(ty))) => Op::Cast(ty.element),
                 _ => return refuse("its result is no tensor"),
             }
         }
         "primitive.gelu_v1" => {
-            let attribute = property(module, op, 0).map(|id| Attribute::read(module, id));
-            match attribute {
+            let attribute = view.property(op, "approximate");
+            match attribute.map(|id| Attribute::read(view.module, id)) {
                 Some(Ok(Attribute::Approximate(how))) => Op::Gelu(how),
                 _ => return refuse("it does not say how it is computed"),
             }
         }
-        "dataflow.invoke_v1" => match callee(module, op) {
-            Some(callee) => match graphs.get(&callee) {
+        "dataflow.invoke_v1" => match view.callee(op) {
+            Some(callee) => match graphs.get(callee.as_ref()) {
                 Some(index) => Op::Invoke(*index),
                 None => return refuse(format!("there is no graph @{callee}")),
             },

@@ -1,14 +1,18 @@
 //! Text to tokens and back: a checkpoint's tokenizer and its chat template.
 //!
-//! [`ChatTemplate`] writes messages as the checkpoint wants them, [`Tokenizer`]
-//! encodes and decodes, knows which tokens end an answer, and streams the text
-//! of tokens that come one by one.
+//! [`ChatTemplate`] writes a [`Conversation`] as the checkpoint expects it,
+//! [`Tokenizer`] encodes and decodes and knows which tokens end an answer, and
+//! [`DecodeStream`] decodes tokens that arrive one by one.
 #![deny(missing_docs)]
 
+mod conversation;
+mod decode_stream;
 mod error;
 mod template;
 mod tokenizer;
 
+pub use conversation::{Conversation, Role, Turn};
+pub use decode_stream::DecodeStream;
 pub use error::Error;
 pub use template::ChatTemplate;
-pub use tokenizer::{TextStream, Tokenizer};
+pub use tokenizer::Tokenizer;

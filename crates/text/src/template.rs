@@ -1,6 +1,6 @@
 //! Chat templates: how a checkpoint writes messages as text.
 
-use crate::Error;
+use crate::{Conversation, Error};
 use checkpoint::TokenizerFiles;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
@@ -53,12 +53,20 @@ impl ChatTemplate {
         }
     }
 
+    /// The text of a conversation, up to where the model's answer begins.
+    ///
+    /// # Errors
+    /// [`Error::Template`] if the template fails, or takes too many steps.
+    pub fn render<P>(&self, conversation: &Conversation<P>) -> Result<String, Error> {
+        self.render_messages(&conversation.messages(), true)
+    }
+
     /// Runs the template as transformers does. `messages` is a list of objects
     /// with `role` and `content`; `answer` adds what begins an answer.
     ///
     /// # Errors
-    /// [`Error::Template`] if the template fails, or takes too many steps.
-    pub fn render(&self, messages: &Value, answer: bool) -> Result<String, Error> {
+    /// As [`ChatTemplate::render`].
+    pub fn render_messages(&self, messages: &Value, answer: bool) -> Result<String, Error> {
         let failed = |error: minijinja::Error| wrong(format!("the chat template fails: {error:#}"));
         let mut environment = Environment::new();
         let mut syntax = SyntaxConfig::builder();

@@ -1,10 +1,9 @@
-//! The tokenizer: encoding, decoding, stop tokens, and text as it comes.
+//! The tokenizer: encoding, decoding and stop tokens.
 
 use crate::Error;
 use checkpoint::TokenizerFiles;
-
-/// Most tokens that one character takes: UTF-8 has four bytes at most.
-const MAX_TOKENS_OF_A_CHARACTER: usize = 4;
+use serde_json::Value;
+use tokenizers::step_decode_stream;
 
 /// A checkpoint's tokenizer.
 #[derive(Debug)]
@@ -15,7 +14,8 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     /// Reads `tokenizer.json`, and which tokens end an answer: `eos_token` of
-    /// `tokenizer_config.json`, and `<|endoftext|>` where there is one.
+    /// `tokenizer_config.json`, `<|endoftext|>` where there is one, and all of
+    /// `eos_token_id` of `generation_config.json`.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if a file cannot be used, or if no token ends an
@@ -24,16 +24,25 @@ impl Tokenizer {
         let json = files.get("tokenizer.json").unwrap_or_default();
         let inner = tokenizers::Tokenizer::from_bytes(json)
             .map_err(|error| wrong(format!("tokenizer.json cannot be used: {error}")))?;
-        let end = files.end_token().ok_or_else(|| {
-            wrong("tokenizer_config.json has no eos_token; generation would not end".into())
-        })?;
-        let end = inner.token_to_id(&end).ok_or_else(|| {
-            wrong(format!(
-                "tokenizer.json has no token {end:?}, the eos_token of tokenizer_config.json"
-            ))
-        })?;
-        let mut stop_tokens = vec![end];
-        stop_tokens.extend(inner.token_to_id("<|endoftext|>").filter(|id| *id != end));
+        let mut stop_tokens = Vec::new();
+        if let Some(end) = files.end_token() {
+            stop_tokens.push(inner.token_to_id(&end).ok_or_else(|| {
+                wrong(format!(
+                    "tokenizer.json has no token {end:?}, the eos_token of tokenizer_config.json"
+                ))
+            })?);
+        }
+        let more = inner.token_to_id("<|endoftext|>");
+        for id in more.into_iter().chain(generation_stops(files)?) {
+            if !stop_tokens.contains(&id) {
+                stop_tokens.push(id);
+            }
+        }
+        if stop_tokens.is_empty() {
+            return Err(wrong(
+                "tokenizer_config.json has no eos_token; generation would not end".into(),
+            ));
+        }
         Ok(Tokenizer { inner, stop_tokens })
     }
 
@@ -82,48 +91,41 @@ impl Tokenizer {
         }
     }
 
-    /// Begins an answer whose ids come one by one.
-    pub fn stream(&self) -> TextStream<'_> {
-        TextStream {
-            tokenizer: self,
-            waiting: Vec::new(),
-        }
+    /// One step of [`crate::DecodeStream`], which holds the other arguments.
+    pub(crate) fn step(
+        &self,
+        id: u32,
+        ids: &mut Vec<u32>,
+        prefix: &mut String,
+        prefix_index: &mut usize,
+    ) -> Result<Option<String>, Error> {
+        step_decode_stream(&self.inner, vec![id], true, ids, prefix, prefix_index)
+            .map_err(|error| wrong(format!("the answer cannot be decoded: {error}")))
     }
 }
 
-/// The text of an answer as its tokens come.
-///
-/// A byte-level token may end within a character: text is given out where a
-/// character is whole.
-#[derive(Debug)]
-pub struct TextStream<'t> {
-    tokenizer: &'t Tokenizer,
-    /// Ids whose text was not given out yet.
-    waiting: Vec<u32>,
-}
-
-impl TextStream<'_> {
-    /// Takes the next id; gives the text that is new, which may be empty.
-    ///
-    /// # Errors
-    /// As [`Tokenizer::decode`].
-    pub fn push(&mut self, id: u32) -> Result<String, Error> {
-        self.waiting.push(id);
-        let text = self.tokenizer.decode(&self.waiting)?;
-        let partial = text.ends_with(char::REPLACEMENT_CHARACTER);
-        if partial && self.waiting.len() < MAX_TOKENS_OF_A_CHARACTER {
-            return Ok(String::new());
-        }
-        self.waiting.clear();
-        Ok(text)
-    }
-
-    /// The text of an answer that ended within a character.
-    ///
-    /// # Errors
-    /// As [`Tokenizer::decode`].
-    pub fn finish(self) -> Result<String, Error> {
-        self.tokenizer.decode(&self.waiting)
+/// `eos_token_id` of `generation_config.json`: an id, a list of them, or
+/// nothing.
+fn generation_stops(files: &TokenizerFiles) -> Result<Vec<u32>, Error> {
+    let Some(json) = files.generation_config() else {
+        return Ok(Vec::new());
+    };
+    let config: Value = serde_json::from_slice(json)
+        .map_err(|error| wrong(format!("generation_config.json is not valid JSON: {error}")))?;
+    let stops = &config["eos_token_id"];
+    let id = |value: &Value| {
+        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.ok_or_else(|| {
+            wrong(format!(
+                "generation_config.json: eos_token_id: expected a token id or a list of them, \
+                 found {stops:.60}"
+            ))
+        })
+    };
+    match stops {
+        Value::Null => Ok(Vec::new()),
+        Value::Array(list) => list.iter().map(id).collect(),
+        one => Ok(vec![id(one)?]),
     }
 }
 

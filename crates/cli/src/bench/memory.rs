@@ -5,7 +5,7 @@
 //! best of a few.
 
 use super::timing::{median, timed};
-use aimodel::mlir_bytecode::ResourceValue;
+use aimodel::ResourceValue;
 use aimodel::{Attribute, GraphView, Module, Type, graphs};
 use anyhow::{Context, Result};
 use rayon::prelude::*;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use aimodel::{
-    Attribute, Dim, ElementType, GraphView, Locations, Module, TensorType, Type, Value, graphs,
-    mlir_bytecode::Operation,
+    Attribute, Dim, ElementType, GraphView, Locations, Module, Operation, TensorType, Type, Value,
+    graphs,
 };
 
 use super::{DELEGATES, Findings, LIBRARY, Rule, scales, states};

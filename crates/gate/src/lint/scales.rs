@@ -1,6 +1,6 @@
 //! How weights are stored.
 
-use aimodel::mlir_bytecode::Operation;
+use aimodel::Operation;
 
 use super::{DELEGATES, Rule, graph::Graph};
 

@@ -222,7 +222,7 @@ fn chat(
         {"role": "user", "content": text("What is it?")},
         {"role": "assistant", "content": text(answer)},
     ]);
-    match (template.render(&turn, false), end) {
+    match (template.render_messages(&turn, false), end) {
         (Ok(rendered), Some(end)) => {
             let behind = rendered
                 .rsplit_once(answer)
@@ -242,7 +242,7 @@ fn chat(
         return;
     }
     let content = json!([{"type": "image"}, {"type": "text", "text": "What is it?"}]);
-    match template.render(&json!([{"role": "user", "content": content}]), true) {
+    match template.render_messages(&json!([{"role": "user", "content": content}]), true) {
         Ok(rendered) => {
             let count = rendered.matches(IMAGE).count();
             if count != 1 {

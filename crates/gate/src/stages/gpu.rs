@@ -17,10 +17,10 @@ use reference::oracle::Recorded;
 
 use reference::cosine;
 
-use models::qwen3_vl::positions::GraphPrompt;
-
 use ::engine::{Image, Session, argmax};
+use models::TokenizedPrompt;
 use models::qwen3_vl::positions::in_graph;
+use models::qwen3_vl::positions::{self, GraphRope};
 use runtime::{
     States,
     candle_core::{DType, Device, Tensor},
@@ -70,7 +70,7 @@ fn judge(
     let (vision, engine) = chain.programs()?;
     let name = Some(entry.name.as_str());
     let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
-    let prompt = GraphPrompt::new(&recorded.input_ids, &grids, config)?;
+    let prompt = positions::prompt(recorded.input_ids.clone(), &grids, config)?;
     let image = match &recorded.vision {
         None => None,
         Some(theirs) => {
@@ -96,7 +96,7 @@ fn judge(
         }
     };
     let start = || {
-        let rope = &prompt.rope;
+        let rope = GraphRope::of(&prompt, config.text_config.vocab_size);
         engine.start(rope.shift_start, rope.shift_amount, image.as_ref())
     };
 
@@ -206,7 +206,7 @@ fn forced(
     chain: &Chain<'_>,
     entry: &Entry,
     recorded: &Recorded,
-    prompt: &GraphPrompt,
+    prompt: &TokenizedPrompt,
     (mut session, last, made): (Session<'_>, Tensor, &[u32]),
     evidence: &mut Evidence,
 ) -> Result<()> {
@@ -219,7 +219,11 @@ fn forced(
     };
     let mut ids = prompt.ids[..entry.prompt_tokens].to_vec();
     ids.extend(made.iter().map(|id| *id as i32));
-    let positions = in_graph(&ids, 0, &prompt.rope);
+    let positions = in_graph(
+        &ids,
+        0,
+        &GraphRope::of(prompt, chain.subject.config.text_config.vocab_size),
+    );
     let output = text_model.forward(&ids, &positions, vision.as_ref(), &mut Cache::default())?;
     let rows = to_rows(&output.logits)?;
     let ours = match &ids[entry.prompt_tokens..] {

@@ -17,9 +17,10 @@ use reference::oracle::Entry;
 
 use reference::oracle::Recorded;
 
-use models::qwen3_vl::positions::GraphPrompt;
-
+use bundle::contract;
+use models::TokenizedPrompt;
 use models::qwen3_vl::positions::from_tokens;
+use models::qwen3_vl::positions::{self, GraphRope};
 
 use models::qwen3_vl::positions::in_graph;
 use runtime::candle_core::Tensor;
@@ -60,11 +61,15 @@ fn climb(
     let (vision_model, text_model) = chain.models()?;
     let name = Some(entry.name.as_str());
     let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
-    let prompt = GraphPrompt::new(&recorded.input_ids, &grids, config)?;
+    let prompt = positions::prompt(recorded.input_ids.clone(), &grids, config)?;
 
     asked(chain, entry, recorded, &prompt, evidence)?;
     let walked = from_tokens(&recorded.input_ids, &grids, config)?;
-    let positions = in_graph(&prompt.ids, 0, &prompt.rope);
+    let positions = in_graph(
+        &prompt.ids,
+        0,
+        &GraphRope::of(&prompt, config.text_config.vocab_size),
+    );
     for (what, found) in [
         ("positions by the token list", &walked),
         ("positions by the graph's formula", &positions),
@@ -173,7 +178,7 @@ fn asked(
     chain: &Chain<'_>,
     entry: &Entry,
     recorded: &Recorded,
-    prompt: &GraphPrompt,
+    prompt: &TokenizedPrompt,
     evidence: &mut Evidence,
 ) -> Result<()> {
     let mut prompts = chain.gates.prompts.iter();
@@ -183,8 +188,9 @@ fn asked(
     let (name, ours) = (Some(entry.name.as_str()), chain.ask(ours)?);
     let theirs = prompt.ids.get(..entry.prompt_tokens).unwrap_or_default();
     let equal = ours.ids.iter().zip(theirs).filter(|(a, b)| a == b).count();
-    let shift = [ours.rope_shift_start, ours.rope_shift_amount];
-    let holds = ours.ids == theirs && shift == [prompt.rope.shift_start, prompt.rope.shift_amount];
+    let shift = [ours.rope_shift_start, ours.rope_shift_amount].map(Some);
+    let expected = [contract::ROPE_SHIFT_START, contract::ROPE_SHIFT_AMOUNT];
+    let holds = ours.ids == theirs && shift == expected.map(|name| prompt.input(name));
     let found = format!("{equal} of {} equal", theirs.len());
     evidence.check(
         "token ids as a host makes them",

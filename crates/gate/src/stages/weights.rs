@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use aimodel::{Module, mlir_bytecode::ResourceValue};
+use aimodel::{Module, ResourceValue};
 use checkpoint::TokenizerFiles;
 use sha2::{Digest, Sha256};
 

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use aimodel::{
-    AssetBuilder, Attribute, Composite, Dim, ElementType, Graph, GraphBuilder, Module, NAMESPACE,
-    TensorType, Value,
-    mlir_bytecode::{AttrId, Entry, Field, Operation},
+    AssetBuilder, AttrId, Attribute, Composite, Dim, ElementType, Graph, GraphBuilder, Module,
+    NAMESPACE, Operation, TensorType, Value,
 };
 use gate::transcript::Finding;
+use mlir_bytecode::{Entry, Field};
 
 use super::look;
 
@@ -96,7 +96,7 @@ pub fn undeclared(at: &Path) -> Vec<Finding> {
     let graph = &module.root.regions[0].blocks[0].operations[0];
     let properties = graph.properties.unwrap();
     let encoding = module.properties_encoding(properties).unwrap().clone();
-    let aimodel::mlir_bytecode::Encoding::Fields(mut fields) = encoding else {
+    let mlir_bytecode::Encoding::Fields(mut fields) = encoding else {
         panic!("a graph has properties");
     };
     fields[1] = Field::OptionalAttr(None);

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use aimodel::{
-    Attribute, Blob, Module, Value, graphs,
-    mlir_bytecode::{Block, Field, Operation, ResourceValue},
-};
+use aimodel::{Attribute, Blob, Block, Module, Operation, ResourceValue, Value, graphs};
+use mlir_bytecode::Field;
 
 /// The function `main` of a program.
 pub struct Main<'m> {

@@ -12,29 +12,25 @@
 //! gives: [`in_graph`]. The two agree on every prompt with at most one image.
 //!
 //! ```
-//! use models::qwen3_vl::positions::{GraphPrompt, from_tokens, in_graph};
+//! use models::qwen3_vl::positions::{self, GraphRope, from_tokens, in_graph};
 //! use checkpoint::Source;
 //! use models::qwen3_vl::Config;
 //!
 //! let config = Config::load(&Source::nano())?;
 //! let (open, pad, close) = (506, 504, 507);
 //! let tokens = [7, open, pad, pad, pad, pad, close, 8];
-//! let prompt = GraphPrompt::new(&tokens, &[[2, 2]], &config)?;
+//! let prompt = positions::prompt(tokens.to_vec(), &[[2, 2]], &config)?;
+//! let rope = GraphRope::of(&prompt, config.text_config.vocab_size);
 //! let positions = from_tokens(&tokens, &[[2, 2]], &config)?;
 //! assert_eq!(positions[5], [2, 3, 3]);
 //! assert_eq!(positions[6], [4, 4, 4]);
-//! assert_eq!(in_graph(&prompt.ids, 0, &prompt.rope), positions);
+//! assert_eq!(in_graph(&prompt.ids, 0, &rope), positions);
 //! # Ok::<(), models::Error>(())
 //! ```
 
 use super::Config;
-use crate::Error;
-
-/// `rope_shift_start` of a prompt without an image: no position reaches it.
-pub const NEVER: i32 = 1 << 30;
-
-/// Rows and columns of an image, in merged tokens: H and W.
-pub type Grid = [usize; 2];
+use crate::{Error, Grid, Placement, TokenizedPrompt};
+use bundle::contract::{NO_IMAGE, ROPE_SHIFT_AMOUNT, ROPE_SHIFT_START};
 
 /// The ids of a model that say where an image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,64 +63,63 @@ pub struct GraphRope {
     pub vocab_size: i32,
     /// H and W of the grid that the graph was made for.
     pub grid: Grid,
-    /// The place of the first token after the image, or [`NEVER`].
+    /// The place of the first token after the image, or [`NO_IMAGE`].
     pub shift_start: i32,
     /// How far text from there on is behind its place: N − max(H, W), or 0.
     pub shift_amount: i32,
 }
 
-/// A token list as the decoder graph takes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GraphPrompt {
-    /// Token ids, those of the image as V + slot.
-    pub ids: Vec<i32>,
-    /// What goes with them.
-    pub rope: GraphRope,
+impl GraphRope {
+    /// What the graph knows of a prompt that [`prompt`] made.
+    pub fn of(prompt: &TokenizedPrompt, vocab_size: usize) -> GraphRope {
+        GraphRope {
+            vocab_size: vocab_size as i32,
+            grid: prompt.placements.first().map_or([1, 1], |image| image.grid),
+            shift_start: prompt.input(ROPE_SHIFT_START).unwrap_or(NO_IMAGE),
+            shift_amount: prompt.input(ROPE_SHIFT_AMOUNT).unwrap_or(0),
+        }
+    }
 }
 
-impl GraphPrompt {
-    /// Rewrites a token list of transformers, in which every token of an image
-    /// is `<|image_pad|>`. `images` has the grid of the image, or is empty.
-    /// `vision` is a [`Config`], or what a bundle's tokenizer says.
-    ///
-    /// # Errors
-    /// As [`from_tokens`], and [`Error::Prompt`] for more than one image: the
-    /// graph has room for one.
-    pub fn new(
-        tokens: &[u32],
-        images: &[Grid],
-        vision: impl Into<VisionTokens>,
-    ) -> Result<GraphPrompt, Error> {
-        let vision = vision.into();
-        let places = places(tokens, images, vision)?;
-        let vocab_size = vision.vocab_size as i32;
-        let mut ids: Vec<i32> = tokens.iter().map(|token| *token as i32).collect();
-        let mut rope = GraphRope {
-            vocab_size,
-            grid: [1, 1],
-            shift_start: NEVER,
-            shift_amount: 0,
-        };
-        match places.as_slice() {
-            [] => {}
-            [place] => {
-                let count = place.grid[0] * place.grid[1];
-                for (slot, id) in ids[place.start..place.start + count].iter_mut().enumerate() {
-                    *id = vocab_size + slot as i32;
-                }
-                rope.grid = place.grid;
-                rope.shift_start = (place.start + count) as i32;
-                rope.shift_amount = (count - place.grid[0].max(place.grid[1])) as i32;
+/// Rewrites a token list of transformers, in which every token of an image is
+/// `<|image_pad|>`: the token in slot k of an image becomes V + k. `images` has
+/// the grid of the image, or is empty. `vision` is a [`Config`], or what a
+/// bundle's tokenizer says.
+///
+/// # Errors
+/// As [`from_tokens`], and [`Error::Prompt`] for more than one image: the graph
+/// has room for one.
+pub fn prompt(
+    tokens: Vec<u32>,
+    images: &[Grid],
+    vision: impl Into<VisionTokens>,
+) -> Result<TokenizedPrompt, Error> {
+    let vision = vision.into();
+    let placements = placements(&tokens, images, vision)?;
+    let mut ids: Vec<i32> = tokens.iter().map(|token| *token as i32).collect();
+    let (start, amount) = match placements.as_slice() {
+        [] => (NO_IMAGE, 0),
+        [image] => {
+            let after = image.start + image.tokens();
+            for (slot, id) in ids[image.start..after].iter_mut().enumerate() {
+                *id = (vision.vocab_size + slot) as i32;
             }
-            more => {
-                return Err(wrong(format!(
-                    "the prompt has {} images, and the decoder graph takes at most one",
-                    more.len()
-                )));
-            }
+            let side = image.grid[0].max(image.grid[1]);
+            (after as i32, (image.tokens() - side) as i32)
         }
-        Ok(GraphPrompt { ids, rope })
-    }
+        more => {
+            return Err(wrong(format!(
+                "the prompt has {} images, and the decoder graph takes at most one",
+                more.len()
+            )));
+        }
+    };
+    Ok(TokenizedPrompt {
+        ids,
+        hf_ids: tokens,
+        inputs: vec![(ROPE_SHIFT_START, start), (ROPE_SHIFT_AMOUNT, amount)],
+        placements,
+    })
 }
 
 /// Positions (t, h, w) of every token, as `get_rope_index` of transformers
@@ -141,7 +136,7 @@ pub fn from_tokens(
 ) -> Result<Vec<[i32; 3]>, Error> {
     let mut positions: Vec<[i32; 3]> = Vec::with_capacity(tokens.len());
     let mut next = 0;
-    for place in places(tokens, images, vision.into())? {
+    for place in placements(tokens, images, vision.into())? {
         next = add_text(&mut positions, next, place.start);
         let [height, width] = place.grid;
         for row in 0..height as i32 {
@@ -180,14 +175,12 @@ pub fn in_graph(ids: &[i32], first: i32, rope: &GraphRope) -> Vec<[i32; 3]> {
     (first..).zip(ids).map(position).collect()
 }
 
-/// An image of a token list.
-struct Place {
-    /// Where its first token stands.
-    start: usize,
-    grid: Grid,
-}
-
-fn places(tokens: &[u32], images: &[Grid], vision: VisionTokens) -> Result<Vec<Place>, Error> {
+/// The images of a token list.
+fn placements(
+    tokens: &[u32],
+    images: &[Grid],
+    vision: VisionTokens,
+) -> Result<Vec<Placement>, Error> {
     let VisionTokens {
         vocab_size, image, ..
     } = vision;
@@ -232,7 +225,7 @@ fn places(tokens: &[u32], images: &[Grid], vision: VisionTokens) -> Result<Vec<P
                  {height} · {width} for its grid"
             )));
         }
-        places.push(Place { start, grid });
+        places.push(Placement { start, grid });
         at = start + found;
     }
     if places.len() < images.len() {

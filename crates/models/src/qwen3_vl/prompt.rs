@@ -2,11 +2,10 @@
 //! the exported decoder reads.
 
 use super::Config;
-use super::positions::{GraphPrompt, VisionTokens};
-use crate::Error;
+use super::positions::{self, VisionTokens};
+use crate::{Error, Grid, PromptWriter, TokenizedPrompt};
 use checkpoint::TokenizerFiles;
-use serde_json::json;
-use text::{ChatTemplate, TextStream, Tokenizer};
+use text::{ChatTemplate, Conversation, Tokenizer};
 
 /// The token that stands for an image.
 const IMAGE: &str = "<|image_pad|>";
@@ -17,23 +16,6 @@ pub struct Chat {
     tokenizer: Tokenizer,
     template: ChatTemplate,
     vision: VisionTokens,
-}
-
-/// A prompt as the decoder graph takes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prompt {
-    /// What the template made, with one `<|image_pad|>` for the image.
-    pub text: String,
-    /// Token ids. The image's token in slot k of N is vocab_size + k.
-    pub ids: Vec<i32>,
-    /// The same with the image's tokens as transformers has them: all
-    /// `image_token_id`.
-    pub hf_ids: Vec<u32>,
-    /// From this position on, positions are shifted: image start + N, or
-    /// 2³⁰ without an image.
-    pub rope_shift_start: i32,
-    /// By how much: N less the grid's side, or 0 without an image.
-    pub rope_shift_amount: i32,
 }
 
 impl Chat {
@@ -96,51 +78,21 @@ impl Chat {
         })
     }
 
-    /// The prompt of one user turn: an image of grid × grid tokens, if there
-    /// is one, and a text.
+    /// The text that the chat template makes of a conversation.
     ///
     /// # Errors
-    /// [`Error::Prompt`] if the template fails, if there is not exactly one
-    /// image token for the image, or if [`GraphPrompt::new`] refuses what the
-    /// tokenizer made; [`Error::Grid`] for a grid of 0 or beyond reason.
-    pub fn prompt(&self, text: &str, image: Option<usize>) -> Result<Prompt, Error> {
-        if let Some(grid) = image.filter(|grid| *grid == 0 || *grid > picture::MAX_GRID) {
-            return Err(Error::Grid { grid });
-        }
-        let mut content = vec![json!({"type": "text", "text": text})];
-        if image.is_some() {
-            content.insert(0, json!({"type": "image"}));
-        }
-        let rendered = self
-            .template
-            .render(&json!([{"role": "user", "content": content}]), true)?;
-        let encoded = self.tokenizer.encode(&rendered)?;
-        let is_image = |id: &&u32| **id == self.vision.image;
-        let pads = encoded.iter().filter(is_image).count();
-        if pads != usize::from(image.is_some()) {
-            return Err(wrong(format!(
-                "the prompt has {pads} {IMAGE}, expected {}: {rendered:?}; the text may not \
-                 contain it, and the chat template must write it for an image",
-                usize::from(image.is_some())
-            )));
-        }
-        let grids: Vec<_> = image.iter().map(|grid| [*grid, *grid]).collect();
-        let slots = |id: &u32| match image {
-            Some(grid) if *id == self.vision.image => grid * grid,
-            _ => 1,
-        };
-        let hf_ids = encoded
-            .iter()
-            .flat_map(|id| std::iter::repeat_n(*id, slots(id)));
-        let hf_ids: Vec<u32> = hf_ids.collect();
-        let GraphPrompt { ids, rope } = GraphPrompt::new(&hf_ids, &grids, self.vision)?;
-        Ok(Prompt {
-            text: rendered,
-            ids,
-            hf_ids,
-            rope_shift_start: rope.shift_start,
-            rope_shift_amount: rope.shift_amount,
-        })
+    /// [`Error::Text`] if the template fails.
+    pub fn render<P>(&self, conversation: &Conversation<P>) -> Result<String, Error> {
+        Ok(self.template.render(conversation)?)
+    }
+
+    /// The prompt of one user turn: a text, and a picture of grid × grid tokens
+    /// if there is one.
+    ///
+    /// # Errors
+    /// As [`PromptWriter::prompt`].
+    pub fn question(&self, text: &str, image: Option<usize>) -> Result<TokenizedPrompt, Error> {
+        self.prompt(&Conversation::question(text, image.map(|grid| [grid; 2])))
     }
 
     /// The text of generated ids, special tokens left out.
@@ -157,14 +109,51 @@ impl Chat {
         self.tokenizer.text_of(id)
     }
 
-    /// Begins an answer whose ids come one by one.
-    pub fn stream(&self) -> TextStream<'_> {
-        self.tokenizer.stream()
-    }
-
     /// The ids that end an answer.
     pub fn end_tokens(&self) -> &[u32] {
         self.tokenizer.stop_tokens()
+    }
+}
+
+impl PromptWriter for Chat {
+    /// # Errors
+    /// [`Error::Prompt`] if there is not exactly one image token for each
+    /// picture, or if [`positions::prompt`] refuses what the tokenizer made;
+    /// [`Error::Grid`] for a grid of 0 or beyond reason; [`Error::Text`] if the
+    /// template or the tokenizer fails.
+    fn prompt(&self, conversation: &Conversation<Grid>) -> Result<TokenizedPrompt, Error> {
+        let grids: Vec<Grid> = conversation.pictures().copied().collect();
+        let possible = 1..=picture::MAX_GRID;
+        if let Some(grid) = grids
+            .iter()
+            .flatten()
+            .find(|side| !possible.contains(*side))
+        {
+            return Err(Error::Grid { grid: *grid });
+        }
+        let rendered = self.render(conversation)?;
+        let encoded = self.tokenizer.encode(&rendered)?;
+        let is_image = |id: &&u32| **id == self.vision.image;
+        let pads = encoded.iter().filter(is_image).count();
+        if pads != grids.len() {
+            return Err(wrong(format!(
+                "the prompt has {pads} {IMAGE}, expected {}: {rendered:?}; the text may not \
+                 contain it, and the chat template must write it for an image",
+                grids.len()
+            )));
+        }
+        let mut rest = grids.iter();
+        let mut hf_ids = Vec::with_capacity(encoded.len());
+        for id in encoded {
+            let grid = (id == self.vision.image).then(|| rest.next()).flatten();
+            let count = grid.map_or(1, |[height, width]| height * width);
+            hf_ids.extend(std::iter::repeat_n(id, count));
+        }
+        positions::prompt(hf_ids, &grids, self.vision)
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
     }
 }
 

@@ -6,7 +6,8 @@ use crate::Error;
 use candle_core::{D, Device, IndexOp, Module, Tensor};
 use candle_nn::{Linear, RmsNorm, ops, rotary_emb};
 use checkpoint::Checkpoint;
-use models::qwen3_vl::positions::{GraphPrompt, in_graph};
+use models::TokenizedPrompt;
+use models::qwen3_vl::positions::{GraphRope, in_graph};
 use models::qwen3_vl::{Config, TextConfig, names};
 
 /// The text decoder with its head, in f32.
@@ -146,15 +147,16 @@ impl TextModel {
     /// As [`TextModel::forward`].
     pub fn greedy(
         &self,
-        prompt: &GraphPrompt,
+        prompt: &TokenizedPrompt,
         vision: Option<&VisionOutput>,
         steps: usize,
     ) -> Result<Vec<u32>, Error> {
         let mut cache = Cache::default();
         let mut made = Vec::with_capacity(steps);
         let mut ids = prompt.ids.clone();
+        let rope = GraphRope::of(prompt, self.config.vocab_size);
         while made.len() < steps {
-            let positions = in_graph(&ids, cache.tokens() as i32, &prompt.rope);
+            let positions = in_graph(&ids, cache.tokens() as i32, &rope);
             let output = self.forward(&ids, &positions, vision, &mut cache)?;
             let token = output
                 .logits

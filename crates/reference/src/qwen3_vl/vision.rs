@@ -6,7 +6,7 @@ use crate::Error;
 use candle_core::{Device, IndexOp, Module, Tensor};
 use candle_nn::{LayerNorm, Linear, ops, rotary_emb};
 use checkpoint::Checkpoint;
-use models::qwen3_vl::positions::Grid;
+use models::Grid;
 use models::qwen3_vl::{Config, VisionConfig, names};
 
 /// Base of the tower's rotary frequencies.
