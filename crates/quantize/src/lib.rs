@@ -23,6 +23,11 @@
 //! # Ok::<(), quantize::Error>(())
 //! ```
 #![deny(missing_docs)]
+#![warn(
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block,
+    clippy::missing_safety_doc
+)]
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
