@@ -51,6 +51,7 @@ impl Default for AssetBuilder {
 
 impl AssetBuilder {
     /// An asset without graphs.
+    #[must_use]
     pub fn new() -> Self {
         let mut module = Module::new(PRODUCER);
         module.dialects.push(DialectName {

@@ -51,6 +51,7 @@ pub struct Locations {
 
 impl Locations {
     /// Looks at every location of a program.
+    #[must_use]
     pub fn of(module: &Module) -> Self {
         let mut found = Self::default();
         // Many operations share one.
@@ -79,6 +80,7 @@ impl Locations {
     }
 
     /// How many stop the program from loading.
+    #[must_use]
     pub fn faulty(&self) -> usize {
         self.unknown + self.builtin + self.nested
     }

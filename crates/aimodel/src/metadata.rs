@@ -56,6 +56,7 @@ impl AssetMetadata {
 
     /// The time of creation in seconds since the start of 1970, if it is
     /// stated and is one of the calendar's.
+    #[must_use]
     pub fn created(&self) -> Option<u64> {
         let text = self.creation_date.as_deref().filter(|date| is_date(date))?;
         let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();

@@ -126,6 +126,7 @@ pub enum Dim {
 
 impl Dim {
     /// The extent, where it is known.
+    #[must_use]
     pub fn known(self) -> Option<u64> {
         match self {
             Self::Static(extent) => Some(extent),
@@ -185,6 +186,7 @@ impl TensorType {
     }
 
     /// The same extents with other elements.
+    #[must_use]
     pub fn with_element(&self, element: ElementType) -> Self {
         Self {
             dims: self.dims.clone(),
@@ -193,11 +195,13 @@ impl TensorType {
     }
 
     /// The number of dimensions.
+    #[must_use]
     pub fn rank(&self) -> usize {
         self.dims.len()
     }
 
     /// The extents, where all are known.
+    #[must_use]
     pub fn static_dims(&self) -> Option<Vec<u64>> {
         self.dims.iter().map(|dim| dim.known()).collect()
     }
@@ -251,6 +255,7 @@ impl From<TensorType> for Type {
 
 impl Type {
     /// The tensor type, where it is one.
+    #[must_use]
     pub fn tensor(&self) -> Option<&TensorType> {
         match self {
             Self::Tensor(tensor) => Some(tensor),

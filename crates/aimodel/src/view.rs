@@ -166,16 +166,19 @@ impl<'m> GraphView<'m> {
     }
 
     /// Its arguments.
+    #[must_use]
     pub fn arguments(&self) -> &'m [BlockArgument] {
         self.block().map_or(&[], |block| &block.arguments)
     }
 
     /// Its operations; the last one is the output.
+    #[must_use]
     pub fn operations(&self) -> &'m [Operation] {
         self.block().map_or(&[], |block| &block.operations)
     }
 
     /// The values that it returns.
+    #[must_use]
     pub fn results(&self) -> &'m [Value] {
         self.operations().last().map_or(&[], |op| &op.operands)
     }
@@ -186,18 +189,21 @@ impl<'m> GraphView<'m> {
 
     /// The stored name of one of its operations without the namespace, such as
     /// `primitive.cast_v1`; `None` where the operation is not of AICode.
+    #[must_use]
     pub fn op_name(&self, op: &Operation) -> Option<&'m str> {
         op_name(self.module, op)
     }
 
     /// The name of the graph that one of its operations calls, where it calls
     /// one.
+    #[must_use]
     pub fn callee(&self, op: &Operation) -> Option<Str> {
         callee(self.module, op)
     }
 
     /// The attribute that one of its operations has under the name of a
     /// property, such as the `value` of a constant.
+    #[must_use]
     pub fn property(&self, op: &Operation, name: &str) -> Option<AttrId> {
         property(self.module, op, name)
     }

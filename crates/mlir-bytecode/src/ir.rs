@@ -63,11 +63,13 @@ pub enum Field {
 
 impl Field {
     /// A signed number, zig-zag coded.
+    #[must_use]
     pub fn signed(value: i64) -> Self {
         Self::Int(((value << 1) ^ (value >> 63)) as u64)
     }
 
     /// Undoes [`signed`](Self::signed).
+    #[must_use]
     pub fn to_signed(value: u64) -> i64 {
         (value >> 1) as i64 ^ -((value & 1) as i64)
     }
@@ -97,6 +99,7 @@ pub struct Entry {
 
 impl Entry {
     /// An entry in textual form.
+    #[must_use]
     pub fn text(dialect: &str, text: &str) -> Self {
         Self {
             dialect: dialect.into(),
@@ -113,6 +116,7 @@ impl Entry {
     }
 
     /// The fields, where the entry is in the dialect's own form.
+    #[must_use]
     pub fn as_fields(&self) -> Option<&[Field]> {
         match &self.encoding {
             Encoding::Fields(fields) => Some(fields),
@@ -218,6 +222,7 @@ pub struct Operation {
 
 impl Operation {
     /// An operation with a name and a location and nothing else.
+    #[must_use]
     pub fn new(name: OpNameId, location: AttrId) -> Self {
         Self {
             name,
@@ -300,6 +305,7 @@ pub struct Module {
 
 impl Module {
     /// An empty module. Its root must be set before it can be written.
+    #[must_use]
     pub fn new(producer: &str) -> Self {
         Self {
             producer: producer.to_owned(),

@@ -28,6 +28,7 @@ pub const MAGIC: &[u8] = b"ML\xefR";
 /// # Errors
 /// The file cannot be mapped, or as [`read`].
 #[cfg(feature = "mmap")]
+#[allow(unsafe_code)]
 pub unsafe fn open_mmap(
     path: impl AsRef<std::path::Path>,
     dialects: &[&dyn Dialect],

@@ -16,6 +16,7 @@ pub enum Element {
 
 impl Element {
     /// Bytes that one weight takes.
+    #[must_use]
     pub fn size(self) -> usize {
         match self {
             Element::Bf16 | Element::F16 => 2,
@@ -34,6 +35,7 @@ pub struct Weights<'a> {
 impl<'a> Weights<'a> {
     /// Weights of type `element`, little-endian, row-major, no padding. The
     /// bytes need no alignment.
+    #[must_use]
     pub fn new(element: Element, bytes: &'a [u8]) -> Self {
         Weights { element, bytes }
     }

@@ -60,11 +60,13 @@ impl<'a> Matrix<'a> {
     }
 
     /// Rows of all parts together.
+    #[must_use]
     pub fn rows(&self) -> usize {
         self.rows
     }
 
     /// Columns: the input width.
+    #[must_use]
     pub fn cols(&self) -> usize {
         self.cols
     }
