@@ -15,7 +15,7 @@ const MAX_DEPTH: usize = 16;
 /// How many attributes one may unfold to: each may hold another many times.
 const MAX_NODES: usize = 1 << 16;
 
-/// An attribute: what operations carry besides their operands.
+/// An attribute: data of an operation that is not an operand.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Attribute {
@@ -63,7 +63,7 @@ pub enum Attribute {
     Approximate(Approximate),
     /// Nothing.
     Unit,
-    /// An attribute that this crate carries along without looking into it.
+    /// Any other attribute.
     Other(AttrId),
 }
 

@@ -1,4 +1,4 @@
-//! How a dialect tells what its encodings are made of.
+//! How a dialect describes its encodings.
 
 use crate::{AttrId, Field, ResourceId, Result, Str, TypeId, cursor::Cursor};
 

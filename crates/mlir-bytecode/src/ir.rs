@@ -83,8 +83,8 @@ pub enum Encoding {
     Text(Str),
     /// The dialect's own form.
     Fields(Box<[Field]>),
-    /// A form of its own of a dialect that nobody described to the reader. It
-    /// can be written back only with the tables that it came with.
+    /// The own form of a dialect that was not described to the reader. It can be
+    /// written back only with the tables that it was read with.
     Unknown(Box<[u8]>),
 }
 
@@ -182,7 +182,7 @@ pub struct ExternalResources {
     pub resources: Vec<Resource>,
 }
 
-/// The order in which the uses of one value stood in the producer's memory.
+/// The order in which the producer had the uses of one value in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UseListOrder {
     /// Which result or block argument.
@@ -201,13 +201,13 @@ pub struct Operation {
     pub name: OpNameId,
     /// Its location, an attribute.
     pub location: AttrId,
-    /// Its dictionary of discardable attributes, where not empty.
+    /// Its dictionary of discardable attributes, if that is not empty.
     pub attributes: Option<AttrId>,
-    /// Its properties, where it has some.
+    /// Its properties, if it has any.
     pub properties: Option<PropertiesId>,
-    /// The values that it takes.
+    /// Its operands.
     pub operands: Vec<Value>,
-    /// The values that it gives.
+    /// Its results.
     pub results: Vec<Value>,
     /// The blocks that control may pass to, by position in its region.
     pub successors: Vec<u64>,
@@ -473,8 +473,8 @@ fn isolate(op: &mut Operation, depth: usize, defined: &mut [usize]) -> Result<us
     Ok(if op.isolated { usize::MAX } else { min })
 }
 
-/// A table in which equal content has one id, except where a file that was
-/// read states it twice: ids are then the file's own.
+/// A table in which equal content has one id. A file that was read may have it
+/// twice; the ids are then those of the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Uniqued<T> {
     contents: IndexSet<T>,

@@ -130,7 +130,7 @@ fn ids<T>(count: usize, id: fn(u32) -> T) -> Vec<T> {
 
 fn read_strings(mut cursor: Cursor) -> Result<Vec<Str>> {
     let count = cursor.count("strings")?;
-    // Sizes stand in the reverse order of the strings.
+    // The sizes are in the reverse order of the strings.
     let sizes = (0..count)
         .map(|_| cursor.varint())
         .collect::<Result<Vec<_>>>()?;
@@ -145,7 +145,7 @@ fn read_strings(mut cursor: Cursor) -> Result<Vec<Str>> {
     Ok(strings)
 }
 
-/// Reads runs of entries of one dialect until `until` says that all are there.
+/// Reads groups of entries, each of one dialect, until there are `total`.
 fn read_groups<'a>(
     cursor: &mut Cursor<'a>,
     dialects: usize,
