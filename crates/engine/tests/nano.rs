@@ -14,15 +14,12 @@ use engine::{Decoder, Image};
 use models::qwen3_vl::Chat;
 use models::qwen3_vl::Config;
 use quantize::Recipe;
-use runtime::{Accumulate, Options, Program};
+use runtime::{Options, Program};
 
 const GRID: usize = 4;
 
 /// Composite graphs and products operation by operation.
-const UNFUSED: Options = Options {
-    fuse: false,
-    accumulate: Accumulate::Single,
-};
+const UNFUSED: Options = Options::unfused();
 
 fn exported(
     mode: &'static Recipe,

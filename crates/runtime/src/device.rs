@@ -32,7 +32,7 @@ pub fn cuda(number: usize) -> Result<Device> {
 /// The kernel failed.
 pub fn argmax(values: &Tensor) -> Result<Option<u32>> {
     #[cfg(feature = "cuda")]
-    return crate::cuda::argmax(values).map_err(|problem| crate::Error::Engine(problem.0));
+    return crate::cuda::argmax(values).map_err(|problem| crate::Error::Device(problem.0));
     #[cfg(not(feature = "cuda"))]
     {
         let _ = values;

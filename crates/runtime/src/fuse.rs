@@ -133,7 +133,7 @@ pub(crate) fn turned_weights(graph: &Graph, constants: &Constants) -> Vec<(usize
 fn f16_rows(weight: &Value) -> OpResult<Option<WeightMatrix>> {
     match weight {
         Value::Mapped(weight) if weight.element == ElementType::F16 => match weight.dims[..] {
-            [rows, cols] => Ok(Some(WeightMatrix::half([rows, cols], weight.data.clone())?)),
+            [rows, cols] => Ok(Some(WeightMatrix::f16([rows, cols], weight.data.clone())?)),
             _ => Ok(None),
         },
         _ => Ok(None),

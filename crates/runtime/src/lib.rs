@@ -7,7 +7,11 @@
 //! computed in single precision and rounded at the end of each operation, as
 //! Core AI's own runtime does on a processor. Integers and booleans, which say
 //! where and how much, are computed on the host.
-#![deny(missing_docs)]
+#![deny(
+    missing_docs,
+    clippy::undocumented_unsafe_blocks,
+    clippy::missing_safety_doc
+)]
 
 #[cfg(feature = "cuda")]
 mod cuda;

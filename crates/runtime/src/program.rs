@@ -22,18 +22,27 @@ use crate::{
 };
 
 /// How a program is run.
+///
+/// ```
+/// use runtime::{Accumulate, Options};
+///
+/// let mut options = Options::unfused();
+/// options.accumulate = Accumulate::Half;
+/// assert_eq!(options, Options::as_core_ai());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Options {
     /// Whether composite graphs and products with constant matrices are
     /// computed in one piece. The results differ by less than a rounding of
-    /// the intermediate values to halves.
+    /// the intermediate values to f16.
     pub fuse: bool,
-    /// How products of halves are summed where they are not fused.
+    /// How products of f16 are summed where they are not fused.
     pub accumulate: Accumulate,
 }
 
 impl Default for Options {
-    /// Fused, with sums in single precision.
+    /// Fused, with sums in f32.
     fn default() -> Self {
         Self {
             fuse: true,
@@ -43,9 +52,20 @@ impl Default for Options {
 }
 
 impl Options {
-    /// As Core AI's own runtime computes on a processor: nothing is fused,
-    /// and halves are summed in halves. This is slow, and meant for proofs.
-    pub fn as_core_ai() -> Self {
+    /// Every operation by itself, with sums in f32.
+    #[must_use]
+    pub const fn unfused() -> Self {
+        Self {
+            fuse: false,
+            accumulate: Accumulate::Single,
+        }
+    }
+
+    /// As Core AI's own runtime computes on a CPU: nothing is fused, and sums
+    /// of f16 are rounded to f16 after each term. This is slow, and meant for
+    /// comparisons.
+    #[must_use]
+    pub const fn as_core_ai() -> Self {
         Self {
             fuse: false,
             accumulate: Accumulate::Half,
@@ -53,18 +73,20 @@ impl Options {
     }
 }
 
-/// How the products of a row and a column of halves are summed.
+/// How the products of a row and a column of f16 are summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Accumulate {
-    /// In single precision, rounded once.
+    /// In f32, rounded once.
     Single,
-    /// In halves, one after the other, each product rounded too. On devices
-    /// other than the processor this is as [`Accumulate::Single`].
+    /// In f16, one after the other; each product is rounded too. Only the CPU
+    /// can do this; other devices sum as [`Accumulate::Single`] says.
     Half,
 }
 
 /// Which rows of its outputs a call computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OutputRows {
     /// All.
     All,
@@ -141,7 +163,7 @@ impl Program {
         let mut folded = HashMap::new();
         #[cfg(feature = "cuda")]
         let (cuda, mut matrices) = (
-            CudaContext::of(&device).map_err(|problem| Error::Engine(problem.0))?,
+            CudaContext::of(&device).map_err(|problem| Error::Device(problem.0))?,
             HashMap::new(),
         );
         for graph in &mut graphs {
@@ -153,17 +175,12 @@ impl Program {
                 #[cfg(feature = "cuda")]
                 if let (true, Some(cuda)) = (options.fuse, &cuda) {
                     cuda::fuse(graph, &constants, cuda, &mut matrices)
-                        .map_err(|problem| Error::Engine(problem.0))?;
+                        .map_err(|problem| graph.fusion_error(problem))?;
                     graph.tidy();
                 }
                 fuse::fold_scales(graph, &mut constants, &mut folded)?;
             } else if options.fuse {
-                fuse::products(graph, &constants).map_err(|problem| Error::Graph {
-                    graph: graph.name.clone(),
-                    index: 0,
-                    op: "batch_matmul".to_owned(),
-                    problem: problem.0,
-                })?;
+                fuse::products(graph, &constants).map_err(|problem| graph.fusion_error(problem))?;
             }
             graph.tidy();
         }
@@ -342,6 +359,16 @@ impl Graph {
         })
     }
 
+    /// A problem with the products that are put together.
+    fn fusion_error(&self, problem: Problem) -> Error {
+        Error::Graph {
+            graph: self.name.clone(),
+            index: 0,
+            op: "batch_matmul".to_owned(),
+            problem: problem.0,
+        }
+    }
+
     /// Says where a problem arose.
     pub(crate) fn error(&self, step: &Step, operands: &[&Value], problem: Problem) -> Error {
         let operands: Vec<String> = operands.iter().map(|value| value.to_string()).collect();
@@ -373,8 +400,10 @@ fn place(values: Vec<Value>, graphs: &[Graph], device: &Device) -> Result<Vec<Va
             Value::Float(tensor) => Value::Float(tensor.to_device(device)?),
             Value::Mapped(mapped) if !device.is_cpu() && float_dtype(mapped.element).is_some() => {
                 let value = Value::Mapped(mapped);
-                let tensor = value.float(device);
-                Value::Float(tensor.map_err(|problem| Error::Engine(problem.0))?)
+                Value::Float(value.float(device).map_err(|problem| Error::Constant {
+                    constant: value.to_string(),
+                    problem: problem.0,
+                })?)
             }
             other => other,
         })
@@ -474,7 +503,7 @@ impl<'p> Function<'p> {
         }
         #[cfg(feature = "cuda")]
         let _scope =
-            cuda::Scope::new(&self.program.device).map_err(|problem| Error::Engine(problem.0))?;
+            cuda::Scope::new(&self.program.device).map_err(|problem| Error::Device(problem.0))?;
         let mut cells = Vec::new();
         for parameter in self.states() {
             match states.take(&parameter.name, &parameter.ty, &self.program.device) {
@@ -494,30 +523,31 @@ impl<'p> Function<'p> {
         let results = self.program.run(graph, arguments, &mut cells, rows);
         #[cfg(feature = "cuda")]
         let results = results.and_then(|results| {
-            cuda::flush().map_err(|problem| Error::Engine(problem.0))?;
+            cuda::flush().map_err(|problem| Error::Device(problem.0))?;
             Ok(results)
         });
         self.put_back(states, cells);
-        let tensors = results?
-            .into_iter()
-            .zip(&graph.shared)
-            .filter(|(value, _)| !matches!(value, Value::Token));
-        let tensors = tensors.map(|(value, shared)| {
+        let values = results?.into_iter().zip(&graph.shared);
+        let values = values.filter(|(value, _)| !matches!(value, Value::Token));
+        let outputs = values.zip(self.outputs()).map(|((value, shared), output)| {
             let tensor = match value {
                 Value::Ints(ints) => ints.to_tensor(),
                 other => other.float(&self.program.device),
             };
             #[cfg(feature = "cuda")]
             let tensor = tensor.and_then(cuda::detach);
-            let tensor = tensor.map_err(|problem| Error::Engine(problem.0))?;
-            match shared {
-                true => Ok(tensor.force_contiguous()?),
-                false => Ok(tensor),
-            }
+            let tensor = tensor.map_err(|problem| Error::Output {
+                function: self.signature.name.clone(),
+                name: output.name.clone(),
+                problem: problem.0,
+            })?;
+            let tensor = match shared {
+                true => tensor.force_contiguous()?,
+                false => tensor,
+            };
+            Ok((output.name.clone(), tensor))
         });
-        let tensors = tensors.collect::<Result<Vec<_>>>()?;
-        let names = self.outputs().iter().map(|p| p.name.clone());
-        Ok(names.zip(tensors).collect())
+        outputs.collect()
     }
 
     fn put_back(&self, states: &mut States, cells: Vec<Cell>) {

@@ -120,7 +120,7 @@ fn matrices(
         false => {
             let values = draw.halves(rows * cols, 0.5);
             let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            let here = WeightMatrix::half([rows, cols], Blob::new(bytes)).unwrap();
+            let here = WeightMatrix::f16([rows, cols], Blob::new(bytes)).unwrap();
             let tensor = Tensor::from_vec(values, (rows, cols), &Device::Cpu).unwrap();
             (Weight::Half, vec![Value::Float(tensor)], here)
         }
