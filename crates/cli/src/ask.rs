@@ -1,10 +1,11 @@
 //! `ask`: an answer from exported bundles, and nothing else.
 
-use crate::bundles::{Bundle, Choice};
+use crate::bundles::Choice;
 use crate::device::Device;
 use crate::progress::seconds;
 use crate::{Refused, export};
 use anyhow::{Context, Result, bail};
+use bundle::Bundle;
 use bundle::contract;
 use checkpoint::Source;
 use checkpoint::TokenizerFiles;
@@ -155,7 +156,8 @@ impl Model {
     /// Something is missing, is not as its hash says (as [`Refused`]), or does
     /// not fit together.
     pub fn load(bundle: &Bundle, sees: bool, device: &candle_core::Device) -> Result<Model> {
-        let promise = bundle.promise()?;
+        let manifest = bundle.manifest()?;
+        let asset = bundle.path.join(manifest.main_asset());
         let folder = bundle.tokenizer();
         if !folder.is_dir() {
             bail!(
@@ -165,14 +167,14 @@ impl Model {
         }
         let files = TokenizerFiles::load(&Source::folder(&folder)?)?;
         let vision = sees.then(|| bundle.vision()).transpose()?;
-        let engine = Decoder::new(load(&promise.asset, device)?)
-            .with_context(|| promise.asset.display().to_string())?;
-        if engine.vocabulary() != promise.vocab_size {
+        let engine =
+            Decoder::new(load(&asset, device)?).with_context(|| asset.display().to_string())?;
+        if engine.vocabulary() != manifest.language.vocab_size {
             bail!(
                 "{} promises {} tokens, and {} has logits for {}; they are not of one export",
                 bundle.path.join(aimodel::METADATA).display(),
-                promise.vocab_size,
-                promise.asset.display(),
+                manifest.language.vocab_size,
+                asset.display(),
                 engine.vocabulary()
             );
         }
@@ -184,7 +186,7 @@ impl Model {
             engine,
             eyes: eyes.transpose()?,
             name: bundle.name.clone(),
-            max_context: promise.max_context,
+            max_context: manifest.language.max_context_length,
         })
     }
 

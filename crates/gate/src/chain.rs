@@ -391,13 +391,12 @@ impl Chain<'_> {
         let image = prompt.image.as_ref();
         let made = self
             .chat
-            .question(&prompt.text, image.map(|_| self.subject.grid))?;
+            .question(&prompt.text, image.map(|_| self.subject.geometry.grid))?;
         let patches = match image {
             None => None,
             Some(file) => {
                 let picture = Picture::load(&self.settings.root.join(file))?;
-                let vision = &self.subject.config.vision_config;
-                Some(picture.patches(self.subject.grid, vision)?)
+                Some(picture.patches(self.subject.geometry.grid, self.subject.geometry.patches)?)
             }
         };
         let rope = GraphRope::of(&made, self.subject.config.text_config.vocab_size);

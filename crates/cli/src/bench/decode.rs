@@ -3,12 +3,13 @@
 
 use super::memory::{Stream, Touched};
 use super::timing::{median, peak_memory, range, timed};
-use crate::bundles::{Bundle, Choice};
+use crate::bundles::Choice;
 use crate::device::Device;
 use crate::export::Job;
 use crate::home;
 use crate::progress::{self, size};
 use anyhow::{Context, Result, bail, ensure};
+use bundle::Bundle;
 use engine::{Decoder, Image};
 use runtime::candle_core::{self, DType, Tensor};
 use runtime::{Options, Program};
@@ -119,7 +120,7 @@ struct Subject {
 
 fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Found> {
     let device = on.open()?;
-    let asset = bundle.promise()?.asset;
+    let asset = bundle.path.join(bundle.manifest()?.main_asset());
     let opened = aimodel::open_asset(&asset)?;
     let load = |module| Program::new(module, device.clone(), Options::default());
     let load = |module| load(module).with_context(|| asset.display().to_string());

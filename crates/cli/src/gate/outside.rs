@@ -42,7 +42,7 @@ impl Outside for Python {
         if let Some(revision) = source.revision() {
             command.args(["--revision", revision]);
         }
-        command.args(["--grid", &request.subject.grid.to_string()]);
+        command.args(["--grid", &request.subject.geometry.grid.to_string()]);
         command.args(["--steps", &request.gates.steps.to_string()]);
         command.arg("--out").arg(folder);
         for prompt in &request.gates.prompts {
@@ -132,7 +132,7 @@ fn continue_greedily(
     given.i32("ids", &asked.ids);
     if let Some(patches) = &asked.patches {
         given.f16("patches", patches.cols, &patches.values);
-        let start = asked.rope_shift_start - (subject.grid * subject.grid) as i32;
+        let start = asked.rope_shift_start - subject.geometry.image_tokens as i32;
         given.i32("image_start", &[start]);
     }
     let scratch = home::scratch()?;
