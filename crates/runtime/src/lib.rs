@@ -13,9 +13,7 @@
     clippy::missing_safety_doc
 )]
 
-#[cfg(feature = "cuda")]
-mod cuda;
-mod device;
+mod backend;
 mod error;
 mod fuse;
 mod graph;
@@ -26,8 +24,8 @@ mod states;
 mod thread_pool;
 mod value;
 
+pub use backend::{argmax, cuda};
 pub use candle_core;
-pub use device::{argmax, cuda};
 pub use error::{Error, Result};
 pub use program::{Accumulate, Function, Options, OutputRows, Program};
 pub use states::States;
