@@ -19,8 +19,8 @@ mod round_trip;
 mod scenes;
 mod shapes;
 
-use aimodel_cli::progress::seconds;
 use aimodel_cli::bench;
+use aimodel_cli::progress::seconds;
 use anyhow::{Result, bail};
 use clap::Parser;
 use std::process::{Command, ExitCode};
