@@ -27,11 +27,13 @@ use runtime::{
 };
 
 use super::{cosines, least, top};
+use crate::transcript::{Bound, Check, CheckId, Found};
 use crate::{
     Chain, Result,
     chain::device_name,
     evidence::{Evidence, tokens},
 };
+use bundle::contract;
 
 /// Runs the stage.
 pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
@@ -66,7 +68,11 @@ fn judge(
     steps: usize,
     evidence: &mut Evidence,
 ) -> Result<()> {
-    let (config, bar, margin) = (&chain.subject.config, chain.gates.gpu, chain.gates.margin);
+    let (config, bar, margin) = (
+        &chain.candidate.config,
+        chain.gates.execute,
+        chain.gates.margin,
+    );
     let (vision, engine) = chain.programs()?;
     let name = Some(entry.name.as_str());
     let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
@@ -79,18 +85,15 @@ fn judge(
             let patches = Tensor::from_vec(patches, (rows, columns), &Device::Cpu)?;
             let image = Image::encode(vision, patches.to_dtype(DType::F16)?)?;
             for (what, ours, theirs) in [
+                (contract::IMAGE_EMBEDS, &image.embeds, &theirs.image_embeds),
                 (
-                    "image_embeds, least cosine",
-                    &image.embeds,
-                    &theirs.image_embeds,
-                ),
-                (
-                    "deepstack_embeds, least cosine",
+                    contract::DEEPSTACK_EMBEDS,
                     &image.deepstack,
                     &theirs.deepstack_embeds,
                 ),
             ] {
-                evidence.cosine(what, name, least(&rows_of(ours, theirs)?), bar.cosine);
+                let min = least(&rows_of(ours, theirs)?);
+                evidence.cosine(CheckId::Vision, Some(what), name, min, bar.cosine);
             }
             Some(image)
         }
@@ -110,12 +113,7 @@ fn judge(
         _ => Tensor::cat(&[&asked, &session.read_all(after)?], 0)?,
     };
     let found = rows_of(&logits, &recorded.logits)?;
-    evidence.cosine(
-        "A: logits of every position, least cosine",
-        name,
-        least(&found),
-        bar.cosine,
-    );
+    evidence.cosine(CheckId::Logits, None, name, least(&found), bar.cosine);
     let (mut all, mut equal, mut first) = (0, 0, None);
     for (at, row) in to_rows(&logits)?.iter().enumerate() {
         if recorded.margins[at] >= margin {
@@ -130,12 +128,17 @@ fn judge(
     let which = first.map_or_else(String::new, |at| {
         format!(", the first other one at position {at}")
     });
-    let what = format!("A: best token where it leads by {margin} or more");
-    let said = format!("{equal} of {all} equal{which}");
-    match steps {
+    let best = Found::Count {
+        count: equal,
+        of: all,
+    };
+    let check = Check::new(CheckId::BestToken, name, best, Bound::All);
+    let check = check.of(margin.to_string()).note(which);
+    if steps == 0 {
         // Random weights have no token that deserves to lead.
-        0 => evidence.fact(&format!("{}: {what}", entry.name), said),
-        _ => evidence.check(what, name, said, "all equal", all == equal),
+        evidence.fact(&format!("{}: {}", entry.name, check.what()), check.found());
+    } else {
+        evidence.check(check);
     }
     let what = "A: logits, asset against transformers: cosine";
     evidence.cosines(what, &entry.name, ("position", 0), found, bar.cosine);
@@ -181,12 +184,7 @@ fn judge(
     session.restore(states, cached);
     let row = session.read(&[next])?;
     let found = cosine(&row, recorded.logits.row(cached));
-    evidence.cosine(
-        "D: one step from the oracle's cache, cosine",
-        name,
-        found,
-        bar.cosine,
-    );
+    evidence.cosine(CheckId::CachedStep, None, name, found, bar.cosine);
     Ok(())
 }
 
@@ -210,7 +208,7 @@ fn forced(
     (mut session, last, made): (Session<'_>, Tensor, &[u32]),
     evidence: &mut Evidence,
 ) -> Result<()> {
-    let bar = chain.gates.gpu;
+    let bar = chain.gates.execute;
     let (vision_model, text_model) = chain.models()?;
     let grid = entry.image.as_ref().map(|image| image.grid);
     let vision = match (&recorded.vision, grid) {
@@ -222,7 +220,7 @@ fn forced(
     let positions = in_graph(
         &ids,
         0,
-        &GraphRope::of(prompt, chain.subject.config.text_config.vocab_size),
+        &GraphRope::of(prompt, chain.candidate.config.text_config.vocab_size),
     );
     let output = text_model.forward(&ids, &positions, vision.as_ref(), &mut Cache::default())?;
     let rows = to_rows(&output.logits)?;
@@ -234,23 +232,11 @@ fn forced(
     let first = entry.prompt_tokens - 1;
     let pairs = ours.iter().zip(&rows[first..]);
     let found: Vec<f64> = pairs.map(|(a, b)| cosine(a, b)).collect();
-    evidence.cosine(
-        "B: logits along the asset's own greedy tokens, against the fp32 model: least cosine",
-        Some(&entry.name),
-        least(&found),
-        bar.cosine,
-    );
+    let name = Some(entry.name.as_str());
+    evidence.cosine(CheckId::OwnTokens, None, name, least(&found), bar.cosine);
     let what = "B: logits along the asset's own tokens, against the fp32 model: cosine";
     evidence.cosines(what, &entry.name, ("position", first), found, bar.cosine);
-    let tokens = format!("{} of {}", made.len(), bar.greedy);
-    let all = made.len() == bar.greedy;
-    evidence.check(
-        "B: greedy tokens made",
-        Some(&entry.name),
-        tokens,
-        "all",
-        all,
-    );
+    evidence.all(CheckId::TokensMade, name, made.len(), bar.greedy);
     Ok(())
 }
 
