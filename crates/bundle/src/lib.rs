@@ -1,10 +1,41 @@
 //! Bundles: the folders that a host opens.
 //!
-//! [`contract`] has the names of a graph's inputs, states and outputs, and
-//! [`CallShape`] says how many tokens a call of the decoder takes.
+//! A bundle of the layout `pipelined` is a folder with a [`Manifest`]
+//! (`metadata.json`), the tokenizer's files and the decoder's asset; the vision
+//! encoder lies in a folder beside it. [`BundleName`] and [`VisionName`] name
+//! them, [`contract`] has the names of the graphs' inputs, states and outputs,
+//! [`CallShape`] says how many tokens a call of the decoder takes, and
+//! [`PictureGeometry`] how pictures are cut.
+//!
+//! A further layout is a kind of [`Manifest`], names of its folders in `name.rs`,
+//! and names of its graphs' inputs in [`contract`].
+//!
+//! ```no_run
+//! use bundle::Bundle;
+//!
+//! let bundle = Bundle::at("exports/nano_decode_int8hu_s1");
+//! let manifest = bundle.manifest()?;
+//! let geometry = manifest.geometry()?;
+//! println!("{} tokens a picture", geometry.image_tokens);
+//! # Ok::<(), bundle::Error>(())
+//! ```
 #![deny(missing_docs)]
 
 mod call_shape;
 pub mod contract;
+mod date;
+mod error;
+mod folder;
+mod geometry;
+mod manifest;
+mod name;
 
 pub use call_shape::{CallShape, UnknownCallShape};
+pub use date::iso_date;
+pub use error::{Error, Result};
+pub use folder::{Bundle, Selector, TOKENIZER, bundles_in};
+pub use geometry::{GeometryError, PictureGeometry};
+pub use manifest::{
+    Compilation, Compression, LLM, Language, MANIFEST, Manifest, NewManifest, Origin, VERSION,
+};
+pub use name::{BundleName, MAX_MODEL_NAME, NotABundleName, VisionName, asset_name, short_name};

@@ -29,6 +29,16 @@ pub enum Error {
         /// What was expected, what was found, and what to do.
         problem: String,
     },
+    /// A file is larger than any real one of its kind.
+    #[error("{path}: has {found} bytes, expected at most {max}", path = .path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes, or how many were read of it.
+        found: u64,
+        /// The limit in bytes.
+        max: u64,
+    },
     /// The system refused.
     #[error("{path}: {source}", path = .path.display())]
     File {
@@ -40,6 +50,13 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn refused(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Refused {
+            path: path.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
     /// The error of a file, which says what to do about a full disk.
     pub(crate) fn file(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
