@@ -42,7 +42,7 @@ impl Decoder {
     /// decoder.
     pub fn new(program: Program) -> Result<Self> {
         let main = program.function(MAIN)?;
-        let rows = rows(&main)?;
+        let main_rows = rows(&main)?;
         let prefill = match program.function(PREFILL) {
             Ok(prefill) => rows(&prefill)?.or(Some(OPEN_CHUNK)),
             Err(_) => None,
@@ -62,7 +62,7 @@ impl Decoder {
         let declared = declared.collect::<Result<_>>()?;
         Ok(Self {
             inner: Arc::new(Inner {
-                rows,
+                rows: main_rows,
                 prefill,
                 vocabulary,
                 declared,
@@ -128,10 +128,7 @@ impl Decoder {
             let tensor = input.tensor(inputs.get(&input.name), device)?;
             Ok((input.name.clone(), tensor))
         });
-        Ok(Sequence::new(
-            self.clone(),
-            tensors.collect::<Result<_>>()?,
-        ))
+        Ok(Sequence::new(self.clone(), tensors.collect::<Result<_>>()?))
     }
 
     /// The function that reads the next of `left` tokens, and how many rows its

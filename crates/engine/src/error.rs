@@ -53,15 +53,6 @@ pub enum Error {
     /// The asset lacks something that every vision encoder has.
     #[error("the asset is not a vision encoder of this project's exports: {0}")]
     NotAVisionEncoder(String),
-    /// A picture is asked about, and there is no vision encoder.
-    #[error(
-        "a picture needs the vision encoder, and there is no {path}; export it, or ask without a \
-         picture", path = .path.display()
-    )]
-    NoVisionEncoder {
-        /// The asset that is missing.
-        path: PathBuf,
-    },
     /// Parts of a bundle that do not belong together.
     #[error("{0}")]
     Mismatch(String),

@@ -1,11 +1,11 @@
 //! Models: exported bundles, opened.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use bundle::{BundleName, Manifest, asset_name};
+use bundle::Bundle;
 use candle_core::Device;
 use checkpoint::{Source, TokenizerFiles};
 use picture::Image;
@@ -104,8 +104,8 @@ struct Inner {
 /// A vision encoder that is loaded when the first picture comes.
 #[derive(Debug)]
 struct LazyVision {
-    /// The asset.
-    asset: PathBuf,
+    /// The decoder's bundle.
+    bundle: Bundle,
     options: Options,
     /// The shape of its patches.
     dims: [usize; 2],
@@ -122,13 +122,10 @@ impl Model {
     /// Something is missing or does not fit together; [`Error::Damaged`] for an
     /// asset that is not as its hash says.
     pub fn open(folder: impl AsRef<Path>, options: Options) -> Result<Self> {
-        let folder = folder.as_ref();
-        let manifest = Manifest::load(folder)?;
-        let name = folder.file_name().map_or_else(
-            || manifest.name.clone(),
-            |name| name.to_string_lossy().into_owned(),
-        );
-        let tokenizer = folder.join(TOKENIZER);
+        let bundle = Bundle::at(folder.as_ref());
+        let manifest = bundle.manifest()?;
+        let manifest_path = || bundle.path.join(bundle::MANIFEST);
+        let tokenizer = bundle.tokenizer();
         if !tokenizer.is_dir() {
             return Err(Error::Mismatch(format!(
                 "{} is missing: it holds the tokenizer's files; copy them from the checkpoint",
@@ -136,14 +133,14 @@ impl Model {
             )));
         }
         let files = TokenizerFiles::load(&Source::folder(&tokenizer)?)?;
-        let asset = folder.join(manifest.main_asset());
+        let asset = bundle.path.join(manifest.main_asset());
         let decoder = Decoder::new(options.load(&asset)?).map_err(at(&asset))?;
         let vocabulary = manifest.language.vocab_size;
         if decoder.vocabulary() != vocabulary {
             return Err(Error::Mismatch(format!(
                 "{} promises {vocabulary} tokens, and {} has logits for {}; they are not of one \
                  export",
-                folder.join(bundle::MANIFEST).display(),
+                manifest_path().display(),
                 asset.display(),
                 decoder.vocabulary()
             )));
@@ -155,20 +152,29 @@ impl Model {
         })?;
         let (mut pictures, mut vision) = (None, None);
         if let Some(tokens) = decoder.picture_tokens() {
-            let geometry = manifest.geometry()?;
-            if tokens != geometry.image_tokens {
+            let spec = match manifest.geometry() {
+                Ok(geometry) => Some(PictureSpec {
+                    grid: geometry.grid,
+                    patches: geometry.patches,
+                }),
+                Err(error) => match by_shape(&bundle)? {
+                    Some(spec) => Some(spec),
+                    None if bundle.vision().is_err() => None,
+                    None => return Err(error.into()),
+                },
+            };
+            if let Some(spec) = spec.filter(|spec| spec.grid * spec.grid != tokens) {
                 return Err(Error::Mismatch(format!(
                     "{} says that a picture has {} tokens, and {} takes {tokens}; they are not of \
                      one export",
-                    folder.join(bundle::MANIFEST).display(),
-                    geometry.image_tokens,
+                    manifest_path().display(),
+                    spec.grid * spec.grid,
                     asset.display()
                 )));
             }
-            let (grid, patches) = (geometry.grid, geometry.patches);
-            pictures = Some(PictureSpec { grid, patches });
-            vision = Some(LazyVision {
-                asset: vision_asset(folder, &name),
+            pictures = spec;
+            vision = spec.map(|PictureSpec { grid, patches }| LazyVision {
+                bundle: bundle.clone(),
                 dims: [patches.rows(grid), patches.cols()],
                 options,
                 loaded: OnceLock::new(),
@@ -177,11 +183,11 @@ impl Model {
         }
         Ok(Self {
             inner: Arc::new(Inner {
-                prompter: Prompter::new(name.clone(), writer, pictures),
+                prompter: Prompter::new(bundle.name.clone(), writer, pictures),
                 max_context: manifest.language.max_context_length,
                 decoder,
                 vision,
-                name,
+                name: bundle.name,
             }),
         })
     }
@@ -260,18 +266,14 @@ impl LazyVision {
         if let Some(loaded) = self.loaded.get() {
             return Ok(loaded);
         }
-        if !self.asset.is_dir() {
-            return Err(Error::NoVisionEncoder {
-                path: self.asset.clone(),
-            });
-        }
-        let encoder = VisionEncoder::new(self.options.load(&self.asset)?);
-        let encoder = encoder.map_err(at(&self.asset))?;
+        let asset = self.bundle.vision()?;
+        let encoder = VisionEncoder::new(self.options.load(&asset)?);
+        let encoder = encoder.map_err(at(&asset))?;
         if encoder.dims() != self.dims {
             return Err(Error::Mismatch(format!(
                 "{} takes patches {:?}, and the decoder's bundle cuts pictures into {:?}; export \
                  both with the same grid",
-                self.asset.display(),
+                asset.display(),
                 encoder.dims(),
                 self.dims
             )));
@@ -280,16 +282,21 @@ impl LazyVision {
     }
 }
 
-/// The folder of the tokenizer's files in a bundle.
-const TOKENIZER: &str = "tokenizer";
-
-/// The asset of the vision encoder that belongs to a decoder's bundle.
-fn vision_asset(folder: &Path, name: &str) -> PathBuf {
-    let vision = match name.parse::<BundleName>() {
-        Ok(name) => name.vision().to_string(),
-        Err(_) => format!("{name}_vision"),
+/// How pictures are cut for a bundle that does not state it, by the shape of
+/// its vision encoder's input.
+fn by_shape(bundle: &Bundle) -> Result<Option<PictureSpec>> {
+    let Ok(asset) = bundle.vision() else {
+        return Ok(None);
     };
-    folder.with_file_name(&vision).join(asset_name(&vision))
+    let summary = aimodel::Summary::of(&aimodel::open_asset(asset)?.module)?;
+    let mut inputs = summary.functions.iter().flat_map(|one| &one.inputs);
+    let dims = inputs.find(|input| input.name == bundle::contract::PATCHES);
+    let dims = dims.and_then(|input| input.ty.static_dims());
+    Ok(match dims.as_deref() {
+        Some([rows, cols]) => picture::PatchSpec::of_input(*rows as usize, *cols as usize)
+            .map(|(patches, grid)| PictureSpec { grid, patches }),
+        _ => None,
+    })
 }
 
 /// Says which asset an error is about.
