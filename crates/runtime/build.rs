@@ -9,10 +9,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Each file of `cuda/kernels` becomes PTX in a constant of `ptx.rs`.
+/// Each file of `backend/cuda/kernels` becomes PTX in a constant of `ptx.rs`.
 #[cfg(feature = "cuda")]
 fn kernels() -> Result<(), Box<dyn Error>> {
-    const FOLDER: &str = "src/cuda/kernels";
+    const FOLDER: &str = "src/backend/cuda/kernels";
     println!("cargo::rerun-if-changed={FOLDER}");
     println!("cargo::rerun-if-env-changed=CUDA_COMPUTE_CAP");
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);

@@ -1,4 +1,4 @@
-//! The asset directory: the program, its hash, and what it says about itself.
+//! The folder of an asset: the program, its hash, and the metadata.
 
 use std::{
     fs::{self, File},
@@ -20,7 +20,7 @@ use crate::{
 pub const PROGRAM: &str = "main.mlirb";
 /// The file with the SHA-256 of the program, 32 bytes.
 pub const HASH: &str = "main.hash";
-/// The file with what the asset says about itself.
+/// The file with the metadata.
 pub const METADATA: &str = "metadata.json";
 
 /// The largest metadata file that is read, in bytes.
@@ -107,7 +107,7 @@ pub(crate) fn write_files(
     });
     let hash = written.map_err(|error| match error {
         _ if interrupted => Error::Interrupted,
-        // Of the file, not of what the bytes come from.
+        // The file failed, not the source of the bytes.
         (mlir_bytecode::Error::Io(error), true) => file_error(&program, error),
         (error, _) => error.into(),
     })?;
@@ -174,7 +174,7 @@ pub struct Asset {
     pub module: Module,
     /// The order of the tables in the file.
     pub tables: Tables,
-    /// What the asset says about itself.
+    /// The metadata.
     pub metadata: AssetMetadata,
     /// The SHA-256 of the program that the asset states.
     pub stated_hash: [u8; 32],
@@ -183,10 +183,11 @@ pub struct Asset {
 /// Opens an asset and maps its program. Whether the program has the hash that
 /// the asset states is left to [`Asset::check_hash`], which reads all of it.
 ///
-/// With the feature `mmap`, the program stays mapped for as long as the module or a constant of it is
-/// alive, and must not be changed in that time: replace an asset by a new
-/// folder, never by writing into its files. Nothing in this crate writes into
-/// an existing file. Without the feature the program is read into memory.
+/// With the feature `mmap`, the program stays mapped for as long as the module
+/// or a constant of it is alive, and must not be changed in that time: replace
+/// an asset by a new folder, never by writing into its files. Nothing in this
+/// crate writes into an existing file. Without the feature the program is read
+/// into memory.
 ///
 /// # Errors
 /// A file is missing or is not what it must be; the message names it.
@@ -195,9 +196,10 @@ pub fn open_asset(dir: impl AsRef<Path>) -> Result<Asset> {
     if !dir.is_dir() {
         return Err(asset_error(
             dir,
-            match dir.exists() {
-                true => "is not a folder; expected an .aimodel folder",
-                false => "there is no such folder",
+            if dir.exists() {
+                "is not a folder; expected an .aimodel folder"
+            } else {
+                "there is no such folder"
             },
         ));
     }
@@ -307,16 +309,17 @@ fn asset_error(path: &Path, problem: impl Into<String>) -> Error {
     }
 }
 
-/// Refuses what is no regular file before opening it: a pipe would wait for a
-/// writer for ever.
+/// Refuses anything but a regular file before it is opened: a pipe would wait
+/// for a writer forever.
 fn regular_file(path: &Path) -> Result<()> {
     let metadata = fs::metadata(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => asset_error(path, "is missing"),
         _ => file_error(path, error),
     })?;
-    match metadata.is_file() {
-        true => Ok(()),
-        false => Err(asset_error(path, "is not a regular file")),
+    if metadata.is_file() {
+        Ok(())
+    } else {
+        Err(asset_error(path, "is not a regular file"))
     }
 }
 

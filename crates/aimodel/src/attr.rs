@@ -15,7 +15,7 @@ const MAX_DEPTH: usize = 16;
 /// How many attributes one may unfold to: each may hold another many times.
 const MAX_NODES: usize = 1 << 16;
 
-/// An attribute: what operations carry besides their operands.
+/// An attribute: data of an operation that is not an operand.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Attribute {
@@ -63,7 +63,7 @@ pub enum Attribute {
     Approximate(Approximate),
     /// Nothing.
     Unit,
-    /// An attribute that this crate carries along without looking into it.
+    /// Any other attribute.
     Other(AttrId),
 }
 
@@ -80,11 +80,13 @@ pub enum Approximate {
 
 impl Attribute {
     /// Text.
+    #[must_use]
     pub fn string(text: &str) -> Self {
         Self::String(text.into())
     }
 
     /// A flag, as operations store it: one bit without a sign.
+    #[must_use]
     pub fn flag(value: bool) -> Self {
         Self::Integer {
             width: 1,
@@ -94,6 +96,7 @@ impl Attribute {
     }
 
     /// A boolean, as composite declarations store it: one bit with a sign.
+    #[must_use]
     pub fn boolean(value: bool) -> Self {
         Self::Integer {
             width: 1,
@@ -103,6 +106,7 @@ impl Attribute {
     }
 
     /// A signed 64-bit integer.
+    #[must_use]
     pub fn si64(value: i64) -> Self {
         Self::Integer {
             width: 64,
@@ -112,6 +116,7 @@ impl Attribute {
     }
 
     /// A 32-bit float.
+    #[must_use]
     pub fn f32(value: f32) -> Self {
         Self::Float {
             width: 32,
@@ -120,6 +125,7 @@ impl Attribute {
     }
 
     /// `name = value`, as argument names and composite declarations have it.
+    #[must_use]
     pub fn named(name: &str, value: Attribute) -> Self {
         Self::Opaque(name.into(), vec![value])
     }
@@ -322,6 +328,7 @@ impl Attribute {
     }
 
     /// The text, where it is a string.
+    #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::String(text) => Some(text),
@@ -330,6 +337,7 @@ impl Attribute {
     }
 
     /// Whether a flag or boolean is set.
+    #[must_use]
     pub fn as_flag(&self) -> Option<bool> {
         match self {
             Self::Integer { width: 1, bits, .. } => Some(*bits != 0),

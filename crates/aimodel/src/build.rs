@@ -14,8 +14,8 @@ use crate::{
     schema::{DIALECT_VERSION, NAMESPACE, dialect, op_version},
 };
 
-/// What wrote the bytecode, as Core AI's own library states it; its loader
-/// reads assets of this producer.
+/// The producer of the bytecode that Core AI's own library states. Its loader
+/// expects this one.
 pub const PRODUCER: &str = "MLIR22.0.0git";
 
 /// Builds the module of an asset, graph by graph.
@@ -51,6 +51,7 @@ impl Default for AssetBuilder {
 
 impl AssetBuilder {
     /// An asset without graphs.
+    #[must_use]
     pub fn new() -> Self {
         let mut module = Module::new(PRODUCER);
         module.dialects.push(DialectName {
@@ -146,7 +147,7 @@ pub struct Composite {
     pub op_attrs: Vec<(Str, Attribute)>,
 }
 
-/// What the bodies of all graphs share.
+/// The state that all graphs of an asset share.
 pub(crate) struct Context {
     pub module: Module,
     /// The type of each value.
@@ -178,11 +179,11 @@ impl Context {
 pub struct GraphBuilder<'a> {
     pub(crate) context: &'a mut Context,
     pub(crate) block: Block,
-    /// What only a graph has; `None` in the region of an operation.
+    /// The parts that only a graph has; `None` in the region of an operation.
     graph: Option<Parts<'a>>,
 }
 
-/// What a graph has and a region has not.
+/// The parts of a graph that a region does not have.
 struct Parts<'a> {
     graphs: &'a mut Vec<Operation>,
     open: &'a mut Option<String>,
@@ -295,8 +296,8 @@ impl<'a> GraphBuilder<'a> {
         Ok(op)
     }
 
-    /// Builds a region of an operation. `build` gets its arguments and returns
-    /// what it yields.
+    /// Builds a region of an operation. `build` gets the arguments of the region
+    /// and returns the value that it yields.
     pub(crate) fn region(
         &mut self,
         arguments: &[Type],
@@ -319,8 +320,8 @@ impl<'a> GraphBuilder<'a> {
         })
     }
 
-    /// Drops operations of a region whose results nothing uses, as Core AI's
-    /// serializer does with what a decomposition turns out not to need.
+    /// Drops operations of a region whose results are not used, as Core AI's
+    /// serializer does in decompositions.
     fn drop_unused(&mut self) {
         let mut used: Vec<Value> = Vec::new();
         let mut kept: Vec<Operation> = Vec::new();

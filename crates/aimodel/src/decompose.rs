@@ -1,9 +1,9 @@
-//! Operations that spell out how they decompose into primitives.
+//! Operations that are stored with their decomposition into primitives.
 //!
-//! Core AI stores a decomposable operation with a region that computes the
-//! same from primitives, for a reader that does not know it. Its serializer
+//! Core AI stores a decomposable operation with a region that computes the same
+//! with primitives, for readers that do not know the operation. Its serializer
 //! makes the region from the types of the operands alone; the rules here give
-//! the same regions. Inside one, constants are not shared.
+//! the same regions. Constants are not shared within them.
 
 use mlir_bytecode::Value;
 

@@ -1,9 +1,9 @@
-//! What differs between two programs, by meaning.
+//! Differences between two programs in meaning.
 //!
-//! Not what the bytes say: the order of operations that do not use each
-//! other's results, the names of private graphs and of resources, and source
-//! locations do not count. What counts is which values each function returns,
-//! by which operations, attributes and constants they come about, to the bit.
+//! The order of operations that do not use each other's results, the names of
+//! private graphs and of resources, and source locations do not count. The
+//! values that each function returns do, and with them the operations,
+//! attributes and constants that they are computed from, to the bit.
 
 mod bytes;
 mod same;
@@ -19,10 +19,10 @@ use crate::{
 
 use bytes::{Compare, Mismatch};
 
-/// No more differences than this are told: a program that has more is another.
-const MOST: usize = 200;
+/// How many differences are reported at most.
+const MAX_DIFFERENCES: usize = 200;
 
-/// Something that two programs do not have in common.
+/// A difference between two programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// Its kind: `function`, `operation`, `attribute`, `constant`, `extra`.
@@ -56,7 +56,7 @@ pub struct Difference {
 /// ```
 ///
 /// # Errors
-/// A module whose root is no asset of graphs, or data of a constant that
+/// A module whose root is not an asset of graphs, or data of a constant that
 /// cannot be made.
 pub fn diff(found: &Module, expected: &Module) -> Result<Vec<Difference>> {
     let mut differ = Differ {
@@ -169,11 +169,11 @@ impl<'m> Differ<'m> {
                 });
             }
         }
-        // Graphs that are called are added behind.
+        // Graphs that are called are appended.
         let mut next = 0;
         while let Some(&(found, expected)) = pairs.get(next) {
             next += 1;
-            if self.list.len() >= MOST {
+            if self.list.len() >= MAX_DIFFERENCES {
                 return Ok(());
             }
             if self.graphs.insert((found, expected)) {
@@ -186,8 +186,8 @@ impl<'m> Differ<'m> {
         Ok(())
     }
 
-    fn say(&mut self, kind: &'static str, place: String, message: String) {
-        if self.list.len() < MOST {
+    fn report(&mut self, kind: &'static str, place: String, message: String) {
+        if self.list.len() < MAX_DIFFERENCES {
             self.list.push(Difference {
                 kind,
                 place,
@@ -196,7 +196,7 @@ impl<'m> Differ<'m> {
         }
     }
 
-    /// What no result depends on, on either side.
+    /// Reports operations that no result depends on, on either side.
     fn unreached(&mut self) {
         let left = |side: &Side<'_>, seen: &HashSet<(usize, usize)>| {
             let graphs = side.graphs.iter().enumerate();
@@ -215,15 +215,15 @@ impl<'m> Differ<'m> {
         let expected = left(&self.expected, &self.seen[1]);
         for place in found {
             let message = "is there, and nothing expected depends on it".to_owned();
-            self.say("extra", place, message);
+            self.report("extra", place, message);
         }
         for place in expected {
             let message = "is expected, and nothing found depends on it".to_owned();
-            self.say("extra", place, message);
+            self.report("extra", place, message);
         }
         let used: HashSet<usize> = self.resources.keys().map(|pair| pair.0.index()).collect();
         for (index, (_, resource)) in self.found.module.resources.iter().enumerate() {
-            if !used.contains(&index) && self.list.len() < MOST {
+            if !used.contains(&index) && self.list.len() < MAX_DIFFERENCES {
                 self.list.push(Difference {
                     kind: "extra",
                     place: format!("resource {}", resource.key),
@@ -235,44 +235,45 @@ impl<'m> Differ<'m> {
 
     fn graph(
         &mut self,
-        found: usize,
-        expected: usize,
+        found_graph: usize,
+        expected_graph: usize,
         calls: &mut Vec<(usize, usize)>,
     ) -> Result<()> {
-        let ours = self.found.graphs[found].clone();
-        let theirs = self.expected.graphs[expected].clone();
-        let (ours, theirs) = (&ours, &theirs);
-        let place = format!("@{}", ours.name);
-        let names = [ours, theirs].map(|g| (g.argument_names(), g.result_names()));
-        let flags = [ours, theirs].map(|g| (g.private, g.no_inline));
+        let actual = self.found.graphs[found_graph].clone();
+        let expected = self.expected.graphs[expected_graph].clone();
+        let (actual, expected) = (&actual, &expected);
+        let place = format!("@{}", actual.name);
+        let names = [actual, expected].map(|g| (g.argument_names(), g.result_names()));
+        let flags = [actual, expected].map(|g| (g.private, g.no_inline));
         let types = [
-            (&ours.inputs, &theirs.inputs),
-            (&ours.outputs, &theirs.outputs),
+            (&actual.inputs, &expected.inputs),
+            (&actual.outputs, &expected.outputs),
         ];
         let types = types.map(|(a, b)| (a.clone(), b.clone()));
         let attrs = [
-            (ours.composite, theirs.composite),
-            (Some(ours.attrs()[0]), Some(theirs.attrs()[0])),
-            (Some(ours.attrs()[1]), Some(theirs.attrs()[1])),
+            (actual.composite, expected.composite),
+            (Some(actual.attrs()[0]), Some(expected.attrs()[0])),
+            (Some(actual.attrs()[1]), Some(expected.attrs()[1])),
         ];
         let mut outputs: Vec<(Value, Value)> = Vec::new();
         outputs.extend(
-            ours.results()
+            actual
+                .results()
                 .iter()
                 .copied()
-                .zip(theirs.results().iter().copied()),
+                .zip(expected.results().iter().copied()),
         );
-        let ends = [ours, theirs].map(|g| g.operations().len().checked_sub(1));
-        let [our_names, their_names] = names;
-        if our_names.0? != their_names.0? || our_names.1? != their_names.1? {
+        let ends = [actual, expected].map(|g| g.operations().len().checked_sub(1));
+        let [actual_names, expected_names] = names;
+        if actual_names.0? != expected_names.0? || actual_names.1? != expected_names.1? {
             let message = "its arguments or results have other names than expected".to_owned();
-            self.say("function", place.clone(), message);
+            self.report("function", place.clone(), message);
         }
-        for (ours, theirs) in types {
-            let same = ours.len() == theirs.len()
-                && ours
+        for (actual, expected) in types {
+            let same = actual.len() == expected.len()
+                && actual
                     .iter()
-                    .zip(&theirs)
+                    .zip(&expected)
                     .all(|(a, b)| self.same_type(*a, *b, 0));
             if !same {
                 let text = |side: &Side<'_>, types: &[TypeId]| {
@@ -281,11 +282,11 @@ impl<'m> Differ<'m> {
                 };
                 let message = format!(
                     "found arguments or results ({}), expected ({})",
-                    text(&self.found, &ours),
-                    text(&self.expected, &theirs)
+                    text(&self.found, &actual),
+                    text(&self.expected, &expected)
                 );
-                self.say("function", place, message);
-                // What follows would compare what cannot be compared.
+                self.report("function", place, message);
+                // The rest cannot be compared.
                 return Ok(());
             }
         }
@@ -297,38 +298,42 @@ impl<'m> Differ<'m> {
         if !same || flags[0] != flags[1] {
             let message = "its declaration (composite, attributes, visibility) is another than \
                            expected";
-            self.say("attribute", place, message.to_owned());
+            self.report("attribute", place, message.to_owned());
         }
-        for (side, (graph, end)) in [found, expected].into_iter().zip(ends).enumerate() {
+        for (side, (graph, end)) in [found_graph, expected_graph]
+            .into_iter()
+            .zip(ends)
+            .enumerate()
+        {
             self.seen[side].extend(end.map(|end| (graph, end)));
         }
-        let most = 4 * (self.found.module.value_count() + self.expected.module.value_count());
+        let max = 4 * (self.found.module.value_count() + self.expected.module.value_count());
         while let Some((a, b)) = outputs.pop() {
-            if self.list.len() >= MOST || self.compared.len() > most {
+            if self.list.len() >= MAX_DIFFERENCES || self.compared.len() > max {
                 break;
             }
-            self.value((found, a), (expected, b), &mut outputs, calls)?;
+            self.value((found_graph, a), (expected_graph, b), &mut outputs, calls)?;
         }
         Ok(())
     }
 
     fn value(
         &mut self,
-        (found, a): (usize, Value),
-        (expected, b): (usize, Value),
+        (found_graph, a): (usize, Value),
+        (expected_graph, b): (usize, Value),
         more: &mut Vec<(Value, Value)>,
         calls: &mut Vec<(usize, usize)>,
     ) -> Result<()> {
-        let graph = self.found.graphs[found].name.clone();
+        let graph = self.found.graphs[found_graph].name.clone();
         let origins = (
-            self.found.origins[found].get(&a),
-            self.expected.origins[expected].get(&b),
+            self.found.origins[found_graph].get(&a),
+            self.expected.origins[expected_graph].get(&b),
         );
         let ((op_a, at_a), (op_b, at_b)) = match origins {
             (Some(Origin::Argument(a)), Some(Origin::Argument(b))) => {
                 if a != b {
                     let message = format!("argument {a} is used where argument {b} is expected");
-                    self.say("operation", format!("@{graph}"), message);
+                    self.report("operation", format!("@{graph}"), message);
                 }
                 return Ok(());
             }
@@ -337,45 +342,48 @@ impl<'m> Differ<'m> {
             }
             _ => {
                 let message = "an argument is used where a result is expected, or the other way";
-                self.say("operation", format!("@{graph}"), message.to_owned());
+                self.report("operation", format!("@{graph}"), message.to_owned());
                 return Ok(());
             }
         };
         if at_a != at_b {
             let message = format!("result {at_a} is used where result {at_b} is expected");
-            self.say("operation", format!("@{graph} operation {op_a}"), message);
+            self.report("operation", format!("@{graph} operation {op_a}"), message);
         }
-        if !self.compared.insert((found, op_a, expected, op_b)) {
+        if !self
+            .compared
+            .insert((found_graph, op_a, expected_graph, op_b))
+        {
             return Ok(());
         }
-        self.seen[0].insert((found, op_a));
-        self.seen[1].insert((expected, op_b));
-        self.operation((found, op_a), (expected, op_b), more, calls)
+        self.seen[0].insert((found_graph, op_a));
+        self.seen[1].insert((expected_graph, op_b));
+        self.operation((found_graph, op_a), (expected_graph, op_b), more, calls)
     }
 
     fn operation(
         &mut self,
-        (found, op_a): (usize, usize),
-        (expected, op_b): (usize, usize),
+        (found_graph, op_a): (usize, usize),
+        (expected_graph, op_b): (usize, usize),
         more: &mut Vec<(Value, Value)>,
         calls: &mut Vec<(usize, usize)>,
     ) -> Result<()> {
-        let graph = self.found.graphs[found].name.clone();
-        let ours = &self.found.graphs[found].operations()[op_a];
-        let theirs = &self.expected.graphs[expected].operations()[op_b];
-        let name = self.found.module.full_op_name(ours.name);
+        let graph = self.found.graphs[found_graph].name.clone();
+        let actual = &self.found.graphs[found_graph].operations()[op_a];
+        let expected = &self.expected.graphs[expected_graph].operations()[op_b];
+        let name = self.found.module.full_op_name(actual.name);
         let place = format!("@{graph} operation {op_a}, {name}");
-        let wanted = self.expected.module.full_op_name(theirs.name);
-        if name != wanted || ours.operands.len() != theirs.operands.len() {
+        let wanted = self.expected.module.full_op_name(expected.name);
+        if name != wanted || actual.operands.len() != expected.operands.len() {
             let message = format!(
                 "found {name} of {} operands, expected {wanted} of {} (operation {op_b})",
-                ours.operands.len(),
-                theirs.operands.len()
+                actual.operands.len(),
+                expected.operands.len()
             );
-            self.say("operation", place, message);
+            self.report("operation", place, message);
             return Ok(());
         }
-        let types = [(ours, &self.found), (theirs, &self.expected)];
+        let types = [(actual, &self.found), (expected, &self.expected)];
         let types = types.map(|(op, side)| {
             let values = op.results.iter();
             values
@@ -397,73 +405,74 @@ impl<'m> Differ<'m> {
                 text(&self.found, &types[0]),
                 text(&self.expected, &types[1])
             );
-            self.say("operation", place.clone(), message);
+            self.report("operation", place.clone(), message);
         }
-        if op_name(self.found.module, ours)
+        if op_name(self.found.module, actual)
             .is_some_and(|name| name.starts_with("primitive.constant"))
         {
-            return self.constant(ours, theirs, &graph, op_a);
+            return self.constant(actual, expected, &graph, op_a);
         }
         let called = (
-            callee(self.found.module, ours),
-            callee(self.expected.module, theirs),
+            callee(self.found.module, actual),
+            callee(self.expected.module, expected),
         );
         if let (Some(a), Some(b)) = called {
             match (self.found.graph(&a), self.expected.graph(&b)) {
                 (Some(a), Some(b)) => calls.push((a, b)),
-                _ => self.say(
+                _ => self.report(
                     "operation",
                     place.clone(),
                     "calls a graph that is not there".to_owned(),
                 ),
             }
-        } else if !self.same_properties(ours, theirs) {
-            self.say(
+        } else if !self.same_properties(actual, expected) {
+            self.report(
                 "attribute",
                 place.clone(),
                 "has other attributes than expected".to_owned(),
             );
         }
-        let (regions_a, regions_b) = (&ours.regions, &theirs.regions);
+        let (regions_a, regions_b) = (&actual.regions, &expected.regions);
         let mut inside = HashMap::new();
         let mut outside = Vec::new();
         if !self.same_regions(regions_a, regions_b, &mut inside, &mut outside) {
-            let message = "is spelled out in another way than expected".to_owned();
-            self.say("operation", place, message);
+            let message = "has another decomposition than expected".to_owned();
+            self.report("operation", place, message);
         }
         more.extend(outside);
         more.extend(
-            ours.operands
+            actual
+                .operands
                 .iter()
                 .copied()
-                .zip(theirs.operands.iter().copied()),
+                .zip(expected.operands.iter().copied()),
         );
         Ok(())
     }
 
     fn constant(
         &mut self,
-        ours: &Operation,
-        theirs: &Operation,
+        actual: &Operation,
+        expected: &Operation,
         graph: &str,
         at: usize,
     ) -> Result<()> {
-        let ty = ours
+        let ty = actual
             .results
             .first()
             .and_then(|v| self.found.module.value_type(*v));
         let ty = ty.map_or_else(String::new, |ty| self.found.text(ty));
         let place = format!("@{graph} operation {at}, constant of {ty}");
         let contents = (
-            content(self.found.module, ours),
-            content(self.expected.module, theirs),
+            content(self.found.module, actual),
+            content(self.expected.module, expected),
         );
         match contents {
             (Some(Content::Elements(_, a)), Some(Content::Elements(_, b))) => {
                 if a != b {
                     let mut compare = Compare::new(a);
                     compare.take(b);
-                    self.say("constant", place, compare.end().text());
+                    self.report("constant", place, compare.end().text());
                 }
             }
             (Some(Content::Resource(a)), Some(Content::Resource(b))) => {
@@ -473,19 +482,19 @@ impl<'m> Differ<'m> {
                         Some(key) => format!("{key} ({place})"),
                         None => place,
                     };
-                    self.say("constant", place, mismatch.text());
+                    self.report("constant", place, mismatch.text());
                 }
             }
             (None, _) | (_, None) => {
-                self.say(
+                self.report(
                     "constant",
                     place,
-                    "has no content that is understood".to_owned(),
+                    "has a content that is not known".to_owned(),
                 );
             }
             _ => {
                 let message = "stands in the graph where a resource is expected, or the other way";
-                self.say("constant", place, message.to_owned());
+                self.report("constant", place, message.to_owned());
             }
         }
         Ok(())
@@ -501,17 +510,17 @@ impl<'m> Differ<'m> {
             lengths: [0, 0],
         });
         let outcome = match (self.found.blob(a), self.expected.blob(b)) {
-            (Some((_, ours)), Some((_, theirs))) => {
+            (Some((_, actual)), Some((_, expected))) => {
                 let owned;
-                let bytes = match ours.as_slice() {
+                let bytes = match actual.as_slice() {
                     Some(bytes) => bytes,
                     None => {
-                        owned = ours.to_vec()?;
+                        owned = actual.to_vec()?;
                         &owned
                     }
                 };
                 let mut compare = Compare::new(bytes);
-                theirs.write_to(&mut compare)?;
+                expected.write_to(&mut compare)?;
                 let end = compare.end();
                 (end.count > 0).then_some(end)
             }

@@ -21,13 +21,15 @@ pub enum Error {
     /// [`BlobSource`](crate::BlobSource).
     #[error(transparent)]
     Blob(Box<dyn std::error::Error + Send + Sync>),
-    /// The caller broke the work off.
+    /// The progress callback ended the work.
     #[error("interrupted: nothing was written")]
     Interrupted,
-    /// The module is not what the AICode dialect allows.
+    /// The module breaks a rule of the AICode dialect, or a call got an argument
+    /// that has no meaning. The text says where, what was found and what was
+    /// expected; there is nothing in it to match on.
     #[error("{0}")]
     Invalid(String),
-    /// An operation was asked for with operands that it does not take.
+    /// An operation was built with operands that it does not take.
     #[error("`{op}`: {problem}")]
     Operands {
         /// The operation, as the `coreai` dialect calls it.
@@ -40,10 +42,10 @@ pub enum Error {
     File {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// Writing text somewhere failed.
+    /// Writing to an output that is not a file of an asset failed.
     #[error(transparent)]
     Output(#[from] io::Error),
     /// A file of an asset is not what it must be.

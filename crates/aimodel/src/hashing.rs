@@ -1,11 +1,10 @@
-//! Hashing what is written while it is written.
+//! Hashing bytes while they are written.
 
 use std::io::{self, BufWriter, Write};
 
 use sha2::{Digest, Sha256};
 
-/// Pieces smaller than this are collected; others are written from where they
-/// lie.
+/// Smaller pieces than this are buffered; others are written directly.
 const SMALL: usize = 64 << 10;
 
 /// Writes to a file and hashes the same bytes; with the feature `rayon` at the

@@ -1,24 +1,24 @@
 //! Core AI `.aimodel` assets: reading, building, verifying, printing, writing.
 //!
-//! An asset is a folder with a program, its hash, and a few words about itself.
-//! The program is MLIR bytecode of the AICode dialect, the stored form of the
-//! `coreai` dialect. Core AI's own library loads and runs what this crate
-//! writes; no Apple software is needed to write it.
+//! An asset is a folder with a program, the hash of the program, and a JSON file
+//! with metadata. The program is MLIR bytecode of the AICode dialect, the
+//! stored form of the `coreai` dialect. Core AI's own library loads and runs
+//! what this crate writes; no Apple software is needed to write it.
 //!
-//! * [`AssetBuilder`] builds a program graph by graph. The methods of [`GraphBuilder`]
-//!   are the operations; they infer the types of their results and write what
-//!   the dialect stores to spell them out.
-//! * [`write_asset`] writes a new folder. Large constants are streamed from
-//!   their [`BlobSource`].
+//! * [`AssetBuilder`] builds a program graph by graph. The methods of
+//!   [`GraphBuilder`] are the operations; they infer the types of their
+//!   results, and write the decompositions that the dialect stores.
+//! * [`write_asset`] writes a new folder, [`write_asset_into`] writes into one.
+//!   Large constants are streamed from their [`BlobSource`].
 //! * [`open_asset`] maps a program, and [`Asset::check_hash`] compares its hash.
-//! * [`Locations`] finds what stops older assets from loading, and
-//!   [`repair_asset`] writes them anew without it.
+//! * [`Locations`] finds the debug locations that stop older assets from
+//!   loading, and [`repair_asset`] rewrites such an asset without them.
 //! * [`verify`] checks a program, [`Summary`] counts what it holds as Core AI's
-//!   own summary does, [`print_ir`] shows it, [`diff`] compares two, and [`graphs`] is the way in for
-//!   whoever wants to look further.
+//!   own summary does, [`print_ir`] prints it, [`diff`] compares two, and
+//!   [`graphs`] gives access to the graphs for anything else.
 //!
-//! Nothing here panics, hangs, or takes memory beyond a multiple of the file's
-//! size, whatever a file says.
+//! Whatever a file holds, nothing here panics, hangs, or takes memory beyond a
+//! multiple of the file's size.
 //!
 //! ```
 //! use aimodel::{AssetBuilder, AssetMetadata, ElementType, Summary, TensorType, verify};

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 
 use crate::{Approximate, Attribute, ElementType, TensorType};
 
-/// The most elements of a constant that are shown.
+/// How many elements of a constant are shown at most.
 const SHOWN: u64 = 16;
 
 /// A string in quotes, on one line.
@@ -21,17 +21,19 @@ fn is_word(text: &str) -> bool {
 
 /// A reference to a graph.
 pub(crate) fn symbol(name: &str) -> String {
-    match is_word(name) {
-        true => format!("@{name}"),
-        false => format!("@{}", quoted(name)),
+    if is_word(name) {
+        format!("@{name}")
+    } else {
+        format!("@{}", quoted(name))
     }
 }
 
 /// A key of a dictionary.
 pub(crate) fn key(name: &str) -> String {
-    match is_word(name) {
-        true => name.to_owned(),
-        false => quoted(name),
+    if is_word(name) {
+        name.to_owned()
+    } else {
+        quoted(name)
     }
 }
 
@@ -127,7 +129,7 @@ fn element(kind: ElementType, bytes: &[u8]) -> String {
         ElementType::Si64 => (bits as i64).to_string(),
         ElementType::Si32 => (bits as i32).to_string(),
         ElementType::Si16 => (bits as i16).to_string(),
-        // Smaller ones fill a byte each.
+        // Smaller ones take a byte each.
         ElementType::Si8 | ElementType::Si4 | ElementType::Si2 => (bits as i8).to_string(),
         ElementType::Ui64
         | ElementType::Ui32
@@ -142,12 +144,13 @@ fn element(kind: ElementType, bytes: &[u8]) -> String {
     }
 }
 
-/// A number in the fewest digits that tell it from its neighbours of single
-/// precision, or of double precision where that is not enough.
+/// A number in the fewest digits that identify it as an f32, or as an f64 where
+/// that is not enough.
 fn real(value: f64) -> String {
     let single = value as f32;
-    match f64::from(single) == value || value.is_nan() {
-        true => format!("{single:?}"),
-        false => format!("{value:?}"),
+    if f64::from(single) == value || value.is_nan() {
+        format!("{single:?}")
+    } else {
+        format!("{value:?}")
     }
 }

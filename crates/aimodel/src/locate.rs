@@ -1,8 +1,8 @@
 //! Locations, as in an asset whose debug information was stripped.
 //!
 //! Every operation still has one: the location of a file without a name, and a
-//! number that tells operations of the source apart. Assets with more than
-//! that (nested `fused` locations) stop loading from OS 27 beta 2 on.
+//! number that identifies the operation. Assets with more than that (nested
+//! `fused` locations) do not load on OS 27 beta 2 and later.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::{
 ///
 /// ```
 /// use aimodel::{AssetBuilder, ElementType, Locations, TensorType, strip_locations};
-/// use aimodel::mlir_bytecode::{Entry, Field};
+/// use mlir_bytecode::{Entry, Field};
 ///
 /// let mut asset = AssetBuilder::new();
 /// let mut graph = asset.graph("main");
@@ -51,6 +51,7 @@ pub struct Locations {
 
 impl Locations {
     /// Looks at every location of a program.
+    #[must_use]
     pub fn of(module: &Module) -> Self {
         let mut found = Self::default();
         // Many operations share one.
@@ -79,6 +80,7 @@ impl Locations {
     }
 
     /// How many stop the program from loading.
+    #[must_use]
     pub fn faulty(&self) -> usize {
         self.unknown + self.builtin + self.nested
     }
@@ -123,7 +125,7 @@ fn fused(module: &Module, id: AttrId) -> &[Field] {
 /// where the debug information was stripped. Nothing else changes.
 ///
 /// # Errors
-/// A module whose root is no asset of graphs.
+/// A module whose root is not an asset of graphs.
 pub fn strip_locations(module: &mut Module) -> Result<()> {
     graphs(module)?;
     assign(module)?;
@@ -131,12 +133,12 @@ pub fn strip_locations(module: &mut Module) -> Result<()> {
     Ok(())
 }
 
-/// The location of what stands for nothing in the source.
+/// The location of an operation that has no place in the source.
 pub(crate) fn nowhere(module: &mut Module) -> Result<AttrId> {
     location(module, &[])
 }
 
-/// The location of the operation with a number.
+/// The location of the operation with the given number.
 fn numbered(module: &mut Module, number: u64) -> Result<AttrId> {
     let number = Attribute::Integer {
         width: 64,
@@ -176,7 +178,7 @@ fn location(module: &mut Module, metadata: &[AttrId]) -> Result<AttrId> {
         Field::Attr(start),
         Field::Attr(scope),
     ];
-    // No location is fused with it.
+    // The number of locations fused with it.
     fields.push(zero());
     fields.push(Field::Int(metadata.len() as u64));
     fields.extend(metadata.iter().copied().map(Field::Attr));
@@ -240,8 +242,8 @@ fn regions_of_graphs(regions: &[Region]) -> impl Iterator<Item = &Operation> {
         .flat_map(|block| &block.operations)
 }
 
-/// An operation, and all that its regions spell out, are in one place. An
-/// argument of a region is where the operand that it stands for comes from.
+/// Gives an operation and everything in its regions one location. An argument
+/// of a region has the location of the operand that it stands for.
 fn place(op: &mut Operation, location: AttrId, located: &mut [Option<AttrId>]) {
     op.location = location;
     for result in &op.results {

@@ -1,11 +1,11 @@
-//! What an asset says about itself: `metadata.json`.
+//! The metadata of an asset: `metadata.json`.
 
 use crate::{Error, Result};
 
 /// The version of the directory layout, as `metadata.json` states it.
 const ASSET_VERSION: &str = "2.0";
 
-/// What an asset says about itself in its `metadata.json`.
+/// The metadata of an asset, which is its `metadata.json`.
 ///
 /// ```
 /// use aimodel::AssetMetadata;
@@ -55,7 +55,8 @@ impl AssetMetadata {
     }
 
     /// The time of creation in seconds since the start of 1970, if it is
-    /// stated and is one of the calendar's.
+    /// stated and is a date of the calendar.
+    #[must_use]
     pub fn created(&self) -> Option<u64> {
         let text = self.creation_date.as_deref().filter(|date| is_date(date))?;
         let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
@@ -86,7 +87,7 @@ impl AssetMetadata {
 
     pub(crate) fn from_json(bytes: &[u8]) -> Result<Self, String> {
         let value: serde_json::Value =
-            serde_json::from_slice(bytes).map_err(|error| format!("is no JSON: {error}"))?;
+            serde_json::from_slice(bytes).map_err(|error| format!("is not JSON: {error}"))?;
         let object = value.as_object().ok_or("expected a JSON object")?;
         let text = |key: &str| match object.get(key) {
             None => Ok(None),

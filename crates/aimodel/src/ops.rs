@@ -1,10 +1,10 @@
 //! The operations of a graph, and the types of their results.
 //!
 //! Each method is named after the operation in the `coreai` dialect. Shape
-//! vectors, bounds and axes are operands, as they are there; where they are
-//! constants, or put together from constants, the result's extents are known.
-//! A method that ends in `_as` takes the type of the result instead: some
-//! extents are known to whoever builds the graph and follow from nothing in it.
+//! vectors, bounds and axes are operands there, so they are here; where they
+//! are constants, or built from constants, the extents of the result are known.
+//! A method that ends in `_as` takes the type of the result instead, for extents
+//! that the caller knows and that do not follow from the graph.
 
 use mlir_bytecode::{Field, Value};
 
@@ -35,7 +35,7 @@ macro_rules! unary {
             $(#[$doc])*
             ///
             /// # Errors
-            /// An operand that is no tensor.
+            /// An operand that is not a tensor.
             pub fn $name(&mut self, x: Value) -> Result<Value> {
                 let ty = self.tensor(stringify!($name), x)?;
                 self.emit($stored, &[x], ty)
@@ -58,9 +58,9 @@ impl GraphBuilder<'_> {
         floor_divide = FloorDivide;
         /// `x > y`, broadcasting; the result is boolean.
         greater = Greater;
-        /// The greater of the two, broadcasting.
+        /// The maximum of the two, broadcasting.
         maximum = Maximum;
-        /// The lesser of the two, broadcasting.
+        /// The minimum of the two, broadcasting.
         minimum = Minimum;
     }
 
@@ -71,14 +71,14 @@ impl GraphBuilder<'_> {
         sin = "primitive.sin_v1";
         /// The cosine.
         cos = "primitive.cos_v1";
-        /// The logical opposite.
+        /// The logical negation.
         not = "primitive.not_v1";
     }
 
-    /// The same numbers as other elements.
+    /// Converts to another element type.
     ///
     /// # Errors
-    /// An operand that is no tensor.
+    /// An operand that is not a tensor.
     pub fn cast(&mut self, x: Value, element: ElementType) -> Result<Value> {
         let ty = self.tensor("cast", x)?.with_element(element);
         let result = self.emit("primitive.cast_v1", &[x], ty)?;
@@ -89,7 +89,7 @@ impl GraphBuilder<'_> {
     /// GELU.
     ///
     /// # Errors
-    /// An operand that is no tensor.
+    /// An operand that is not a tensor.
     pub fn gelu(&mut self, x: Value, approximate: Approximate) -> Result<Value> {
         let ty = self.tensor("gelu", x)?;
         let module = &mut self.context.module;
@@ -109,7 +109,7 @@ impl GraphBuilder<'_> {
     /// The extents of a tensor, as a vector of ui32.
     ///
     /// # Errors
-    /// An operand that is no tensor.
+    /// An operand that is not a tensor.
     pub fn get_shape(&mut self, x: Value) -> Result<Value> {
         let dims = self.tensor("get_shape", x)?.dims;
         let ty = TensorType::fixed([dims.len() as u64], ElementType::Ui32);
@@ -124,7 +124,7 @@ impl GraphBuilder<'_> {
     /// The same elements in the extents that a shape vector gives.
     ///
     /// # Errors
-    /// A shape that is no vector of known length, or holds another number of
+    /// A shape that is not a vector of known length, or holds another number of
     /// elements.
     pub fn reshape(&mut self, x: Value, shape: Value) -> Result<Value> {
         let ty = self.tensor("reshape", x)?;
@@ -233,7 +233,7 @@ impl GraphBuilder<'_> {
     /// of si32 with one element for each dimension.
     ///
     /// # Errors
-    /// Bounds that are no vectors, or of another length.
+    /// Bounds that are not vectors, or have another length.
     pub fn slice(&mut self, x: Value, begin: Value, end: Value, stride: Value) -> Result<Value> {
         const OP: &str = "slice";
         let ty = self.tensor(OP, x)?;
@@ -293,7 +293,7 @@ impl GraphBuilder<'_> {
     /// Broadcasts to the extents of a shape vector.
     ///
     /// # Errors
-    /// A shape that is no vector of known length.
+    /// A shape that is not a vector of known length.
     pub fn broadcast_to(&mut self, x: Value, shape: Value) -> Result<Value> {
         let ty = self.tensor("broadcast_to", x)?;
         let dims = shape::from_elements("broadcast_to", &self.elements("broadcast_to", shape)?)?;
@@ -307,7 +307,7 @@ impl GraphBuilder<'_> {
     /// Stretches the dimensions `axes` (constant, si32) to `extents`.
     ///
     /// # Errors
-    /// Axes that are not there, or another number of extents.
+    /// Axes that the tensor does not have, or another number of extents.
     pub fn broadcast_in_dims(&mut self, x: Value, extents: Value, axes: Value) -> Result<Value> {
         const OP: &str = "broadcast_in_dims";
         let mut ty = self.tensor(OP, x)?;
@@ -329,7 +329,7 @@ impl GraphBuilder<'_> {
     /// The slices of `x` at the indices in the last dimension of `indices`.
     ///
     /// # Errors
-    /// Indices of unknown or too great a length.
+    /// Indices whose last extent is unknown or more than the rank of `x`.
     pub fn gather_nd(&mut self, x: Value, indices: Value) -> Result<Value> {
         let (tx, ti) = (
             self.tensor("gather_nd", x)?,
@@ -349,8 +349,8 @@ impl GraphBuilder<'_> {
         )
     }
 
-    /// Elements of `x`, of which `indices` say where they are along an axis, a
-    /// constant scalar of si32.
+    /// The elements of `x` at `indices` along an axis, a constant scalar of
+    /// si32.
     ///
     /// # Errors
     /// Operands of different ranks.
@@ -371,7 +371,7 @@ impl GraphBuilder<'_> {
     /// Adds dimensions of extent 1 at the axes (constant, si32) of the result.
     ///
     /// # Errors
-    /// Axes that are not there.
+    /// Axes that the tensor does not have.
     pub fn expand_dims(&mut self, x: Value, axes: Value) -> Result<Value> {
         let mut ty = self.tensor("expand_dims", x)?;
         let axes_at = self.constants("expand_dims", axes)?;
@@ -390,7 +390,7 @@ impl GraphBuilder<'_> {
     /// Drops the dimensions of extent 1 at the axes (constant, si32).
     ///
     /// # Errors
-    /// Axes that are not there, or longer than 1.
+    /// Axes that the tensor does not have, or longer than 1.
     pub fn shrink_dims(&mut self, x: Value, axes: Value) -> Result<Value> {
         let mut ty = self.tensor("shrink_dims", x)?;
         let axes_at = self.constants("shrink_dims", axes)?;
@@ -439,14 +439,14 @@ impl GraphBuilder<'_> {
                 matches!((data.known(), blocks.known()), (Some(d), Some(b)) if b > 0 && d % b == 0)
             });
         if !divides {
-            return Err(operands(OP, format!("{ts} are no blocks of {td}")));
+            return Err(operands(OP, format!("{ts} are not blocks of {td}")));
         }
         let result = td.with_element(ts.element);
         let taken = [data, scale, zero_point, offset];
         self.emit("primitive.blockwise_shift_scale_v2", &taken, result)
     }
 
-    /// A token, from which an order of reads and writes starts.
+    /// A token, which begins an order of reads and writes.
     ///
     /// # Errors
     /// Only those of every operation.
@@ -454,10 +454,10 @@ impl GraphBuilder<'_> {
         self.emit("dataflow.create_token_v1", &[], Type::Token)
     }
 
-    /// What a state holds, and the token that says that it was read.
+    /// The content of a state, and a token to order later accesses by.
     ///
     /// # Errors
-    /// An operand that is no handle.
+    /// An operand that is not a handle.
     pub fn read_handle(&mut self, handle: Value, token: Value) -> Result<(Value, Value)> {
         let Type::Handle(ty) = self.ty(handle)?.clone() else {
             return Err(operands("read_handle", "expected a handle"));
@@ -475,7 +475,8 @@ impl GraphBuilder<'_> {
         Ok((output, next))
     }
 
-    /// Puts a tensor into a state; the token says that it was written.
+    /// Puts a tensor into a state. The result is a token to order later accesses
+    /// by.
     ///
     /// # Errors
     /// Only those of every operation.
@@ -548,7 +549,7 @@ impl GraphBuilder<'_> {
         elements.ok_or_else(|| operands(op, "expected a constant vector"))
     }
 
-    /// What is known of `from` is known of `to`.
+    /// Copies what is known about `from` to `to`.
     fn carry(&mut self, from: Value, to: Value) {
         if let Some(known) = self.context.known.get(&from).cloned() {
             self.context.known.insert(to, known);

@@ -1,4 +1,4 @@
-//! The IR as text, for people.
+//! The IR as readable text.
 
 use std::{collections::HashMap, fmt::Write as _, io};
 
@@ -17,24 +17,24 @@ use crate::{
 /// How many attributes the text of a whole module unfolds. A module of a
 /// hundred thousand operations has far fewer; a hostile file could have more
 /// than fit on any disk.
-const MOST_ATTRIBUTES: usize = 1 << 22;
+const MAX_ATTRIBUTES: usize = 1 << 22;
 
-/// How many of them one attribute may unfold to.
-const MOST_IN_ONE: usize = 1 << 14;
+/// How many attributes one attribute may unfold to.
+const MAX_IN_ONE: usize = 1 << 14;
 
 /// In which form the IR is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Form {
     /// Close to the text of the `coreai` dialect: operations under the names
-    /// that the authoring library uses, without what spells them out.
+    /// that the authoring library uses, without their decompositions.
     Dialect,
     /// As it is stored: `aicode` names, all properties and all regions.
     Stored,
 }
 
-/// Writes the IR as text. Large constants show as their size, debug locations
-/// not at all.
+/// Writes the IR as text. Of large constants the size is shown, of debug
+/// locations nothing.
 ///
 /// ```
 /// use aimodel::{AssetBuilder, ElementType, Form, TensorType, print_ir};
@@ -55,8 +55,8 @@ pub enum Form {
 /// ```
 ///
 /// # Errors
-/// A module that is no asset of graphs ([`Form::Dialect`] only), or what `out`
-/// says.
+/// A module that is not an asset of graphs ([`Form::Dialect`] only), or an error
+/// of `out`.
 pub fn print_ir(module: &Module, form: Form, out: &mut dyn io::Write) -> Result<()> {
     let mut printer = Printer {
         module,
@@ -67,7 +67,7 @@ pub fn print_ir(module: &Module, form: Form, out: &mut dyn io::Write) -> Result<
         arguments: 0,
         results: 0,
         types: HashMap::new(),
-        budget: MOST_ATTRIBUTES,
+        budget: MAX_ATTRIBUTES,
     };
     match form {
         Form::Stored => printer.operation(&module.root, 0)?,
@@ -429,7 +429,7 @@ impl<'m> Printer<'m, '_> {
     }
 
     fn read(&mut self, id: AttrId) -> Result<Attribute> {
-        let mut budget = self.budget.min(MOST_IN_ONE);
+        let mut budget = self.budget.min(MAX_IN_ONE);
         let before = budget;
         let attribute = Attribute::read_within(self.module, id, &mut budget);
         self.budget -= before - budget;

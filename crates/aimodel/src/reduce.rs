@@ -1,4 +1,4 @@
-//! Reductions and the activations that are spelled out with them; see
+//! Reductions, and the activations that are decomposed into them; see
 //! [`decompose`](crate::decompose).
 
 use mlir_bytecode::Value;
@@ -20,8 +20,8 @@ enum Combine {
 }
 
 impl Combine {
-    /// The name of the reduction, the primitive that combines, and the element
-    /// that changes nothing.
+    /// The name of the reduction, the primitive that combines, and its neutral
+    /// element.
     fn parts(self) -> (&'static str, &'static str, u8) {
         match self {
             Self::Sum => ("reduce_sum_v1", "primitive.add_v1", 0),
@@ -30,7 +30,7 @@ impl Combine {
     }
 }
 
-/// The elements that a reduction adds up in.
+/// The element type that a reduction accumulates in.
 fn accumulator(op: &str, element: ElementType) -> Result<ElementType> {
     match element {
         F16 | BF16 | F32 => Ok(F32),
@@ -91,7 +91,8 @@ impl GraphBuilder<'_> {
     /// The mean over some axes, which stay as extents of 1.
     ///
     /// # Errors
-    /// Axes that are no constant vector of si32, or are not there.
+    /// Axes that are not a constant vector of si32, or that the tensor does not
+    /// have.
     pub fn reduce_mean(&mut self, x: Value, axes: Value) -> Result<Value> {
         const OP: &str = "reduce_mean";
         let (tx, taxes) = (self.tensor(OP, x)?, self.tensor(OP, axes)?);
@@ -147,7 +148,7 @@ impl GraphBuilder<'_> {
     /// The softmax along one axis, a scalar of si32.
     ///
     /// # Errors
-    /// Elements that are no floats.
+    /// Elements that are not floats.
     pub fn softmax(&mut self, x: Value, axis: Value) -> Result<Value> {
         let (tx, taxis) = (self.tensor("softmax", x)?, self.tensor("softmax", axis)?);
         let region = self.region(&[tx.clone().into(), taxis.into()], |body, args| {
@@ -166,7 +167,7 @@ impl GraphBuilder<'_> {
     /// `x · 1 / (1 + exp(−x))`.
     ///
     /// # Errors
-    /// Elements that are no floats.
+    /// Elements that are not floats.
     pub fn silu(&mut self, x: Value) -> Result<Value> {
         let tx = self.tensor("silu", x)?;
         let region = self.region(&[tx.clone().into()], |body, args| {

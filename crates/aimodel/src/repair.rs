@@ -1,4 +1,4 @@
-//! Making an asset load again whose debug locations are refused.
+//! Repair of assets whose debug locations newer systems refuse.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
-//! What each operation takes and gives.
+//! Operands and results of each operation.
 //!
-//! The table has every operation that the `coreai` dialect stores. Of those
-//! that this crate's graphs use the types are checked too, as far as they
+//! The table has every operation that the `coreai` dialect stores. For those
+//! that the graphs of this crate use, the types are checked too, as far as they
 //! follow from one another without knowing values.
 
 use crate::{Dim, ElementType, TensorType, Type};
@@ -11,18 +11,18 @@ use crate::{Dim, ElementType, TensorType, Type};
 pub(crate) enum Regions {
     /// It has none.
     None,
-    /// One that spells out the operation, with an argument for each operand.
+    /// The decomposition of the operation, with an argument for each operand.
     Decomposition,
     /// One that combines two elements.
     Combiner,
-    /// Nobody described them.
+    /// Not known.
     Unknown,
 }
 
 /// How many operands and results an operation has, and its regions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rule {
-    /// The fewest and the most operands.
+    /// The minimum and the maximum number of operands.
     pub operands: (usize, usize),
     /// The number of results, where it is known.
     pub results: Option<usize>,
@@ -125,7 +125,7 @@ const BINARY: &[&str] = &[
 /// Operations that compare two elements.
 const COMPARE: &[&str] = &["equal", "greater", "not_equal"];
 
-/// Operations that our graphs do not have and that are known by name only.
+/// Operations that are known by name only.
 const OTHERS: &[&str] = &[
     "all_v1",
     "any_v1",
@@ -192,8 +192,8 @@ const OTHERS: &[&str] = &[
 
 type Check = Result<(), String>;
 
-/// Checks the types of an operation that has as many operands and results as
-/// its rule says.
+/// Checks the types of an operation whose numbers of operands and results fit
+/// its rule.
 pub(crate) fn check_types(op: &str, operands: &[&Type], results: &[&Type]) -> Check {
     let Some(name) = op.strip_suffix("_v1").or_else(|| op.strip_suffix("_v2")) else {
         return Ok(());
@@ -381,13 +381,14 @@ fn check_dataflow(name: &str, operands: &[&Type], results: &[&Type]) -> Check {
         ("create_token" | "read_handle" | "write_handle", ..) => false,
         _ => true,
     };
-    match fits {
-        true => Ok(()),
-        false => Err(format!(
+    if fits {
+        Ok(())
+    } else {
+        Err(format!(
             "does not take {} to {}",
             list(operands),
             list(results)
-        )),
+        ))
     }
 }
 
@@ -408,9 +409,10 @@ fn check_broadcasting(name: &str, x: &[&TensorType], result: &TensorType) -> Che
         }
         (name, &[x, y]) => {
             same_element(x, y)?;
-            match COMPARE.contains(&name) {
-                true => boolean(result)?,
-                false => same_element(x, result)?,
+            if COMPARE.contains(&name) {
+                boolean(result)?
+            } else {
+                same_element(x, result)?
             }
             stretches(x, result)?;
             stretches(y, result)
@@ -438,25 +440,28 @@ fn tensor(ty: &Type) -> Result<&TensorType, String> {
 }
 
 fn same_element(x: &TensorType, y: &TensorType) -> Check {
-    match x.element == y.element {
-        true => Ok(()),
-        false => Err(format!("{x} and {y} differ in their elements")),
+    if x.element == y.element {
+        Ok(())
+    } else {
+        Err(format!("{x} and {y} differ in their elements"))
     }
 }
 
 fn same_rank(x: &TensorType, y: &TensorType) -> Check {
-    match x.rank() == y.rank() {
-        true => Ok(()),
-        false => Err(format!("{x} and {y} differ in their rank")),
+    if x.rank() == y.rank() {
+        Ok(())
+    } else {
+        Err(format!("{x} and {y} differ in their rank"))
     }
 }
 
 /// The same extents, as far as both are known.
 fn same_dims(x: &TensorType, y: &TensorType) -> Check {
     let fits = |(a, b): (&Dim, &Dim)| a == b || *a == Dim::Dynamic || *b == Dim::Dynamic;
-    match x.rank() == y.rank() && x.dims.iter().zip(&y.dims).all(fits) {
-        true => Ok(()),
-        false => Err(format!("{x} and {y} differ in their extents")),
+    if x.rank() == y.rank() && x.dims.iter().zip(&y.dims).all(fits) {
+        Ok(())
+    } else {
+        Err(format!("{x} and {y} differ in their extents"))
     }
 }
 
@@ -479,19 +484,20 @@ fn stretches(x: &TensorType, to: &TensorType) -> Check {
         _ => true,
     };
     let mut last = x.dims.iter().rev().zip(to.dims.iter().rev());
-    match x.rank() <= to.rank() && last.all(fits) {
-        true => Ok(()),
-        false => Err(format!("{x} does not broadcast to {to}")),
+    if x.rank() <= to.rank() && last.all(fits) {
+        Ok(())
+    } else {
+        Err(format!("{x} does not broadcast to {to}"))
     }
 }
 
 fn multiplies(x: &TensorType, y: &TensorType) -> Check {
     let (Some(columns), Some(row)) = (x.dims.last(), y.rank().checked_sub(2)) else {
-        return Err(format!("{x} and {y} are no matrices"));
+        return Err(format!("{x} and {y} are not matrices"));
     };
     match (columns.known(), y.dims[row].known()) {
         (Some(a), Some(b)) if a != b => Err(format!("{x} and {y} do not multiply")),
-        _ if x.rank() < 2 => Err(format!("{x} is no matrix")),
+        _ if x.rank() < 2 => Err(format!("{x} is not a matrix")),
         _ => Ok(()),
     }
 }

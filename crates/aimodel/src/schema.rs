@@ -1,9 +1,8 @@
 //! The binary encodings of the AICode dialect.
 //!
 //! An attribute or a type is a code and the fields that belong to it. The
-//! layouts were read off files that Core AI's own library writes, and are
-//! checked against it by the conformance tests; `docs/format.md` tells the
-//! story.
+//! layouts were found in files that Core AI's own library writes, and are
+//! checked against it by the conformance tests; see `docs/format.md`.
 
 use std::sync::Arc;
 
@@ -184,7 +183,7 @@ impl Dialect for AiCode {
 }
 
 /// The part of MLIR's builtin dialect that assets of coreai-core 1.0.0b1 have:
-/// locations, and what coreai-torch 0.4.0 tells in them. Later versions refuse
+/// locations, and what coreai-torch 0.4.0 stores in them. Later versions refuse
 /// such assets, but they can be read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Builtin;
@@ -205,7 +204,7 @@ impl Dialect for Builtin {
             7 => "",
             8 => {
                 // An integer is as wide as its type, which may come later in
-                // the file. What is one byte is so in every width.
+                // the file. A value of one byte is the same in every width.
                 fields.ty()?;
                 return match fields.remaining() {
                     1 => fields.byte().map(drop),

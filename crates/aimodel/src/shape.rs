@@ -1,4 +1,4 @@
-//! What the types of results are.
+//! Inference of result shapes.
 
 use crate::{
     Dim, Result,
@@ -35,7 +35,7 @@ pub(crate) fn from_elements(op: &str, elements: &[Option<i64>]) -> Result<Vec<Di
             None => Ok(Dim::Dynamic),
             Some(extent) => u64::try_from(*extent)
                 .map(Dim::Static)
-                .map_err(|_| operands(op, format!("{extent} is no extent"))),
+                .map_err(|_| operands(op, format!("{extent} is not an extent"))),
         })
         .collect()
 }
@@ -61,8 +61,8 @@ pub(crate) fn slice(dim: Dim, begin: Option<i64>, end: Option<i64>, stride: Opti
         return Dim::Dynamic;
     }
     let Some(extent) = dim.known() else {
-        // A slice of all of it is as long as it is; a slice of the start is as
-        // long as asked for if there is as much, which nobody knows.
+        // A slice to the end has the extent of its operand. A slice to `end`
+        // may be shorter than `end`, because the extent is not known.
         return Dim::Dynamic;
     };
     let clamp = |index: i64| {

@@ -1,4 +1,4 @@
-//! What an asset holds, counted as Core AI's own summary counts it.
+//! The content of an asset, counted as Core AI's own summary counts it.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,7 +10,7 @@ use crate::{
     view::{self, Content, property},
 };
 
-/// What an asset holds.
+/// The content of an asset.
 ///
 /// ```
 /// use aimodel::{AssetBuilder, ElementType, Summary, TensorType};
@@ -25,9 +25,9 @@ use crate::{
 /// let summary = Summary::of(&asset.finish()?)?;
 /// let main = &summary.functions[0];
 /// assert_eq!(main.inputs[0].to_string(), "x: tensor<4xf16>");
-/// let halves = summary.storage.iter().find(|s| s.element == ElementType::F16);
-/// assert_eq!(halves.map(|storage| storage.elements), Some(1));
-/// // The multiplication, and what it is spelled out with.
+/// let f16 = summary.storage.iter().find(|s| s.element == ElementType::F16);
+/// assert_eq!(f16.map(|storage| storage.elements), Some(1));
+/// // The multiplication, and the primitive that it is decomposed into.
 /// assert!(summary.operations.contains(&("broadcasting_mul".to_owned(), 1)));
 /// assert!(summary.operations.contains(&("mul".to_owned(), 1)));
 /// # Ok::<(), aimodel::Error>(())
@@ -91,12 +91,12 @@ pub struct GraphSummary {
     /// The kernel that it is declared as, where it is a composite.
     pub composite: Option<String>,
     /// The names of its operations, as the `coreai` dialect has them, and how
-    /// many there are, most frequent first. Those that spell out another
-    /// operation count too; what ends a graph or a region does not.
+    /// many there are, most frequent first. Operations of a decomposition count
+    /// too; those that end a graph or a region do not.
     pub operations: Vec<(String, u64)>,
 }
 
-/// The constants of one element type. What several constants share counts
+/// The constants of one element type. Data that several constants share counts
 /// once, for the first of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -113,7 +113,7 @@ impl Summary {
     /// Counts what a module holds.
     ///
     /// # Errors
-    /// A module that is no asset of graphs, or a function whose signature
+    /// A module that is not an asset of graphs, or a function whose signature
     /// cannot be read.
     pub fn of(module: &Module) -> Result<Self> {
         let views = graphs(module)?;

@@ -11,7 +11,7 @@ use crate::{
 
 macro_rules! element_types {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal, $bits:literal;)*) => {
-        /// What a tensor is made of.
+        /// The type of the elements of a tensor.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ElementType {
@@ -51,7 +51,7 @@ element_types! {
     F64 = 5, "f64", 64;
     /// 32-bit float.
     F32 = 6, "f32", 32;
-    /// IEEE half.
+    /// IEEE 754 binary16.
     F16 = 7, "f16", 16;
     /// bfloat16.
     BF16 = 8, "bf16", 16;
@@ -63,7 +63,7 @@ element_types! {
     ComplexF64 = 11, "complex<f64>", 128;
     /// Complex of 32-bit floats.
     ComplexF32 = 12, "complex<f32>", 64;
-    /// Complex of halves.
+    /// Complex of f16.
     ComplexF16 = 13, "complex<f16>", 32;
     /// Complex of bfloat16.
     ComplexBF16 = 14, "complex<bf16>", 32;
@@ -109,10 +109,10 @@ element_types! {
     F8E8M0FN = 47, "f8E8M0FN", 8;
 }
 
-/// The most dimensions that a tensor may have.
+/// The maximum number of dimensions of a tensor.
 const MAX_RANK: usize = 16;
 
-/// The most arguments and results that a function may have.
+/// The maximum number of arguments and results of a function.
 const MAX_PARAMETERS: usize = 4096;
 
 /// The extent of one dimension.
@@ -126,6 +126,7 @@ pub enum Dim {
 
 impl Dim {
     /// The extent, where it is known.
+    #[must_use]
     pub fn known(self) -> Option<u64> {
         match self {
             Self::Static(extent) => Some(extent),
@@ -152,7 +153,7 @@ impl fmt::Display for Dim {
 /// The type of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TensorType {
-    /// The extents, slowest first. None at all is a scalar.
+    /// The extents, slowest first. A scalar has none.
     pub dims: Vec<Dim>,
     /// The elements.
     pub element: ElementType,
@@ -185,6 +186,7 @@ impl TensorType {
     }
 
     /// The same extents with other elements.
+    #[must_use]
     pub fn with_element(&self, element: ElementType) -> Self {
         Self {
             dims: self.dims.clone(),
@@ -193,11 +195,13 @@ impl TensorType {
     }
 
     /// The number of dimensions.
+    #[must_use]
     pub fn rank(&self) -> usize {
         self.dims.len()
     }
 
     /// The extents, where all are known.
+    #[must_use]
     pub fn static_dims(&self) -> Option<Vec<u64>> {
         self.dims.iter().map(|dim| dim.known()).collect()
     }
@@ -239,7 +243,7 @@ pub enum Type {
     },
     /// The type of a reference to a graph.
     Symbol,
-    /// A type that this crate carries along without looking into it: its code.
+    /// Any other type, by its code.
     Other(u64),
 }
 
@@ -251,6 +255,7 @@ impl From<TensorType> for Type {
 
 impl Type {
     /// The tensor type, where it is one.
+    #[must_use]
     pub fn tensor(&self) -> Option<&TensorType> {
         match self {
             Self::Tensor(tensor) => Some(tensor),
@@ -261,7 +266,7 @@ impl Type {
     /// Enters the type into a module.
     ///
     /// # Errors
-    /// [`Type::Other`], of which not enough is known to write it.
+    /// [`Type::Other`], whose fields are not known.
     pub fn intern(&self, module: &mut Module) -> Result<TypeId> {
         let fields = match self {
             Self::Tensor(tensor) => {
@@ -365,7 +370,7 @@ impl Type {
             ] => {
                 if dims.len() > MAX_RANK {
                     return Err(Error::Invalid(format!(
-                        "a tensor has {} dimensions; {MAX_RANK} is the most",
+                        "a tensor has {} dimensions; the maximum is {MAX_RANK}",
                         dims.len()
                     )));
                 }
@@ -374,7 +379,7 @@ impl Type {
                     return Err(malformed());
                 };
                 let element = ElementType::from_code(*code).ok_or_else(|| {
-                    Error::Invalid(format!("type code {code} is no element type"))
+                    Error::Invalid(format!("type code {code} is not an element type"))
                 })?;
                 let dims = dims.iter().map(|field| match field {
                     Field::Int(value) => match Field::to_signed(*value) {
@@ -406,7 +411,7 @@ impl Type {
                 };
                 if inputs.len() + outputs.len() > MAX_PARAMETERS {
                     return Err(Error::Invalid(format!(
-                        "a function has {} arguments and results; {MAX_PARAMETERS} is the most",
+                        "a function has {} arguments and results; the maximum is {MAX_PARAMETERS}",
                         inputs.len() + outputs.len()
                     )));
                 }

@@ -12,8 +12,8 @@ use crate::{
 
 /// Checks a whole asset: graphs, calls, operations, types, constants, states.
 ///
-/// What this accepts, Core AI's own library loads; it does not say that the
-/// numbers are right.
+/// Core AI's own library loads what this accepts. Whether the numbers are right
+/// is not checked.
 ///
 /// ```
 /// use aimodel::{AssetBuilder, ElementType, TensorType, verify};
@@ -30,7 +30,7 @@ use crate::{
 /// ```
 ///
 /// # Errors
-/// The first thing that is wrong, with the graph and the operation.
+/// The first problem, with the graph and the operation that it is in.
 pub fn verify(module: &Module) -> Result<()> {
     let graphs = graphs(module)?;
     let mut by_name = HashMap::new();
@@ -67,11 +67,11 @@ struct Verifier<'m> {
     types: HashMap<TypeId, Type>,
     /// The region in which each value is defined, counted from 1; 0 is none.
     defined: Vec<u32>,
-    /// The regions around, the innermost last.
+    /// The enclosing regions, the innermost last.
     open: Vec<u32>,
-    /// The first of them whose values can be seen.
+    /// The first of `open` whose values are visible.
     floor: usize,
-    /// How many regions were met.
+    /// How many regions were entered.
     regions: u32,
     /// The graphs that each graph calls.
     calls: Vec<Vec<usize>>,
@@ -222,7 +222,7 @@ impl<'m> Verifier<'m> {
         let module = self.module;
         let Some(name) = op_name(module, op) else {
             return Err(place.error(format!(
-                "`{}` is no operation of AICode",
+                "`{}` is not an operation of AICode",
                 module.full_op_name(op.name)
             )));
         };
@@ -245,12 +245,13 @@ impl<'m> Verifier<'m> {
 
     /// Checks operands and results.
     fn values(&mut self, op: &Operation, rule: Rule) -> Result<(), String> {
-        let (least, most) = rule.operands;
+        let (min, max) = rule.operands;
         let found = op.operands.len();
-        if found < least || found > most {
-            let expected = match least == most {
-                true => least.to_string(),
-                false => format!("{least} or more"),
+        if found < min || found > max {
+            let expected = if min == max {
+                min.to_string()
+            } else {
+                format!("{min} or more")
             };
             return Err(format!("takes {expected} operands, found {found}"));
         }
@@ -325,7 +326,7 @@ impl<'m> Verifier<'m> {
         Ok(())
     }
 
-    /// Checks what a region takes and yields against the operation it is of.
+    /// Checks the arguments and the result of a region against its operation.
     fn region_types(&self, op: &Operation, block: &Block, kind: Regions) -> Result<(), String> {
         let ends = |op: &Operation| op_name(self.module, op) == Some("dataflow.yield_v1");
         let last = match block.operations.split_last() {
@@ -362,9 +363,10 @@ impl<'m> Verifier<'m> {
         };
         let expected: [Option<Type>; 2] = [scalar(start), scalar(x)];
         let fits = arguments.iter().map(|ty| Some((*ty).clone())).eq(expected) && yielded == *start;
-        match fits {
-            true => Ok(()),
-            false => Err("its region does not combine the start with an element".to_owned()),
+        if fits {
+            Ok(())
+        } else {
+            Err("its region does not combine the start with an element".to_owned())
         }
     }
 
@@ -386,8 +388,8 @@ impl<'m> Verifier<'m> {
         Ok(())
     }
 
-    /// Checks that reads and writes of each state stand in one line, and that
-    /// what is written last is given out.
+    /// Checks that reads and writes of each state are ordered by their tokens,
+    /// and that the token of the last write is a result.
     fn states(&self, graph: &GraphView<'_>) -> Result<()> {
         let mut last: HashMap<Value, (Value, bool)> = HashMap::new();
         let (mut created, mut joined) = (HashSet::<Value>::new(), HashSet::<Value>::new());
@@ -430,7 +432,7 @@ impl<'m> Verifier<'m> {
         match lost {
             None => Ok(()),
             Some(index) => Err(Error::Invalid(format!(
-                "graph @{}: argument {index} is a state whose last token is no result, so that \
+                "graph @{}: argument {index} is a state whose last token is not a result, so that \
                  what was written is lost",
                 graph.name
             ))),
@@ -438,7 +440,7 @@ impl<'m> Verifier<'m> {
     }
 }
 
-/// Checks that a graph that a host calls names what it takes and gives.
+/// Checks that a graph that a host calls names its arguments and results.
 fn check_names(graph: &GraphView<'_>) -> Result<()> {
     let names = [
         (graph.argument_names()?, "arguments"),
@@ -461,7 +463,7 @@ fn check_names(graph: &GraphView<'_>) -> Result<()> {
 /// Checks that a constant holds as many bytes as its type asks for.
 fn constant(module: &Module, op: &Operation, types: &[&Type]) -> Result<(), String> {
     let [Type::Tensor(ty)] = types else {
-        return Err("its result is no tensor".to_owned());
+        return Err("its result is not a tensor".to_owned());
     };
     let Some(content) = view::content(module, op) else {
         return Err("has no elements and no resource".to_owned());
@@ -469,14 +471,14 @@ fn constant(module: &Module, op: &Operation, types: &[&Type]) -> Result<(), Stri
     let Some(count) = ty.element_count() else {
         return Err(format!("the extents of {ty} are not all known"));
     };
-    // Elements smaller than a byte take a byte each.
+    // An element smaller than a byte takes a byte.
     let size = ty.element.bits().div_ceil(8);
     let Some(all) = count.checked_mul(size) else {
         return Err(format!("{ty} is too large"));
     };
     let (expected, found, source) = match content {
         Content::Elements(splat, bytes) => {
-            // Booleans may be stored in full all the same.
+            // A splat of booleans may be stored in full nevertheless.
             let full = splat && ty.element == ElementType::Bool && bytes.len() as u64 == all;
             let expected = if splat && !full { size } else { all };
             (expected, bytes.len() as u64, "its elements".to_owned())
@@ -491,15 +493,16 @@ fn constant(module: &Module, op: &Operation, types: &[&Type]) -> Result<(), Stri
             None => return Err(format!("there is no resource {}", id.index())),
         },
     };
-    match expected == found {
-        true => Ok(()),
-        false => Err(format!(
+    if expected == found {
+        Ok(())
+    } else {
+        Err(format!(
             "{ty} takes {expected} bytes, but {source} has {found}"
-        )),
+        ))
     }
 }
 
-/// Checks that no graph calls itself, be it through others.
+/// Checks that no graph calls itself, directly or through others.
 fn refuse_recursion(graphs: &[GraphView<'_>], calls: &[Vec<usize>]) -> Result<()> {
     #[derive(Clone, Copy, PartialEq)]
     enum State {

@@ -1,8 +1,7 @@
-//! Looking into a module that was read or built: its graphs, and the parts of
-//! attributes that say what they are.
+//! Views of a module that was read or built: its graphs and their properties.
 //!
-//! Nothing here walks an attribute further than it has to, for a hostile file
-//! can make attributes that unfold without end.
+//! Nothing here follows an attribute further than it has to: the attributes of
+//! a hostile file can unfold without end.
 
 use mlir_bytecode::{
     AttrId, Block, BlockArgument, Encoding, Field, Module, Operation, Str, TypeId, Value,
@@ -13,8 +12,9 @@ use crate::{
     schema::{NAMESPACE, attr_code as code, properties_layout},
 };
 
-/// An argument or a result has two or three attributes.
-const MOST_ATTRS: usize = 64;
+/// How many attributes an argument or a result may have. Real ones have two or
+/// three.
+const MAX_ATTRS: usize = 64;
 
 /// The key of the name of an argument or a result.
 const NAME_KEY: &str = "aicode.name";
@@ -61,7 +61,7 @@ pub struct GraphView<'m> {
 /// The graphs of a module, in their order.
 ///
 /// # Errors
-/// A module whose root is no asset of graphs.
+/// A module whose root is not an asset of graphs.
 pub fn graphs(module: &Module) -> Result<Vec<GraphView<'_>>> {
     let root = &module.root;
     if op_name(module, root) != Some("serialization.asset") {
@@ -117,17 +117,17 @@ impl<'m> GraphView<'m> {
             property(module, op, name).ok_or_else(|| invalid(format!("`{name}` is missing")))
         };
         let flag = |name| {
-            flag_value(module, get(name)?).ok_or_else(|| invalid(format!("`{name}` is no flag")))
+            flag_value(module, get(name)?).ok_or_else(|| invalid(format!("`{name}` is not a flag")))
         };
         let name = match attr_fields(module, get("name")?) {
             Some([Field::Int(code::STRING), Field::Str(name)]) => name.clone(),
-            _ => return Err(invalid("`name` is no string".to_owned())),
+            _ => return Err(invalid("`name` is not a string".to_owned())),
         };
         let (inputs, outputs) = match attr_fields(module, get("functionType")?) {
             Some([Field::Int(code::TYPE), Field::Type(id)]) => Type::function(module, *id),
             _ => None,
         }
-        .ok_or_else(|| invalid(format!("`functionType` of @{name} is no function type")))?;
+        .ok_or_else(|| invalid(format!("`functionType` of @{name} is not a function type")))?;
         let ids = |types: &[Field], count: usize, what: &str| {
             // Counted first: many graphs may share one long function type.
             if types.len() != count {
@@ -166,16 +166,19 @@ impl<'m> GraphView<'m> {
     }
 
     /// Its arguments.
+    #[must_use]
     pub fn arguments(&self) -> &'m [BlockArgument] {
         self.block().map_or(&[], |block| &block.arguments)
     }
 
     /// Its operations; the last one is the output.
+    #[must_use]
     pub fn operations(&self) -> &'m [Operation] {
         self.block().map_or(&[], |block| &block.operations)
     }
 
     /// The values that it returns.
+    #[must_use]
     pub fn results(&self) -> &'m [Value] {
         self.operations().last().map_or(&[], |op| &op.operands)
     }
@@ -186,18 +189,21 @@ impl<'m> GraphView<'m> {
 
     /// The stored name of one of its operations without the namespace, such as
     /// `primitive.cast_v1`; `None` where the operation is not of AICode.
+    #[must_use]
     pub fn op_name(&self, op: &Operation) -> Option<&'m str> {
         op_name(self.module, op)
     }
 
     /// The name of the graph that one of its operations calls, where it calls
     /// one.
+    #[must_use]
     pub fn callee(&self, op: &Operation) -> Option<Str> {
         callee(self.module, op)
     }
 
     /// The attribute that one of its operations has under the name of a
     /// property, such as the `value` of a constant.
+    #[must_use]
     pub fn property(&self, op: &Operation, name: &str) -> Option<AttrId> {
         property(self.module, op, name)
     }
@@ -240,7 +246,7 @@ impl<'m> GraphView<'m> {
                 self.name
             ))
         };
-        let lists = array(self.module, attrs).ok_or_else(|| invalid("no array"))?;
+        let lists = array(self.module, attrs).ok_or_else(|| invalid("not an array"))?;
         if lists.len() != count {
             return Err(invalid("not one for each"));
         }
@@ -249,8 +255,8 @@ impl<'m> GraphView<'m> {
                 Field::Attr(id) => array(self.module, *id),
                 _ => None,
             };
-            let items = items.ok_or_else(|| invalid("no arrays"))?;
-            if items.len() > MOST_ATTRS {
+            let items = items.ok_or_else(|| invalid("not arrays"))?;
+            if items.len() > MAX_ATTRS {
                 return Err(invalid("too many"));
             }
             let found = items.iter().find_map(|item| match item {

@@ -213,11 +213,11 @@ fn what_is_wrong_with_an_asset_is_said() {
         ),
         (
             |dir| fs::write(dir.join("metadata.json"), "{").unwrap(),
-            "metadata.json: is no JSON",
+            "metadata.json: is not JSON",
         ),
         (
             |dir| fs::write(dir.join("metadata.json"), "[".repeat(100_000)).unwrap(),
-            "metadata.json: is no JSON",
+            "metadata.json: is not JSON",
         ),
         (
             |dir| fs::write(dir.join("metadata.json"), " ".repeat(2 << 20)).unwrap(),

@@ -132,7 +132,7 @@ fn each_fault_is_found_and_named() {
         ),
         (
             |m| set_graph(m, 1, 3, Attribute::Type(Type::Token)),
-            "`functionType` of @main is no function type",
+            "`functionType` of @main is not a function type",
         ),
         (
             |m| {
@@ -214,7 +214,7 @@ fn each_fault_is_found_and_named() {
                 let name = m.op_name("arith", "addi", true);
                 body(m, 1)[0].name = name;
             },
-            "`arith.addi` is no operation of AICode",
+            "`arith.addi` is not an operation of AICode",
         ),
         (
             |m| swap(m, 1, "dataflow.invoke_v1", "softmax_v1"),
@@ -370,7 +370,7 @@ fn each_fault_is_found_and_named() {
                 let token = body(m, 1)[at].results[1];
                 body(m, 1).last_mut().unwrap().operands[0] = token;
             },
-            "argument 1 is a state whose last token is no result",
+            "argument 1 is a state whose last token is not a result",
         ),
         (
             |m| {

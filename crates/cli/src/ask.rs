@@ -1,10 +1,11 @@
 //! `ask`: an answer from exported bundles, and nothing else.
 
-use crate::bundles::{Bundle, Choice};
+use crate::bundles::Choice;
 use crate::device::Device;
 use crate::progress::seconds;
 use crate::{Refused, export};
 use anyhow::{Result, bail};
+use bundle::Bundle;
 use clap::builder::RangedU64ValueParser;
 use engine::{Answer, Conversation, Event, FinishReason, Limits, Model, Sampler, Sampling};
 use indicatif::{ProgressBar, ProgressStyle};

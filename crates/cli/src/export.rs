@@ -2,7 +2,7 @@
 
 use crate::hub;
 use crate::progress::{self, Progress, seconds};
-use ::export::{Bundle, Options};
+use ::export::{Exported, Options};
 use anyhow::{Context, Result};
 use bundle::CallShape;
 use checkpoint::Source;
@@ -107,7 +107,7 @@ impl Job {
             decoder: true,
             vision: true,
             name: None,
-            license: ::export::known_license(source.model()).map(str::to_owned),
+            license: models::known_license(source.model()).map(str::to_owned),
             created: created()?,
         };
         Ok(Job {
@@ -128,7 +128,7 @@ impl Job {
     }
 
     /// Exports; gives the bundles, decoders first.
-    pub fn run(&self) -> Result<Vec<Bundle>> {
+    pub fn run(&self) -> Result<Vec<Exported>> {
         let label = format!("export {} {}", self.source.model(), self.options.recipe);
         let progress = Arc::new(Progress::new(label));
         let told = Arc::clone(&progress);

@@ -171,7 +171,7 @@ impl Job {
         name: Option<&str>,
     ) -> Result<Job> {
         let nano = source.model() == "nano";
-        let name = name.map_or_else(|| ::export::short_name(source.model()), str::to_owned);
+        let name = name.map_or_else(|| bundle::short_name(source.model()), str::to_owned);
         let oracle = match nano {
             true => embedded::path("oracles/nano/recorded")?,
             false => exports.join(format!("{name}_oracle")),

@@ -19,7 +19,7 @@ pub fn source(model: &str, revision: Option<&str>) -> Result<Source> {
     {
         let progress = crate::progress::Progress::new(format!("fetch {model}"));
         let hear = |event: ::hub::Event<'_>| progress.hear(event);
-        let source = models::qwen3_vl::open_source_telling(model, revision, &hear);
+        let source = models::open_source_telling(model, revision, &hear);
         progress.finish();
         Ok(source?)
     }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use bundle::Bundle;
+use bundle::{Bundle, Manifest};
 use candle_core::Device;
 use checkpoint::{Source, TokenizerFiles};
 use picture::Image;
@@ -95,7 +95,7 @@ pub struct Model {
 #[derive(Debug)]
 struct Inner {
     name: String,
-    max_context: usize,
+    manifest: Manifest,
     decoder: Decoder,
     prompter: Prompter,
     vision: Option<LazyVision>,
@@ -151,29 +151,22 @@ impl Model {
             source,
         })?;
         let (mut pictures, mut vision) = (None, None);
-        if let Some(tokens) = decoder.picture_tokens() {
-            let spec = match manifest.geometry() {
-                Ok(geometry) => Some(PictureSpec {
-                    grid: geometry.grid,
-                    patches: geometry.patches,
-                }),
-                Err(error) => match by_shape(&bundle)? {
-                    Some(spec) => Some(spec),
-                    None if bundle.vision().is_err() => None,
-                    None => return Err(error.into()),
-                },
-            };
-            if let Some(spec) = spec.filter(|spec| spec.grid * spec.grid != tokens) {
+        if let Some(tokens) = decoder.picture_tokens()
+            // Without it, the model answers questions without pictures.
+            && let Ok(geometry) = manifest.geometry()
+        {
+            if tokens != geometry.image_tokens {
                 return Err(Error::Mismatch(format!(
                     "{} says that a picture has {} tokens, and {} takes {tokens}; they are not of \
                      one export",
                     manifest_path().display(),
-                    spec.grid * spec.grid,
+                    geometry.image_tokens,
                     asset.display()
                 )));
             }
-            pictures = spec;
-            vision = spec.map(|PictureSpec { grid, patches }| LazyVision {
+            let (grid, patches) = (geometry.grid, geometry.patches);
+            pictures = Some(PictureSpec { grid, patches });
+            vision = Some(LazyVision {
                 bundle: bundle.clone(),
                 dims: [patches.rows(grid), patches.cols()],
                 options,
@@ -184,7 +177,7 @@ impl Model {
         Ok(Self {
             inner: Arc::new(Inner {
                 prompter: Prompter::new(bundle.name.clone(), writer, pictures),
-                max_context: manifest.language.max_context_length,
+                manifest,
                 decoder,
                 vision,
                 name: bundle.name,
@@ -197,9 +190,14 @@ impl Model {
         &self.inner.name
     }
 
+    /// What the bundle says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.inner.manifest
+    }
+
     /// The longest context, in tokens: prompt and answer.
     pub fn max_context(&self) -> usize {
-        self.inner.max_context
+        self.inner.manifest.language.max_context_length
     }
 
     /// The decoder.
@@ -215,9 +213,11 @@ impl Model {
     /// The vision encoder, loaded now if it was not yet.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the model takes no pictures, or as
-    /// [`Model::open`] for the vision encoder's asset.
+    /// [`Error::Mismatch`] if the model takes no pictures, [`Error::Bundle`] if
+    /// the bundle does not state how they are cut or the vision encoder is
+    /// missing, or as [`Model::open`] for its asset.
     pub fn vision(&self) -> Result<&VisionEncoder> {
+        self.check_geometry()?;
         match &self.inner.vision {
             Some(vision) => vision.get(),
             None => Err(Error::Mismatch(format!(
@@ -227,14 +227,26 @@ impl Model {
         }
     }
 
+    /// That a decoder which takes pictures says how they are cut.
+    fn check_geometry(&self) -> Result<()> {
+        if self.inner.decoder.picture_tokens().is_some() {
+            self.inner.manifest.geometry()?;
+        }
+        Ok(())
+    }
+
     /// The prompt of a conversation.
     ///
     /// # Errors
-    /// As [`Prompter::prompt`].
+    /// As [`Prompter::prompt`], and [`Error::Bundle`] for a picture if the
+    /// bundle does not state how pictures are cut for it.
     pub fn prompt<P: std::borrow::Borrow<Image>>(
         &self,
         conversation: &Conversation<P>,
     ) -> Result<Prompt> {
+        if conversation.pictures().next().is_some() {
+            self.check_geometry()?;
+        }
         self.inner.prompter.prompt(conversation)
     }
 
@@ -280,23 +292,6 @@ impl LazyVision {
         }
         Ok(self.loaded.get_or_init(|| encoder))
     }
-}
-
-/// How pictures are cut for a bundle that does not state it, by the shape of
-/// its vision encoder's input.
-fn by_shape(bundle: &Bundle) -> Result<Option<PictureSpec>> {
-    let Ok(asset) = bundle.vision() else {
-        return Ok(None);
-    };
-    let summary = aimodel::Summary::of(&aimodel::open_asset(asset)?.module)?;
-    let mut inputs = summary.functions.iter().flat_map(|one| &one.inputs);
-    let dims = inputs.find(|input| input.name == bundle::contract::PATCHES);
-    let dims = dims.and_then(|input| input.ty.static_dims());
-    Ok(match dims.as_deref() {
-        Some([rows, cols]) => picture::PatchSpec::of_input(*rows as usize, *cols as usize)
-            .map(|(patches, grid)| PictureSpec { grid, patches }),
-        _ => None,
-    })
 }
 
 /// Says which asset an error is about.

@@ -18,12 +18,12 @@ use picture::Image;
 
 const COUNT: &str = "count from one to twenty .";
 
-fn nano() -> (tempfile::TempDir, Vec<export::Bundle>) {
+fn nano() -> (tempfile::TempDir, Vec<export::Exported>) {
     exported(recipe("int8hu"), vec![CallShape::One])
 }
 
 /// Changes the decoder's metadata.
-fn edit(bundle: &export::Bundle, from: &str, to: &str) {
+fn edit(bundle: &export::Exported, from: &str, to: &str) {
     let path = bundle.path.join("metadata.json");
     let metadata = fs::read_to_string(&path).unwrap();
     assert!(metadata.contains(from));
@@ -175,6 +175,19 @@ fn bundles_that_lack_something_are_refused() {
     let error = open(folder).unwrap_err();
     assert!(error.to_string().contains("promises 513 tokens"), "{error}");
     edit(&bundles[0], "\"vocab_size\": 513", "\"vocab_size\": 512");
+
+    // One that does not say how pictures are cut answers questions all the same.
+    edit(&bundles[0], "\"grid\"", "\"side\"");
+    let model = open(folder).unwrap();
+    assert_eq!(ask(&model, COUNT, 3).unwrap().text.trim(), "one two three");
+    for error in [
+        model.prompt(&scenes()[0].question).unwrap_err(),
+        model.vision().unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::Bundle(_)), "{error}");
+        assert!(error.to_string().contains("user_data.grid"), "{error}");
+    }
+    edit(&bundles[0], "\"side\"", "\"grid\"");
 
     let program = bundles[0].asset.join("main.mlirb");
     let mut bytes = fs::read(&program).unwrap();

@@ -15,13 +15,10 @@ use engine::{
     Decoder, Error, Event, FinishReason, Limits, Model, Prompt, Sampler, StaticInputs,
     VisionEncoder,
 };
-use runtime::{Accumulate, Options, Program};
+use runtime::{Options, Program};
 
 /// Composite graphs and products operation by operation.
-const UNFUSED: Options = Options {
-    fuse: false,
-    accumulate: Accumulate::Single,
-};
+const UNFUSED: Options = Options::unfused();
 
 fn load(asset: &Path, options: Options) -> Program {
     Program::load(asset, device(), options).unwrap()

@@ -21,6 +21,9 @@ pub enum Error {
     /// A folder cannot be made.
     #[error(transparent)]
     Folder(#[from] fsutil::Error),
+    /// The bundle's manifest cannot be written.
+    #[error(transparent)]
+    Manifest(#[from] bundle::Error),
     /// The caller broke the export off.
     #[error("interrupted: nothing was written")]
     Interrupted,

@@ -36,10 +36,8 @@
 //! ```
 #![deny(missing_docs)]
 
-mod bundle;
+mod driver;
 mod error;
 
-pub use bundle::{
-    Bundle, Options, PRODUCER, Progress, export, iso_date, known_license, short_name,
-};
+pub use driver::{Exported, Options, PRODUCER, Progress, export};
 pub use error::{Error, Result};

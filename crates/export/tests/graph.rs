@@ -9,9 +9,10 @@ use std::{fs, path::Path};
 
 use aimodel::{Asset, Form, Module, ResourceValue, Summary, open_asset, print_ir, verify};
 use bundle::CallShape;
+use bundle::short_name;
 use checkpoint::Source;
 use common::{Bench, Weights, decoder_only, names, options, quiet, tiny, vision_only};
-use export::{Options, short_name};
+use export::Options;
 use half::{bf16, f16};
 use models::qwen3_vl::Config;
 use models::qwen3_vl::names::EMBED_TOKENS;

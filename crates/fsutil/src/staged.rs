@@ -84,6 +84,7 @@ impl StagedDir {
     }
 
     /// Where it lies until it is complete.
+    #[must_use]
     pub fn path(&self) -> &Path {
         match &self.temporary {
             Some(temporary) => temporary.path(),
@@ -92,6 +93,7 @@ impl StagedDir {
     }
 
     /// The name that it will have.
+    #[must_use]
     pub fn target(&self) -> &Path {
         &self.target
     }
@@ -124,6 +126,7 @@ impl StagedDir {
 
     /// The path that something in it will have: the temporary one is gone when
     /// somebody reads a message with it. Other paths stay as they are.
+    #[must_use]
     pub fn final_path(&self, path: &Path) -> PathBuf {
         match path.strip_prefix(self.path()) {
             Ok(name) if name.as_os_str().is_empty() => self.target.clone(),

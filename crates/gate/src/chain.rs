@@ -224,13 +224,12 @@ pub fn run(
     })
 }
 
-/// Prompts of the checkpoint, as its own configuration has them: a bundle's own
-/// statements are part of what is judged.
+/// Prompts as the checkpoint's tokenizer and template make them.
 fn prompter(subject: &Subject) -> Result<Prompter> {
     let chat = Chat::load(&TokenizerFiles::load(&subject.source)?, &subject.config)?;
     let pictures = PictureSpec {
-        grid: subject.grid,
-        patches: (&subject.config.vision_config).into(),
+        grid: subject.geometry.grid,
+        patches: subject.geometry.patches,
     };
     let (name, writer) = (subject.decoder.name(), Box::new(chat));
     Ok(Prompter::new(name, writer, Some(pictures)))

@@ -18,6 +18,12 @@ pub enum Error {
     /// A picture cannot be used.
     #[error(transparent)]
     Picture(#[from] picture::Error),
+    /// A file of a bundle cannot be read.
+    #[error(transparent)]
+    Files(#[from] fsutil::Error),
+    /// A bundle's manifest cannot be used.
+    #[error(transparent)]
+    Bundle(#[from] bundle::Error),
     /// The model is not what it should be.
     #[error(transparent)]
     Architecture(#[from] models::Error),

@@ -1,20 +1,16 @@
 //! What is judged: exported bundles, and the checkpoint that they claim to be.
 
 use std::{
-    collections::BTreeMap,
-    fs::File,
-    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use aimodel::Asset;
-use bundle::CallShape;
+use bundle::{BundleName, CallShape, Manifest, PictureGeometry, VisionName, asset_name};
 use checkpoint::Checkpoint;
 use checkpoint::Source;
-use models::qwen3_vl::Config;
+use models::{Architecture, qwen3_vl::Config};
 use quantize::Recipe;
-use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, transcript::Bundle};
 
@@ -30,8 +26,10 @@ pub struct Subject {
     pub mode: &'static Recipe,
     /// How it is called.
     pub query: CallShape,
-    /// Image tokens along a side of a picture, as the decoder's inputs have it.
-    pub grid: usize,
+    /// What the decoder's bundle says of itself.
+    pub manifest: Manifest,
+    /// How pictures are cut, as the manifest states it.
+    pub geometry: PictureGeometry,
     /// The decoder's bundle.
     pub decoder: Exported,
     /// The vision encoder's.
@@ -68,10 +66,9 @@ impl Exported {
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let name = name.into_owned();
-        let asset = aimodel::open_asset(path.join(format!("{name}.aimodel")))?;
-        let mut files = BTreeMap::new();
-        hash_folder(path, "", &mut files)?;
-        let program = format!("{name}.aimodel/{}", aimodel::PROGRAM);
+        let asset = aimodel::open_asset(path.join(asset_name(&name)))?;
+        let files = fsutil::sha256_of_folder(path)?;
+        let program = format!("{}/{}", asset_name(&name), aimodel::PROGRAM);
         let (stated, found) = (hex::encode(&asset.stated_hash), files.get(&program));
         if found != Some(&stated) {
             return Err(Error::input(
@@ -113,87 +110,42 @@ impl Subject {
     ) -> Result<Subject> {
         let config = Config::load(&source)?;
         let checkpoint = Arc::new(models::qwen3_vl::open(&source)?);
-        models::qwen3_vl::names::check(&checkpoint, &config)?;
-        let decoder = format!("{name}_decode_{mode}{}", query.suffix());
+        config.check(&checkpoint)?;
+        let decoder = BundleName {
+            model: name.to_owned(),
+            recipe: mode.to_string(),
+            shape: query,
+        };
+        let vision = decoder.vision();
         let (decoder, vision) = rayon::join(
-            || Exported::open(&exports.join(decoder)),
-            || Exported::open(&exports.join(format!("{name}_vision"))),
+            || Exported::open(&exports.join(decoder.to_string())),
+            || Exported::open(&exports.join(vision.to_string())),
         );
         let (decoder, vision) = (decoder?, vision?);
-        let grid = grid(&decoder)?;
+        let manifest = Manifest::load(&decoder.path)?;
+        let geometry = manifest.geometry()?;
         Ok(Subject {
             source,
             config,
             checkpoint,
             mode,
             query,
-            grid,
+            manifest,
+            geometry,
             decoder,
             vision,
         })
     }
 }
 
-/// Image tokens along a side, from the decoder's input `image_embeds` [N, h].
-fn grid(decoder: &Exported) -> Result<usize> {
-    let summary = aimodel::Summary::of(&decoder.asset.module)?;
-    let inputs = summary
-        .functions
-        .iter()
-        .flat_map(|function| &function.inputs);
-    let found = inputs.clone().find(|input| input.name == "image_embeds");
-    let rows = found.and_then(|input| input.ty.dims.first()?.known());
-    let grid = rows.map(|rows| rows.isqrt()).filter(|grid| *grid > 0);
-    match (grid, rows) {
-        (Some(grid), Some(rows)) if grid * grid == rows => Ok(grid as usize),
-        _ => Err(Error::input(
-            decoder.asset.dir.display(),
-            format!(
-                "expected an input image_embeds with a square number of rows, found {}",
-                found.map_or_else(|| "none".to_owned(), |input| input.ty.to_string())
-            ),
-        )),
-    }
-}
-
+/// The names of the bundles in a folder, for messages.
 fn bundles_in(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut names: Vec<String> = names
-        .filter(|name| name.contains("_decode_") || name.ends_with("_vision"))
+        .filter(|name| name.parse::<BundleName>().is_ok() || name.parse::<VisionName>().is_ok())
         .filter(|name| !name.starts_with('.'))
         .collect();
     names.sort();
     names
-}
-
-/// SHA-256 of every file of a folder, by its path with `/`.
-fn hash_folder(folder: &Path, prefix: &str, files: &mut BTreeMap<String, String>) -> Result<()> {
-    let wrong = |source| Error::File {
-        path: folder.to_owned(),
-        source,
-    };
-    let entries = std::fs::read_dir(folder).map_err(wrong)?;
-    for entry in entries.collect::<io::Result<Vec<_>>>().map_err(wrong)? {
-        let (path, name) = (entry.path(), entry.file_name());
-        let name = name.to_str().map(|name| format!("{prefix}{name}"));
-        let name = name.ok_or_else(|| Error::input(path.display(), "its name is no UTF-8"))?;
-        let kind = entry.file_type().map_err(wrong)?;
-        if kind.is_dir() {
-            hash_folder(&path, &format!("{name}/"), files)?;
-        } else if kind.is_file() {
-            let mut hash = Sha256::new();
-            File::open(&path)
-                .and_then(|mut file| io::copy(&mut file, &mut hash))
-                .map_err(|source| Error::File { path, source })?;
-            files.insert(name, hex::encode(&hash.finalize()));
-        } else {
-            // A link could lead anywhere, and an asset behind one does not run.
-            return Err(Error::input(
-                path.display(),
-                "is neither a file nor a folder; expected plain files in a bundle",
-            ));
-        }
-    }
-    Ok(())
 }

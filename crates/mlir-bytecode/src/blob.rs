@@ -18,8 +18,8 @@ pub enum BlobError {
 }
 
 impl BlobError {
-    /// The error of a source; [`downcast`](std::error::Error::downcast) gives
-    /// it back where the error arrives.
+    /// The error of a source. Whoever gets it can downcast it to its own type
+    /// again.
     pub fn source(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Source(error.into())
     }

@@ -1,4 +1,4 @@
-//! How a dialect tells what its encodings are made of.
+//! How a dialect describes its encodings.
 
 use crate::{AttrId, Field, ResourceId, Result, Str, TypeId, cursor::Cursor};
 
@@ -39,6 +39,10 @@ pub struct TableSizes<'a> {
 }
 
 /// Reads the fields of one encoding and records them.
+///
+/// Every method that reads returns [`Error::Malformed`](crate::Error::Malformed)
+/// if the encoding ends before the field does, or if the field refers to
+/// something that the file does not have.
 pub struct FieldReader<'a, 't> {
     pub(crate) cursor: Cursor<'a>,
     pub(crate) tables: &'t TableSizes<'t>,
@@ -52,18 +56,25 @@ impl FieldReader<'_, '_> {
     }
 
     /// The number of bytes that were not read yet.
+    #[must_use]
     pub fn remaining(&self) -> usize {
         self.cursor.remaining()
     }
 
     /// A varint.
+    ///
+    /// # Errors
+    /// The encoding ends within it.
     pub fn int(&mut self) -> Result<u64> {
         let value = self.cursor.varint()?;
         self.fields.push(Field::Int(value));
         Ok(value)
     }
 
-    /// A varint that counts fields which follow, one byte each at least.
+    /// A varint that counts fields which follow, at least one byte each.
+    ///
+    /// # Errors
+    /// A count of more fields than there are bytes left.
     pub fn count(&mut self) -> Result<usize> {
         let value = self.int()?;
         let count = self.cursor.check_count(value, "fields")?;
@@ -72,6 +83,9 @@ impl FieldReader<'_, '_> {
     }
 
     /// A single byte.
+    ///
+    /// # Errors
+    /// The encoding is at its end.
     pub fn byte(&mut self) -> Result<u8> {
         let value = self.cursor.byte()?;
         self.fields.push(Field::Byte(value));
@@ -79,6 +93,9 @@ impl FieldReader<'_, '_> {
     }
 
     /// A reference to an attribute.
+    ///
+    /// # Errors
+    /// An index that is not one of an attribute.
     pub fn attr(&mut self) -> Result<AttrId> {
         let id = AttrId(self.cursor.index(self.tables.attrs, "attribute")? as u32);
         self.fields.push(Field::Attr(id));
@@ -86,6 +103,9 @@ impl FieldReader<'_, '_> {
     }
 
     /// A reference to an attribute that may be absent.
+    ///
+    /// # Errors
+    /// An index that is not one of an attribute.
     pub fn optional_attr(&mut self) -> Result<Option<AttrId>> {
         let (index, present) = self.cursor.varint_with_flag()?;
         let id = match (present, index) {
@@ -102,6 +122,9 @@ impl FieldReader<'_, '_> {
     }
 
     /// A reference to a type.
+    ///
+    /// # Errors
+    /// An index that is not one of a type.
     pub fn ty(&mut self) -> Result<TypeId> {
         let id = TypeId(self.cursor.index(self.tables.types, "type")? as u32);
         self.fields.push(Field::Type(id));
@@ -109,6 +132,9 @@ impl FieldReader<'_, '_> {
     }
 
     /// A reference to a string.
+    ///
+    /// # Errors
+    /// An index that is not one of a string.
     pub fn string(&mut self) -> Result<Str> {
         let index = self.cursor.index(self.tables.strings.len(), "string")?;
         let text = self.tables.strings[index].clone();
@@ -117,6 +143,9 @@ impl FieldReader<'_, '_> {
     }
 
     /// A reference to a resource.
+    ///
+    /// # Errors
+    /// An index that is not one of a resource.
     pub fn resource(&mut self) -> Result<ResourceId> {
         let id = ResourceId(self.cursor.index(self.tables.resources, "resource")? as u32);
         self.fields.push(Field::Resource(id));
@@ -124,6 +153,9 @@ impl FieldReader<'_, '_> {
     }
 
     /// A length and as many bytes.
+    ///
+    /// # Errors
+    /// More bytes than the encoding has left.
     pub fn blob(&mut self) -> Result<&[u8]> {
         let length = self.cursor.varint()?;
         let bytes = self.cursor.bytes(length)?;

@@ -63,11 +63,13 @@ pub enum Field {
 
 impl Field {
     /// A signed number, zig-zag coded.
+    #[must_use]
     pub fn signed(value: i64) -> Self {
         Self::Int(((value << 1) ^ (value >> 63)) as u64)
     }
 
     /// Undoes [`signed`](Self::signed).
+    #[must_use]
     pub fn to_signed(value: u64) -> i64 {
         (value >> 1) as i64 ^ -((value & 1) as i64)
     }
@@ -81,8 +83,8 @@ pub enum Encoding {
     Text(Str),
     /// The dialect's own form.
     Fields(Box<[Field]>),
-    /// A form of its own of a dialect that nobody described to the reader. It
-    /// can be written back only with the tables that it came with.
+    /// The own form of a dialect that was not described to the reader. It can be
+    /// written back only with the tables that it was read with.
     Unknown(Box<[u8]>),
 }
 
@@ -97,6 +99,7 @@ pub struct Entry {
 
 impl Entry {
     /// An entry in textual form.
+    #[must_use]
     pub fn text(dialect: &str, text: &str) -> Self {
         Self {
             dialect: dialect.into(),
@@ -113,6 +116,7 @@ impl Entry {
     }
 
     /// The fields, where the entry is in the dialect's own form.
+    #[must_use]
     pub fn as_fields(&self) -> Option<&[Field]> {
         match &self.encoding {
             Encoding::Fields(fields) => Some(fields),
@@ -178,7 +182,7 @@ pub struct ExternalResources {
     pub resources: Vec<Resource>,
 }
 
-/// The order in which the uses of one value stood in the producer's memory.
+/// The order in which the producer had the uses of one value in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UseListOrder {
     /// Which result or block argument.
@@ -197,13 +201,13 @@ pub struct Operation {
     pub name: OpNameId,
     /// Its location, an attribute.
     pub location: AttrId,
-    /// Its dictionary of discardable attributes, where not empty.
+    /// Its dictionary of discardable attributes, if that is not empty.
     pub attributes: Option<AttrId>,
-    /// Its properties, where it has some.
+    /// Its properties, if it has any.
     pub properties: Option<PropertiesId>,
-    /// The values that it takes.
+    /// Its operands.
     pub operands: Vec<Value>,
-    /// The values that it gives.
+    /// Its results.
     pub results: Vec<Value>,
     /// The blocks that control may pass to, by position in its region.
     pub successors: Vec<u64>,
@@ -218,6 +222,7 @@ pub struct Operation {
 
 impl Operation {
     /// An operation with a name and a location and nothing else.
+    #[must_use]
     pub fn new(name: OpNameId, location: AttrId) -> Self {
         Self {
             name,
@@ -300,6 +305,7 @@ pub struct Module {
 
 impl Module {
     /// An empty module. Its root must be set before it can be written.
+    #[must_use]
     pub fn new(producer: &str) -> Self {
         Self {
             producer: producer.to_owned(),
@@ -467,8 +473,8 @@ fn isolate(op: &mut Operation, depth: usize, defined: &mut [usize]) -> Result<us
     Ok(if op.isolated { usize::MAX } else { min })
 }
 
-/// A table in which equal content has one id, except where a file that was
-/// read states it twice: ids are then the file's own.
+/// A table in which equal content has one id. A file that was read may have it
+/// twice; the ids are then those of the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Uniqued<T> {
     contents: IndexSet<T>,

@@ -1,17 +1,21 @@
 //! Reader and writer of [MLIR bytecode], version 6, generic over dialects.
 //!
-//! The container knows nothing of any dialect. What a dialect's attributes,
-//! types and properties are made of is told by a [`Dialect`] implementation,
-//! which names the kind of each [`Field`] as it is read. That is enough to
-//! carry a file in memory as an [`Module`], to change it, and to number its
-//! tables anew.
+//! The container has no knowledge of any dialect. A [`Dialect`] implementation
+//! says what a dialect's attributes, types and properties are made of, by
+//! naming the kind of each [`Field`] as it is read. That is enough to hold a
+//! file in memory as a [`Module`], to change it, and to number its tables.
 //!
-//! * [`read`] and [`open`] give a [`Module`] and the [`Tables`] that the file
-//!   was numbered with. Large blobs stay in the mapped file.
-//! * [`Tables::number`] numbers a module from its IR alone, in the order in
-//!   which MLIR's own writer does (`IRNumbering.cpp`).
+//! * [`read`] gives a [`Module`] and the [`Tables`] that the file was numbered
+//!   with. Blobs are not copied. With the feature `mmap`, `open_mmap` does the
+//!   same for a mapped file.
+//! * [`Tables::number`] numbers a module from its IR alone, in the order of
+//!   MLIR's own writer (`IRNumbering.cpp`).
 //! * [`write()`] streams a module; blobs go from their [`BlobSource`] straight
 //!   to the output.
+//!
+//! Ids ([`AttrId`], [`TypeId`], [`Value`] and so on) belong to one module.
+//! Nothing panics on those of another one: lookups give `None`, and writing
+//! gives an error where it can tell.
 //!
 //! ```
 //! use mlir_bytecode::{Module, Operation, Tables};
@@ -30,7 +34,7 @@
 //! ```
 //!
 //! [MLIR bytecode]: https://mlir.llvm.org/docs/BytecodeFormat/
-#![deny(missing_docs)]
+#![deny(missing_docs, unsafe_code)]
 
 /// The example of the README, as a test.
 #[cfg(doctest)]

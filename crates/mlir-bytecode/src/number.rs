@@ -10,9 +10,9 @@ use crate::{
 /// The order in which a file lists what its IR refers to.
 ///
 /// References are positions in these tables, in as few bytes as the position
-/// takes, so that another order makes another file of the same meaning.
-/// Strings and properties that a table does not list are appended as they are
-/// met in writing.
+/// takes, so that another order makes another file with the same meaning.
+/// Strings and properties that are not listed are appended when the writer
+/// comes to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
     /// Dialects.
@@ -37,7 +37,8 @@ impl Tables {
     /// within each group of positions that take the same number of bytes.
     ///
     /// # Errors
-    /// An attribute, type or properties whose encoding nobody described.
+    /// An attribute, type or properties whose encoding is not described, or an
+    /// id that the module does not have.
     pub fn number(module: &Module) -> Result<Self> {
         let mut walk = Walk {
             module,
@@ -55,7 +56,7 @@ impl Tables {
         }
         walk.module()?;
 
-        // What belongs to no dialect that was met comes last; the writer
+        // What belongs to no dialect that was visited comes last; the writer
         // reports it.
         let dialect_number = |id: DialectId| match walk.dialects.count.get(&id) {
             Some((number, _)) => *number,
@@ -93,7 +94,7 @@ impl Tables {
     }
 }
 
-/// Ids in the order in which they were first met, and how often.
+/// Ids in the order of their first visit, and the number of visits.
 struct Order<T> {
     seen: Vec<T>,
     /// Position in `seen`, and number of references.
@@ -110,8 +111,8 @@ impl<T> Default for Order<T> {
 }
 
 impl<T: Copy + Eq + std::hash::Hash> Order<T> {
-    /// Counts a reference; whether it is the first.
-    fn meet(&mut self, id: T) -> bool {
+    /// Counts a reference. Returns whether it is the first.
+    fn visit(&mut self, id: T) -> bool {
         let next = self.seen.len();
         let (_, count) = self.count.entry(id).or_insert((next, 0));
         *count += 1;
@@ -128,7 +129,7 @@ impl<T: Copy + Eq + std::hash::Hash> Order<T> {
     }
 }
 
-/// The walk that meets everything in the order of MLIR's writer.
+/// The walk that visits everything in the order of MLIR's writer.
 struct Walk<'m> {
     module: &'m Module,
     by_name: HashMap<&'m str, DialectId>,
@@ -139,14 +140,14 @@ struct Walk<'m> {
     resources: Order<ResourceId>,
 }
 
-/// What is left to meet of an encoding.
+/// The fields of an encoding that are not visited yet.
 struct Pending<'m>(std::slice::Iter<'m, Field>);
 
 impl<'m> Walk<'m> {
     fn module(&mut self) -> Result<()> {
         self.operation(&self.module.root)?;
-        // A region is met whole before those inside of it, and of those the
-        // last one first.
+        // A region is visited whole before the regions inside of it, and of
+        // those the last one first.
         let mut regions: Vec<&'m Region> = self.module.root.regions.iter().collect();
         while let Some(region) = regions.pop() {
             for block in &region.blocks {
@@ -170,7 +171,7 @@ impl<'m> Walk<'m> {
         let Some(name) = self.module.op_names.get(op.name.index()) else {
             return Err(Error::Unwritable("it has no root operation".to_owned()));
         };
-        if self.op_names.meet(op.name) {
+        if self.op_names.visit(op.name) {
             self.dialect(name.dialect);
         }
         for result in &op.results {
@@ -191,7 +192,7 @@ impl<'m> Walk<'m> {
 
     fn dialect(&mut self, id: DialectId) {
         if !self.dialects.count.contains_key(&id) {
-            self.dialects.meet(id);
+            self.dialects.visit(id);
         }
     }
 
@@ -205,7 +206,7 @@ impl<'m> Walk<'m> {
         self.fields_of(Field::Attr(id))
     }
 
-    /// Meets the type of a value.
+    /// Visits the type of a value.
     fn value(&mut self, value: Value) -> Result<()> {
         let ty = self.module.value_type(value);
         let ty = ty.ok_or_else(|| missing("value", value.index()))?;
@@ -219,7 +220,7 @@ impl<'m> Walk<'m> {
         Ok(())
     }
 
-    /// Meets fields and what they refer to, depth first. The stack is our own:
+    /// Visits fields and what they refer to, depth first. The stack is explicit:
     /// a hostile file may chain attributes without end.
     fn fields(&mut self, fields: &'m [Field]) -> Result<()> {
         let mut stack = vec![Pending(fields.iter())];
@@ -236,20 +237,20 @@ impl<'m> Walk<'m> {
         Ok(())
     }
 
-    /// Meets one field; the fields of its target, where that is new.
+    /// Visits one field. Returns the fields of its target on the first visit.
     fn field(&mut self, field: &Field) -> Result<Option<&'m [Field]>> {
         let (entry, what) = match field {
-            Field::Attr(id) | Field::OptionalAttr(Some(id)) if self.attrs.meet(*id) => {
+            Field::Attr(id) | Field::OptionalAttr(Some(id)) if self.attrs.visit(*id) => {
                 let entry = self.module.attr_entry(*id);
                 let entry = entry.ok_or_else(|| missing("attribute", id.index()))?;
                 (entry, "attribute")
             }
-            Field::Type(id) if self.types.meet(*id) => {
+            Field::Type(id) if self.types.visit(*id) => {
                 let entry = self.module.type_entry(*id);
                 (entry.ok_or_else(|| missing("type", id.index()))?, "type")
             }
             Field::Resource(id) => {
-                if self.resources.meet(*id)
+                if self.resources.visit(*id)
                     && let Some((owner, _)) = self.module.resources.get(id.index())
                 {
                     self.dialect_named(owner);

@@ -28,6 +28,7 @@ pub const MAGIC: &[u8] = b"ML\xefR";
 /// # Errors
 /// The file cannot be mapped, or as [`read`].
 #[cfg(feature = "mmap")]
+#[allow(unsafe_code)]
 pub unsafe fn open_mmap(
     path: impl AsRef<std::path::Path>,
     dialects: &[&dyn Dialect],
@@ -129,7 +130,7 @@ fn ids<T>(count: usize, id: fn(u32) -> T) -> Vec<T> {
 
 fn read_strings(mut cursor: Cursor) -> Result<Vec<Str>> {
     let count = cursor.count("strings")?;
-    // Sizes stand in the reverse order of the strings.
+    // The sizes are in the reverse order of the strings.
     let sizes = (0..count)
         .map(|_| cursor.varint())
         .collect::<Result<Vec<_>>>()?;
@@ -144,7 +145,7 @@ fn read_strings(mut cursor: Cursor) -> Result<Vec<Str>> {
     Ok(strings)
 }
 
-/// Reads runs of entries of one dialect until `until` says that all are there.
+/// Reads groups of entries, each of one dialect, until there are `total`.
 fn read_groups<'a>(
     cursor: &mut Cursor<'a>,
     dialects: usize,

@@ -8,7 +8,7 @@ use crate::{
     dialect::TableSizes, op_mask, read::read_encoding, section,
 };
 
-/// What reading the IR needs to know.
+/// The state of reading the IR.
 struct IrReader<'r> {
     module: &'r mut Module,
     /// The entries of the properties section, what each was read as first,
@@ -21,12 +21,12 @@ struct IrReader<'r> {
     properties_budget: usize,
     dialects: &'r [&'r dyn Dialect],
     strings: &'r [Str],
-    /// How many more values regions may announce; each takes a byte at least.
+    /// How many more values regions may announce; each takes at least one byte.
     budget: usize,
 }
 
-/// How often the properties section may be read in all.
-const MOST_READINGS: usize = 64;
+/// How many times the size of the properties section may be read in all.
+const MAX_READINGS: usize = 64;
 
 /// Values that an operation can name, of its region and those around it.
 type Scope = Vec<Value>;
@@ -51,7 +51,7 @@ pub(crate) fn read_ir(
         properties,
         read_first: vec![false; properties.len()],
         read_for: HashMap::new(),
-        properties_budget: properties_budget * MOST_READINGS,
+        properties_budget: properties_budget * MAX_READINGS,
         dialects,
         strings,
         budget,
@@ -116,7 +116,9 @@ impl IrReader<'_> {
             if isolated {
                 let (code, mut content) = cursor.section()?;
                 if code != section::IR {
-                    return Err(cursor.error("the regions of an isolated operation are no section"));
+                    return Err(
+                        cursor.error("the regions of an isolated operation are not a section")
+                    );
                 }
                 for _ in 0..count {
                     op.regions
@@ -199,11 +201,12 @@ impl IrReader<'_> {
             for _ in 0..cursor.count("block arguments")? {
                 let (ty, located) = cursor.varint_with_flag()?;
                 let ty = cursor.check_index(ty, self.module.types.len(), "type")?;
-                let location = match located {
-                    true => Some(AttrId(
+                let location = if located {
+                    Some(AttrId(
                         cursor.index(self.module.attrs.len(), "attribute")? as u32
-                    )),
-                    false => None,
+                    ))
+                } else {
+                    None
                 };
                 let value = self.define(cursor, scope, defined, ty)?;
                 block.arguments.push(BlockArgument { value, location });

@@ -117,7 +117,7 @@ struct Writer<'m> {
     types: Vec<Option<u64>>,
     resources: Vec<Option<u64>>,
     strings: IndexSet<Str>,
-    /// Equal bytes have one place, as in MLIR, whatever operation they are of.
+    /// Equal bytes are stored once, as in MLIR, whatever operations they are of.
     properties: IndexSet<Box<[u8]>>,
     properties_of: HashMap<PropertiesId, u64>,
     resource_parts: Vec<ResourcePart<'m>>,
@@ -127,7 +127,7 @@ fn foreign_tables() -> Error {
     Error::Unwritable("its tables are those of another module".to_owned())
 }
 
-/// What an id of a table stands for.
+/// The entry of an id that a table lists.
 fn listed<T>(entry: Option<T>) -> Result<T> {
     entry.ok_or_else(foreign_tables)
 }
@@ -248,7 +248,7 @@ impl<'m> Writer<'m> {
             for entry in group {
                 let start = content.bytes.len();
                 if let Encoding::Text(text) = &entry.encoding {
-                    // Its end is marked by a NUL, with no length before it.
+                    // It ends with a NUL and has no length.
                     if text.contains('\0') {
                         return Err(Error::Unwritable(format!(
                             "the text {text:?} contains a NUL"
@@ -528,7 +528,7 @@ impl<'m> Writer<'m> {
     }
 }
 
-/// Where things lie in the resource section.
+/// The layout of the resource section.
 struct Layout<'m> {
     size: u64,
     alignment: u64,

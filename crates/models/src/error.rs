@@ -40,8 +40,8 @@ pub enum Error {
         key: &'static str,
         /// Its value.
         found: String,
-        /// The value that is supported.
-        expected: &'static str,
+        /// The values that are supported.
+        expected: String,
     },
     /// A key of the configuration is absent, or its value cannot be used.
     #[error("{file}: {key}: {message}")]

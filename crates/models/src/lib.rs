@@ -1,27 +1,35 @@
 //! The architectures that can be exported, one module a family.
 //!
-//! A family knows its configuration, the names and shapes of its weights, how a
-//! prompt becomes what its graph takes, and its positions.
+//! A [`Family`] reads a configuration and gives an [`Architecture`], which knows
+//! the names, shapes and roles of its parameters, lowers decoder and vision
+//! encoder to programs, and says how pictures are cut and where tokens stand. A
+//! [`PromptWriter`] writes conversations as its decoder reads them. What the
+//! lowering of every family is made of is in `lower`.
 //!
 //! ```no_run
+//! use bundle::CallShape;
 //! use checkpoint::Source;
-//! use models::qwen3_vl::{self, Config, names};
+//! use quantize::Recipe;
 //!
 //! let source = Source::folder("checkpoints/my-fine-tune")?;
-//! let config = Config::load(&source)?;
-//! let weights = qwen3_vl::open(&source)?;
-//! names::check(&weights, &config)?;
-//! let text = &config.text_config;
-//! let table = weights.tensor(names::EMBED_TOKENS, &[text.vocab_size, text.hidden_size])?;
-//! assert_eq!(table.bytes.len(), text.vocab_size * text.hidden_size * table.element.size());
+//! let architecture = models::open(&source)?;
+//! let weights = models::open_weights(&source, architecture.as_ref())?;
+//! architecture.check(&weights)?;
+//! let program = architecture.lower_decoder(&weights, Recipe::F16, CallShape::One, 14)?;
 //! # Ok::<(), models::Error>(())
 //! ```
 #![deny(missing_docs)]
 
+mod architecture;
 mod error;
 mod lower;
 mod prompt;
 pub mod qwen3_vl;
 
+#[cfg(feature = "hub")]
+pub use architecture::open_source_telling;
+pub use architecture::{
+    Architecture, FAMILIES, Family, Parameter, Role, known_license, open, open_source, open_weights,
+};
 pub use error::Error;
 pub use prompt::{Grid, Placement, PromptWriter, TokenizedPrompt, prompt_writer};

@@ -11,12 +11,100 @@ mod tables;
 mod vision;
 
 pub use config::{Config, TextConfig, VisionConfig};
-pub use decoder::build as lower_decoder;
 pub use prompt::Chat;
-pub use vision::build as lower_vision;
 
-use crate::Error;
-use checkpoint::{Checkpoint, Source};
+use std::{any::Any, sync::Arc};
+
+use aimodel::Module;
+use bundle::{CallShape, PictureGeometry};
+use checkpoint::{Checkpoint, Naming, Source};
+use quantize::Recipe;
+
+use crate::{Architecture, Error, Family, Grid, Parameter};
+
+/// The family's line in the registry.
+pub const FAMILY: Family = Family {
+    model_type: MODEL_TYPE,
+    parse: |json, file| Ok(Arc::new(Config::parse(json, file)?)),
+    license: |model| model.starts_with("Qwen/Qwen3-VL-").then_some("Apache-2.0"),
+};
+
+/// `model_type` of `config.json`.
+const MODEL_TYPE: &str = "qwen3_vl";
+
+impl Architecture for Config {
+    fn model_type(&self) -> &'static str {
+        MODEL_TYPE
+    }
+
+    fn naming(&self) -> Naming {
+        names::NAMING
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        names::parameters(self)
+    }
+
+    fn layers(&self) -> usize {
+        self.text_config.num_hidden_layers
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.text_config.vocab_size
+    }
+
+    fn max_context(&self) -> usize {
+        self.text_config.max_position_embeddings
+    }
+
+    fn geometry(&self, grid: usize) -> Option<PictureGeometry> {
+        // Tap k of the vision tower is added after decoder layer k.
+        let taps = self.vision_config.deepstack_visual_indexes.len();
+        Some(PictureGeometry::new(
+            grid,
+            self.text_config.hidden_size,
+            (0..taps).collect(),
+            self.text_config.vocab_size,
+            (&self.vision_config).into(),
+        ))
+    }
+
+    fn lower_decoder(
+        &self,
+        checkpoint: &Arc<Checkpoint>,
+        recipe: &'static Recipe,
+        shape: CallShape,
+        grid: usize,
+    ) -> Result<Module, Error> {
+        has_deepstack(self)?;
+        decoder::build(self, checkpoint, recipe, shape, grid as u64)
+    }
+
+    fn lower_vision(&self, checkpoint: &Arc<Checkpoint>, grid: usize) -> Result<Module, Error> {
+        has_deepstack(self)?;
+        vision::build(self, checkpoint, grid as u64)
+    }
+
+    fn positions(&self, tokens: &[u32], pictures: &[Grid]) -> Result<Vec<[i32; 3]>, Error> {
+        positions::from_tokens(tokens, pictures, self)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn has_deepstack(config: &Config) -> Result<(), Error> {
+    if config.vision_config.deepstack_visual_indexes.is_empty() {
+        return Err(Error::Unsupported(
+            "vision_config.deepstack_visual_indexes is empty: expected the blocks of the vision \
+             tower that DeepStack taps, because the decoder graph has an input for them, and \
+             Apple's delegates abort on an input without rows"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
 
 /// Opens the weights of a checkpoint by the canonical names of [`names`].
 ///
@@ -24,28 +112,4 @@ use checkpoint::{Checkpoint, Source};
 /// As [`Checkpoint::open`].
 pub fn open(source: &Source) -> Result<Checkpoint, checkpoint::Error> {
     Checkpoint::open(source, names::NAMING)
-}
-
-/// What a model argument names, as [`Source::open`]. A checkpoint of the hub is
-/// judged by its configuration before its weights are fetched.
-///
-/// # Errors
-/// As [`Source::open`] and [`Config::load`].
-pub fn open_source(model: &str, revision: Option<&str>) -> Result<Source, Error> {
-    Source::open(model, revision, |source| Config::load(source).map(|_| ()))
-}
-
-/// As [`open_source`], with reports of how far fetching is.
-///
-/// # Errors
-/// As [`open_source`].
-#[cfg(feature = "hub")]
-pub fn open_source_telling(
-    model: &str,
-    revision: Option<&str>,
-    tell: hub::Tell<'_>,
-) -> Result<Source, Error> {
-    Source::open_telling(model, revision, tell, |source| {
-        Config::load(source).map(|_| ())
-    })
 }

@@ -3,6 +3,7 @@
 // Helpers outside test functions, which clippy.toml does not exempt.
 #![allow(clippy::unwrap_used)]
 
+use models::Architecture;
 use models::qwen3_vl::names::EMBED_TOKENS;
 
 use models::qwen3_vl::names::FINAL_NORM;
@@ -330,7 +331,7 @@ fn the_head_is_the_table_or_its_own() {
 #[test]
 fn check_finds_the_first_missing_parameter() {
     let error = single(&safetensors(&[("lm_head.weight", "F16", &[4, 2])])).unwrap();
-    let error = names::check(&error, &config(false)).unwrap_err();
+    let error = config(false).check(&error).unwrap_err();
     assert!(
         error
             .to_string()

@@ -2,16 +2,17 @@
 #![allow(clippy::unwrap_used)]
 
 use checkpoint::TokenizerFiles;
+use models::Architecture;
 use models::Error;
-use models::qwen3_vl::{self, Chat, Config, names};
+use models::qwen3_vl::{self, Chat, Config};
 
 #[test]
 fn nano_is_a_whole_checkpoint() {
-    let source = qwen3_vl::open_source("nano", None).unwrap();
+    let source = models::open_source("nano", None).unwrap();
     assert_eq!((source.model(), source.revision()), ("nano", None));
     let config = Config::load(&source).unwrap();
     assert_eq!(Some(&config), Config::preset("nano").as_ref());
-    names::check(&qwen3_vl::open(&source).unwrap(), &config).unwrap();
+    config.check(&qwen3_vl::open(&source).unwrap()).unwrap();
     let files = TokenizerFiles::load(&source).unwrap();
     let prompt = Chat::load(&files, &config)
         .unwrap()
@@ -38,7 +39,7 @@ fn what_names_no_model_is_refused() {
         "/b",
         "a--b/c",
     ] {
-        let error = qwen3_vl::open_source(model, None).unwrap_err();
+        let error = models::open_source(model, None).unwrap_err();
         assert!(
             matches!(error, Error::Checkpoint(checkpoint::Error::Model { .. })),
             "{model}: {error}"
@@ -47,13 +48,13 @@ fn what_names_no_model_is_refused() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
-    assert!(qwen3_vl::open_source(path, None).is_ok());
+    assert!(models::open_source(path, None).is_ok());
     let file = folder.path().join("config.json");
     std::fs::write(&file, "{}").unwrap();
-    let error = qwen3_vl::open_source(file.to_str().unwrap(), None).unwrap_err();
+    let error = models::open_source(file.to_str().unwrap(), None).unwrap_err();
     assert!(error.to_string().contains("name the folder"), "{error}");
     for model in ["nano", path] {
-        let error = qwen3_vl::open_source(model, Some("main")).unwrap_err();
+        let error = models::open_source(model, Some("main")).unwrap_err();
         assert!(error.to_string().contains("revision"), "{error}");
     }
 }

@@ -1,6 +1,7 @@
 //! Synthetic checkpoints are whole, the same every time, and read back.
 
-use models::qwen3_vl::{names, synth};
+use models::Architecture;
+use models::qwen3_vl::synth;
 
 use checkpoint::Element;
 use checkpoint::Source;
@@ -41,7 +42,7 @@ fn a_synthetic_checkpoint_is_a_checkpoint() {
     let source = Source::folder(&out).unwrap();
     assert_eq!(Config::load(&source).unwrap(), config);
     let checkpoint = models::qwen3_vl::open(&source).unwrap();
-    names::check(&checkpoint, &config).unwrap();
+    config.check(&checkpoint).unwrap();
     let tokenizer = TokenizerFiles::load(&source).unwrap();
     assert!(tokenizer.get("chat_template.jinja").is_some());
 
@@ -125,7 +126,7 @@ fn large_checkpoints_are_sharded() {
     assert!(!names.contains_key("model.safetensors"));
     let open = |path: &Path| models::qwen3_vl::open(&Source::folder(path).unwrap()).unwrap();
     let (a, b) = (open(&a), open(&b));
-    for (name, shape) in models::qwen3_vl::names::parameters(&config) {
+    for models::Parameter { name, shape, .. } in models::qwen3_vl::names::parameters(&config) {
         assert_eq!(
             a.tensor(&name, &shape).unwrap().bytes,
             b.tensor(&name, &shape).unwrap().bytes

@@ -16,6 +16,7 @@ pub enum Element {
 
 impl Element {
     /// Bytes that one weight takes.
+    #[must_use]
     pub fn size(self) -> usize {
         match self {
             Element::Bf16 | Element::F16 => 2,
@@ -34,35 +35,39 @@ pub struct Weights<'a> {
 impl<'a> Weights<'a> {
     /// Weights of type `element`, little-endian, row-major, no padding. The
     /// bytes need no alignment.
+    #[must_use]
     pub fn new(element: Element, bytes: &'a [u8]) -> Self {
         Weights { element, bytes }
     }
 }
 
-/// Bits of the least |f32| that f16 cannot hold: 65520 is the midpoint
-/// between f16's greatest value and the next, and ties go to even, up.
+/// Bits of the smallest |f32| that f16 cannot hold: 65520 is the midpoint
+/// between the largest f16 value and the next one, and ties go to even, up.
 pub(crate) const OVERFLOW_BITS: u32 = 0x477f_f000;
 
-/// Bits of 2⁻¹⁴, f16's least normal value.
-const LEAST_NORMAL_BITS: u32 = 0x3880_0000;
+/// Bits of 2⁻¹⁴, the smallest normal value of f16.
+const MIN_NORMAL_BITS: u32 = 0x3880_0000;
 
-/// What makes one stored element an f32; implemented for each [`Element`] so
+/// How one stored element becomes an f32; implemented for each [`Element`] so
 /// that the loops over a row know it at compile time.
 pub(crate) trait Load {
+    /// The element type.
+    const ELEMENT: Element;
     /// Bytes of one element.
     const SIZE: usize;
     /// Exact value of one element; `bytes` has [`Self::SIZE`] bytes.
     fn load(bytes: &[u8]) -> f32;
     /// The largest magnitude of some elements; if one is NaN, that or infinity.
-    fn largest(bytes: &[u8]) -> f32;
-    /// [`round_to_f16`] of a loaded value, less what its type cannot need.
+    fn max(bytes: &[u8]) -> f32;
+    /// [`round_to_f16`] of a loaded value, without the steps that its type
+    /// never needs.
     fn rounded(value: f32) -> f32;
 }
 
 /// The bits of the largest magnitude of elements of two bytes, sign bit first:
 /// magnitudes compare as integers, and NaN is above all.
 #[inline(always)]
-fn largest_of_two_bytes(bytes: &[u8]) -> [u8; 2] {
+fn max_of_two_bytes(bytes: &[u8]) -> [u8; 2] {
     let elements = bytes.as_chunks().0.iter();
     let magnitudes = elements.map(|bytes| u16::from_le_bytes(*bytes) & 0x7fff);
     magnitudes.fold(0, u16::max).to_le_bytes()
@@ -73,39 +78,43 @@ pub(crate) struct F16;
 pub(crate) struct F32;
 
 impl Load for Bf16 {
+    const ELEMENT: Element = Element::Bf16;
     const SIZE: usize = 2;
     #[inline(always)]
     fn load(bytes: &[u8]) -> f32 {
         f32::from_bits(u32::from(u16::from_le_bytes([bytes[0], bytes[1]])) << 16)
     }
     #[inline(always)]
-    fn largest(bytes: &[u8]) -> f32 {
-        Self::load(&largest_of_two_bytes(bytes))
+    fn max(bytes: &[u8]) -> f32 {
+        Self::load(&max_of_two_bytes(bytes))
     }
     #[inline(always)]
     fn rounded(value: f32) -> f32 {
         // Fewer digits than f16 has, except below its normal values.
-        match value.to_bits() & 0x7fff_ffff < LEAST_NORMAL_BITS {
-            true => round_subnormal(value),
-            false => value,
+        if value.to_bits() & 0x7fff_ffff < MIN_NORMAL_BITS {
+            round_subnormal(value)
+        } else {
+            value
         }
     }
 }
 
 impl Load for F16 {
+    const ELEMENT: Element = Element::F16;
     const SIZE: usize = 2;
     #[inline(always)]
     fn load(bytes: &[u8]) -> f32 {
         let bits = u32::from(u16::from_le_bytes([bytes[0], bytes[1]]));
-        // Exponent and fraction in f32's places, off by the difference of the
-        // biases; the product mends that for subnormals too. f16's infinities
+        // Exponent and fraction in the places that f32 has them, off by the
+        // difference of the biases; the product corrects that, for
+        // subnormals too. f16's infinities
         // and NaNs become at least 65536, which counts as overflow.
         let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
         f32::from_bits(magnitude.to_bits() | ((bits & 0x8000) << 16))
     }
     #[inline(always)]
-    fn largest(bytes: &[u8]) -> f32 {
-        Self::load(&largest_of_two_bytes(bytes))
+    fn max(bytes: &[u8]) -> f32 {
+        Self::load(&max_of_two_bytes(bytes))
     }
     #[inline(always)]
     fn rounded(value: f32) -> f32 {
@@ -114,13 +123,14 @@ impl Load for F16 {
 }
 
 impl Load for F32 {
+    const ELEMENT: Element = Element::F32;
     const SIZE: usize = 4;
     #[inline(always)]
     fn load(bytes: &[u8]) -> f32 {
         f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
     }
     #[inline(always)]
-    fn largest(bytes: &[u8]) -> f32 {
+    fn max(bytes: &[u8]) -> f32 {
         let magnitudes = bytes
             .chunks_exact(4)
             .map(|bytes| Self::load(bytes).to_bits() & 0x7fff_ffff);
@@ -139,16 +149,17 @@ impl Load for F32 {
 pub(crate) fn round_to_f16(x: f32) -> f32 {
     let bits = x.to_bits();
     let magnitude = bits & 0x7fff_ffff;
-    // Half of the last kept place, less one unless that place is odd.
+    // Half of the last place that is kept, minus one unless that place is
+    // odd.
     let normal = magnitude.wrapping_add(0xfff + ((magnitude >> 13) & 1)) & !0x1fff;
-    if magnitude < LEAST_NORMAL_BITS {
+    if magnitude < MIN_NORMAL_BITS {
         round_subnormal(x)
     } else {
         f32::from_bits(normal | (bits & 0x8000_0000))
     }
 }
 
-/// [`round_to_f16`] of what is below f16's least normal value.
+/// [`round_to_f16`] of a value below the smallest normal f16.
 #[inline(always)]
 fn round_subnormal(x: f32) -> f32 {
     // Near 0.5 an f32's last place is 2⁻²⁴, the step of f16's subnormals.
@@ -169,7 +180,7 @@ pub(crate) fn f16_bits(x: f32) -> u16 {
     let subnormal = (f32::from_bits(magnitude) + 0.5)
         .to_bits()
         .wrapping_sub(0.5_f32.to_bits());
-    let rounded = if magnitude < LEAST_NORMAL_BITS {
+    let rounded = if magnitude < MIN_NORMAL_BITS {
         subnormal
     } else {
         normal

@@ -1,25 +1,23 @@
-//! The loops over one row: in plain code here, which the compiler makes vectors
-//! of, and by hand in `avx2`. The results are the same, element by element, so
-//! the bytes are too.
+//! The loops over rows: in plain code here, which the compiler vectorizes, and
+//! with intrinsics in `avx2`. Both give the same bytes.
 
 #[cfg(target_arch = "x86_64")]
 use crate::avx2;
 use crate::element::{Bf16, Element, F16, F32, Load, OVERFLOW_BITS, f16_bits, round_to_f16};
 use crate::{BLOCK, Scheme};
 
-/// The least scale, 2⁻²³: blocks of zeros or of tiny weights divide by it.
-pub(crate) const LEAST_SCALE: f32 = f32::EPSILON;
+/// The smallest scale, 2⁻²³: blocks of zeros or of tiny weights divide by it.
+pub(crate) const MIN_SCALE: f32 = f32::EPSILON;
 
 /// 1.5 · 2²³: adding it to a small f32 rounds that to an integer, ties to
 /// even, and leaves the integer in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// How many blocks take each step together, so that what is done once a block
+/// How many blocks are worked on together, so that what is done once per block
 /// fills a vector too.
 const GROUP: usize = 16;
 
-/// Whether multiplication and addition in one is an instruction of every
-/// processor of this kind.
+/// Whether every CPU of this architecture has a fused multiply-add.
 const FUSED: bool = cfg!(target_arch = "aarch64");
 
 /// Quantizes whole rows: `weights` holds n elements, `data` takes n bytes,
@@ -33,8 +31,8 @@ pub(crate) fn quantize(
     scales: &mut [u8],
 ) -> bool {
     #[cfg(target_arch = "x86_64")]
-    if avx2::is_here() {
-        // SAFETY: that was just asked.
+    if avx2::is_available() {
+        // SAFETY: the CPU has the instructions, as was just checked.
         return unsafe { avx2::quantize(element, weights, scheme, data, scales) };
     }
     quantize_any::<FUSED>(element, weights, scheme, data, scales)
@@ -44,8 +42,8 @@ pub(crate) fn quantize(
 /// the output unspecified, if some weight is not finite as f16.
 pub(crate) fn to_f16(element: Element, weights: &[u8], out: &mut [u8]) -> bool {
     #[cfg(target_arch = "x86_64")]
-    if avx2::is_here() {
-        // SAFETY: that was just asked.
+    if avx2::is_available() {
+        // SAFETY: the CPU has the instructions, as was just checked.
         return unsafe { avx2::to_f16(element, weights, out) };
     }
     to_f16_any(element, weights, out)
@@ -87,24 +85,24 @@ fn quantize_rows<T: Load, const FUSED: bool>(
     data: &mut [u8],
     scales: &mut [u8],
 ) -> bool {
-    let (divisor, least) = (scheme.divisor(), scheme.min());
-    let mut largest_bits = 0;
+    let (divisor, min) = (scheme.divisor(), scheme.min());
+    let mut max_bits = 0;
     let groups = weights.chunks(GROUP * BLOCK * T::SIZE);
     let outputs = data
         .chunks_mut(GROUP * BLOCK)
         .zip(scales.chunks_mut(GROUP * 2));
     for (weights, (data, scales)) in groups.zip(outputs) {
         let blocks = weights.chunks_exact(BLOCK * T::SIZE);
-        let mut largest = [0.0; GROUP];
-        for (largest, block) in largest.iter_mut().zip(blocks.clone()) {
-            *largest = T::largest(block);
+        let mut maxima = [0.0; GROUP];
+        for (max, block) in maxima.iter_mut().zip(blocks.clone()) {
+            *max = T::max(block);
         }
         let (mut steps, mut inverses) = ([0.0; GROUP], [0.0; GROUP]);
-        for ((largest, step), inverse) in largest.iter().zip(&mut steps).zip(&mut inverses) {
-            largest_bits = largest_bits.max(largest.to_bits());
+        for ((max, step), inverse) in maxima.iter().zip(&mut steps).zip(&mut inverses) {
+            max_bits = max_bits.max(max.to_bits());
             // Rounding keeps order, so the maximum can be taken before it.
-            let max = round_to_f16(*largest);
-            *step = round_to_f16(larger(max / divisor, LEAST_SCALE));
+            let max = round_to_f16(*max);
+            *step = round_to_f16(larger(max / divisor, MIN_SCALE));
             *inverse = 1.0 / *step;
         }
         let bytes = steps.map(|step| f16_bits(step).to_le_bytes());
@@ -113,22 +111,24 @@ fn quantize_rows<T: Load, const FUSED: bool>(
         for ((block, data), (step, inverse)) in blocks.zip(steps.into_iter().zip(inverses)) {
             for (out, bytes) in data.iter_mut().zip(block.chunks_exact(T::SIZE)) {
                 let value = T::rounded(T::load(bytes));
-                let scaled = match FUSED {
-                    true => quotient(value, step, inverse),
-                    false => value / step,
+                let scaled = if FUSED {
+                    quotient(value, step, inverse)
+                } else {
+                    value / step
                 };
-                let held = smaller(larger(scaled, least), 127.0);
+                let held = smaller(larger(scaled, min), 127.0);
                 *out = (held + ROUND).to_bits() as u8;
             }
         }
     }
-    largest_bits < OVERFLOW_BITS
+    max_bits < OVERFLOW_BITS
 }
 
-/// What rounds to the same integer as `value / scale` does, without a division:
-/// the product with the inverse, mended by what that leaves over. Both operands
-/// are f16 values, so a quotient that is no tie is further from one than the
-/// error of the product; and a tie, which f32 holds exactly, comes out exactly.
+/// A value that rounds to the same integer as `value / scale`, without a
+/// division: the product with the inverse, corrected by the remainder. Both
+/// operands are f16 values, so a quotient that is not a tie is further from one
+/// than the error of the product; and a tie, which f32 holds exactly, comes out
+/// exactly.
 #[inline(always)]
 fn quotient(value: f32, scale: f32, inverse: f32) -> f32 {
     let near = value * inverse;
@@ -172,27 +172,45 @@ pub(crate) fn to_f16_rows<T: Load>(weights: &[u8], out: &mut [u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Both ways to do it, on whole blocks and on what does not fill a group.
+    /// Whether the code that `quantize` and `to_f16` choose here is not the
+    /// plain code, which it is compared with: a machine without the
+    /// instructions fails the tests instead of comparing plain code with itself.
+    fn assert_vector_code_runs() {
+        #[cfg(target_arch = "x86_64")]
+        assert!(
+            avx2::is_available(),
+            "this CPU has no AVX2, FMA and F16C, so that `avx2` cannot be tested on it"
+        );
+        #[cfg(target_arch = "aarch64")]
+        const {
+            assert!(FUSED)
+        };
+    }
+
+    /// Runs all variants, and compares what they give. Whether the weights are
+    /// finite as f16.
     fn same(element: Element, weights: &[u8]) -> bool {
+        assert_vector_code_runs();
         let count = weights.len() / element.size();
-        let mut said = Vec::new();
+        let mut finite_by = Vec::new();
         for scheme in [Scheme::SymmetricWithClipping, Scheme::Symmetric] {
             let (mut data, mut scales) = (vec![0; count], vec![0; count / 16]);
             let finite = quantize(element, weights, scheme, &mut data, &mut scales);
-            let (mut plain, mut plain_scales) = (vec![1; count], vec![1; count / 16]);
-            let again =
-                quantize_any::<false>(element, weights, scheme, &mut plain, &mut plain_scales);
-            assert_eq!(finite, again);
-            // What f16 cannot hold has no bytes that mean anything.
-            assert!(!finite || (data, scales) == (plain, plain_scales));
-            said.push(finite);
+            for variant in [quantize_any::<false>, quantize_any::<true>] {
+                let (mut plain, mut plain_scales) = (vec![1; count], vec![1; count / 16]);
+                let again = variant(element, weights, scheme, &mut plain, &mut plain_scales);
+                assert_eq!(finite, again);
+                // The bytes of weights that f16 cannot hold are unspecified.
+                assert!(!finite || (&data, &scales) == (&plain, &plain_scales));
+            }
+            finite_by.push(finite);
         }
         let (mut out, mut plain) = (vec![0; 2 * count], vec![1; 2 * count]);
-        said.push(to_f16(element, weights, &mut out));
-        said.push(to_f16_any(element, weights, &mut plain));
-        assert!(!said[0] || out == plain);
-        assert!(said.iter().all(|finite| *finite == said[0]));
-        said[0]
+        finite_by.push(to_f16(element, weights, &mut out));
+        finite_by.push(to_f16_any(element, weights, &mut plain));
+        assert!(!finite_by[0] || out == plain);
+        assert!(finite_by.iter().all(|finite| *finite == finite_by[0]));
+        finite_by[0]
     }
 
     #[test]

@@ -1,11 +1,14 @@
-//! Int8 block quantization of weight matrices, to the bit.
+//! Block quantization of weight matrices, to the bit, and the table of named
+//! recipes that says how the matrices of a decoder are stored.
 //!
 //! Weights arrive as the little-endian bytes of a checkpoint (bf16, f16 or
 //! f32), are rounded to f16 first (to nearest, ties to even), and leave as
 //! int8 values with one f16 scale for every [`BLOCK`] of them along the input
-//! axis. Nothing is copied whole: each row is converted where it is used, rows
-//! run in parallel, and the result does not depend on how many threads there
-//! are.
+//! axis. No matrix is copied whole: each row is converted where it is used, rows
+//! run in parallel, and the result does not depend on the number of threads.
+//!
+//! * [`Matrix`] quantizes rows to a [`BlockFormat`], or rounds them to f16.
+//! * [`recipe`] has the table of named recipes.
 //!
 //! ```
 //! use quantize::{BlockFormat, Element, Matrix, Scheme, Weights};
@@ -23,6 +26,16 @@
 //! # Ok::<(), quantize::Error>(())
 //! ```
 #![deny(missing_docs)]
+#![warn(
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block,
+    clippy::missing_safety_doc
+)]
+
+/// The example of the README, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -1,12 +1,12 @@
-//! A matrix in parts, cut into pieces of work.
+//! A matrix of several parts, divided into pieces of work.
 
 use crate::element::{Element, Weights};
 use crate::{BlockFormat, Error, kernel};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// About how many weights one piece of work has: enough to pay for handing it
-/// out, few enough to stay in cache and to spread over cores.
+/// About how many weights a piece of work has: enough to outweigh the cost of
+/// scheduling it, few enough to stay in cache and to be spread over cores.
 const PIECE: usize = 1 << 16;
 
 /// A row-major matrix [rows, cols] whose rows may lie in several places.
@@ -21,7 +21,7 @@ pub struct Matrix<'a> {
     cols: usize,
 }
 
-/// Rows of one part, and where they go.
+/// Rows of one part, and the outputs for them.
 struct Piece<'a, 'o> {
     row: usize,
     element: Element,
@@ -60,11 +60,13 @@ impl<'a> Matrix<'a> {
     }
 
     /// Rows of all parts together.
+    #[must_use]
     pub fn rows(&self) -> usize {
         self.rows
     }
 
     /// Columns: the input width.
+    #[must_use]
     pub fn cols(&self) -> usize {
         self.cols
     }
@@ -114,7 +116,7 @@ impl<'a> Matrix<'a> {
     /// `out` takes rows · cols f16 values, little-endian, row-major.
     ///
     /// # Errors
-    /// As [`Matrix::quantize`], but any number of columns will do.
+    /// As [`Matrix::quantize`], but any number of columns is fine.
     pub fn to_f16(&self, rows: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
         let pieces = self.pieces(rows, ("f16", self.cols * 2, out), ("unused", 0, &mut []))?;
         self.run(pieces, |piece| {
@@ -148,7 +150,7 @@ impl<'a> Matrix<'a> {
             }
         }
         let ((_, first_bytes, mut first), (_, second_bytes, mut second)) = (first, second);
-        let most = (PIECE / self.cols.max(1)).max(1);
+        let max_rows = (PIECE / self.cols.max(1)).max(1);
         let mut pieces = Vec::new();
         let mut part_start = 0;
         for (weights, part_end) in &self.parts {
@@ -156,7 +158,7 @@ impl<'a> Matrix<'a> {
             let mut row = rows.start.max(part_start);
             let end = rows.end.min(*part_end);
             while row < end {
-                let count = most.min(end - row);
+                let count = max_rows.min(end - row);
                 let from = (row - part_start) * row_bytes;
                 let (head, tail) = first.split_at_mut(count * first_bytes);
                 let (second_head, second_tail) = second.split_at_mut(count * second_bytes);
@@ -175,8 +177,8 @@ impl<'a> Matrix<'a> {
         Ok(pieces)
     }
 
-    /// Runs the pieces in parallel; reports the first bad weight in row order,
-    /// whichever thread met one first.
+    /// Runs the pieces in parallel. Reports the first bad weight in row order,
+    /// whichever thread finds one first.
     fn run<'o>(
         &self,
         pieces: Vec<Piece<'a, 'o>>,

@@ -1,4 +1,4 @@
-//! Our bytes against those of the published recipe and of a scalar twin.
+//! The bytes against those of the published recipe and of a scalar twin.
 
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -20,7 +20,7 @@ fn quantize(parts: &[Weights], cols: usize, scheme: Scheme) -> Result<(Vec<u8>, 
 
 /// The recipe spelled out, one weight at a time, with the half crate.
 fn twin(weights: &[f32], scheme: Scheme) -> (Vec<u8>, Vec<u8>) {
-    let (divisor, least) = match scheme {
+    let (divisor, min) = match scheme {
         Scheme::SymmetricWithClipping => (127.0, -127.0),
         Scheme::Symmetric => (127.5, -128.0),
     };
@@ -31,7 +31,7 @@ fn twin(weights: &[f32], scheme: Scheme) -> (Vec<u8>, Vec<u8>) {
         let scale = f16::from_f32(max / divisor).max(f16::from_f32(2f32.powi(-23)));
         scales.extend(scale.to_le_bytes());
         for w in block {
-            let q = (w / scale.to_f32()).round_ties_even().clamp(least, 127.0);
+            let q = (w / scale.to_f32()).round_ties_even().clamp(min, 127.0);
             data.push(q as i8 as u8);
         }
     }

@@ -1,11 +1,10 @@
 //! The bundles of a release: what their metadata says, held to what they are.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
-use ::bundle::CallShape;
+use ::bundle::Manifest;
 use aimodel::{Asset, Parameter, Summary};
 use checkpoint::TokenizerFiles;
-use serde::Deserialize;
 
 use crate::{Decoder, Listing, Recipe, Result, error::Problems, folder::read_text};
 
@@ -35,51 +34,6 @@ pub struct Facts {
     pub vocabulary: u64,
     /// Layers, and key-value heads, and their size: of the cache.
     pub cache: [u64; 3],
-}
-
-/// The `metadata.json` of a LanguageBundle, with every key that there is.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Metadata {
-    metadata_version: String,
-    kind: String,
-    name: String,
-    assets: BTreeMap<String, String>,
-    language: Language,
-    source: Origin,
-    compression: Option<Compression>,
-    compilation: Compilation,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Language {
-    tokenizer: String,
-    vocab_size: u64,
-    max_context_length: u64,
-    embedded_tokenizer: bool,
-    function_map: BTreeMap<String, Vec<String>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Origin {
-    model_definition: String,
-    hf_model_id: String,
-    hf_revision: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Compression {
-    scheme: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Compilation {
-    date: String,
-    targets: Vec<String>,
 }
 
 /// Opens the bundles of a release and holds them to the recipe and to each
@@ -258,13 +212,21 @@ fn decoder_facts(
     let Some(text) = problems.take(read_text(folder, &file, LARGEST))? else {
         return Ok(None);
     };
-    let metadata: Metadata = match serde_json::from_str(&text) {
+    let metadata = match Manifest::parse(text.as_bytes(), &file) {
         Ok(metadata) => metadata,
         Err(error) => {
-            problems.add(file, format!("is no metadata of a LanguageBundle: {error}"));
+            problems.add(&file, format!("is not the manifest of a bundle: {error}"));
             return Ok(None);
         }
     };
+    // Whatever else is in it nobody vouches for.
+    let exact = metadata.to_json().is_ok_and(|json| json == text.as_bytes());
+    problems.unless(exact, &file, || {
+        "has other keys than an export writes, or is written otherwise".to_owned()
+    });
+    if let Err(error) = metadata.geometry() {
+        problems.add(&file, error.to_string());
+    }
     let Some((producer, created)) = origin(&asset, &place, problems) else {
         return Ok(None);
     };
@@ -284,13 +246,11 @@ fn decoder_facts(
         problems.add(place, "has not the inputs, states and outputs of a decoder");
         return Ok(None);
     };
-    let functions = match decoder.query {
-        CallShape::Prefill(_) => vec!["main", "prefill"],
-        CallShape::One | CallShape::Dynamic => vec!["main"],
-    };
+    let functions = decoder.query.functions();
+    let functions: Vec<&str> = functions.iter().map(|(name, _)| *name).collect();
     let scheme = metadata.compression.as_ref();
     let scheme = scheme.map_or("fp16", |compression| compression.scheme.as_str());
-    let date = export::iso_date(created).unwrap_or_default();
+    let date = ::bundle::iso_date(created).unwrap_or_default();
     let main = metadata.assets.get("main").map(String::as_str);
     let mapped = metadata.language.function_map.get("main");
     let language = &metadata.language;

@@ -98,7 +98,7 @@ impl Recipe {
 
     /// What its bundles' names start with.
     pub fn short(&self) -> String {
-        export::short_name(&self.model)
+        ::bundle::short_name(&self.model)
     }
 
     /// Its decoders, the one to use first.

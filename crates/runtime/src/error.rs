@@ -4,6 +4,7 @@ use aimodel::TensorType;
 
 /// Why an asset cannot be loaded or run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The asset cannot be read, or is not what the dialect allows.
     #[error(transparent)]
@@ -77,9 +78,27 @@ pub enum Error {
         /// What it holds.
         found: String,
     },
-    /// Options of the engine, or a bundle, that it cannot drive.
-    #[error("{0}")]
-    Engine(String),
+    /// The device failed, or cannot be used, outside of any operation.
+    #[error("the device failed: {0}")]
+    Device(String),
+    /// A constant that cannot be moved to the device.
+    #[error("the constant {constant} cannot be moved to the device: {problem}")]
+    Constant {
+        /// Its type.
+        constant: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// An output that cannot be taken out of a call.
+    #[error("function `{function}`, output `{name}`: {problem}")]
+    Output {
+        /// The function.
+        function: String,
+        /// The output.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// The tensor library failed outside of any operation.
     #[error("tensors: {0}")]
     Tensor(String),

@@ -79,41 +79,41 @@ pub(crate) fn calls(graph: &mut Graph, composites: &[Option<Arc<Composite>>]) {
     }
 }
 
-/// Products with the transpose of a constant matrix use it as it lies in the
-/// file, be it of halves or of scaled si8.
-pub(crate) fn products(graph: &mut Graph, constants: &Constants) -> OpResult<()> {
-    for (at, weight) in turned_weights(graph, constants) {
-        let rows = match weight[..] {
-            [half] => f16_rows(&constants.values[half])?,
-            [data, scale, zero, offset] => int8_rows([data, scale, zero, offset], constants)?,
+/// The steps that multiply by the transpose of a constant matrix of f16 or of
+/// scaled si8, and the matrix as it is stored in the file.
+pub(crate) fn weight_matrices(
+    graph: &Graph,
+    constants: &Constants,
+) -> OpResult<Vec<(usize, WeightMatrix)>> {
+    let mut found = Vec::new();
+    for (at, weight) in transposed_weights(graph, constants) {
+        let matrix = match weight[..] {
+            [f16] => f16_matrix(&constants.values[f16])?,
+            [data, scale, zero, offset] => int8_matrix([data, scale, zero, offset], constants)?,
             _ => None,
         };
-        if let Some(rows) = rows {
-            let step = &mut graph.steps[at];
-            step.op = Op::WeightMatmul(Arc::new(rows));
-            step.operands.truncate(1);
-        }
+        found.extend(matrix.map(|matrix| (at, matrix)));
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Products with the transpose of a constant matrix: the step, and the
-/// constant, or those that it is unfolded from.
-pub(crate) fn turned_weights(graph: &Graph, constants: &Constants) -> Vec<(usize, Vec<usize>)> {
+/// constant, or the four of the `blockwise_shift_scale` that computes it.
+pub(crate) fn transposed_weights(graph: &Graph, constants: &Constants) -> Vec<(usize, Vec<usize>)> {
     let producers = graph.producers();
     let step_of = |source: &Source| match source {
         Source::Slot(slot) => producers.get(slot).map(|at| &graph.steps[*at]),
         Source::Constant(_) => None,
     };
     let weight = |step: &Step| {
-        let turn = step_of(step.operands.get(1)?)?;
-        let order = match (&step.op, &turn.op, &turn.operands[..]) {
+        let transpose = step_of(step.operands.get(1)?)?;
+        let order = match (&step.op, &transpose.op, &transpose.operands[..]) {
             (Op::MatMul(_), Op::Transpose, [_, Source::Constant(order)]) => order,
             _ => return None,
         };
         let swaps =
             matches!(&constants.values[*order], Value::Ints(order) if order.dense() == [1, 0]);
-        let sources = match (&turn.operands[0], step_of(&turn.operands[0])) {
+        let sources = match (&transpose.operands[0], step_of(&transpose.operands[0])) {
             (Source::Constant(weight), _) => return swaps.then(|| vec![*weight]),
             (_, Some(scaled)) if matches!(scaled.op, Op::BlockwiseShiftScale) => &scaled.operands,
             _ => return None,
@@ -130,24 +130,24 @@ pub(crate) fn turned_weights(graph: &Graph, constants: &Constants) -> Vec<(usize
         .collect()
 }
 
-fn f16_rows(weight: &Value) -> OpResult<Option<WeightMatrix>> {
+fn f16_matrix(weight: &Value) -> OpResult<Option<WeightMatrix>> {
     match weight {
         Value::Mapped(weight) if weight.element == ElementType::F16 => match weight.dims[..] {
-            [rows, cols] => Ok(Some(WeightMatrix::half([rows, cols], weight.data.clone())?)),
+            [rows, cols] => Ok(Some(WeightMatrix::f16([rows, cols], weight.data.clone())?)),
             _ => Ok(None),
         },
         _ => Ok(None),
     }
 }
 
-fn int8_rows(parts: [usize; 4], constants: &Constants) -> OpResult<Option<WeightMatrix>> {
+fn int8_matrix(parts: [usize; 4], constants: &Constants) -> OpResult<Option<WeightMatrix>> {
     let [data, scale, zero, offset] = parts.map(|index| &constants.values[index]);
     let (Value::Mapped(data), Value::Mapped(scale)) = (data, scale) else {
         return Ok(None);
     };
     let no_shift = match offset {
         Value::Float(offset) => {
-            let values = offset.to_dtype(DType::F32)?.flatten_all()?;
+            let values = offset.ready()?.to_dtype(DType::F32)?.flatten_all()?;
             values.to_vec1::<f32>()?.iter().all(|value| *value == 0.0)
         }
         _ => false,
@@ -192,7 +192,7 @@ pub(crate) fn fold_scales(
                 let parts = [value(0), value(1), value(2), value(3)];
                 let tensor = dequantize(parts, &Device::Cpu)
                     .map_err(|problem| graph.error(step, &parts, problem))?;
-                let index = constants.push(Value::Float(tensor));
+                let index = constants.push(Value::from(tensor));
                 done.insert(step.operands.clone(), index);
                 index
             }

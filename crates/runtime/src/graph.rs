@@ -45,7 +45,7 @@ pub(crate) struct Graph {
     /// How many values it has; the arguments come first.
     pub slots: usize,
     /// What the tensors among them are made of.
-    #[cfg(feature = "cuda")]
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code))]
     pub elements: Vec<Option<ElementType>>,
     /// Which arguments are states.
     pub arguments: Vec<bool>,
@@ -122,7 +122,7 @@ fn small(element: ElementType, dims: Vec<usize>, bytes: &[u8]) -> OpResult<Value
         }
         n => return refuse(format!("{n} bytes for {dims:?} of {element}")),
     };
-    Ok(Value::Float(tensor))
+    Ok(Value::from(tensor))
 }
 
 fn large(element: ElementType, dims: Vec<usize>, data: &aimodel::Blob) -> OpResult<Value> {
@@ -219,7 +219,6 @@ pub(crate) fn compile(
     let mut graph = Graph {
         name: view.name.to_string(),
         slots: elements.len(),
-        #[cfg(feature = "cuda")]
         elements,
         arguments: view.inputs.iter().map(is_state).collect::<Result<_>>()?,
         steps,

@@ -7,11 +7,13 @@
 //! computed in single precision and rounded at the end of each operation, as
 //! Core AI's own runtime does on a processor. Integers and booleans, which say
 //! where and how much, are computed on the host.
-#![deny(missing_docs)]
+#![deny(
+    missing_docs,
+    clippy::undocumented_unsafe_blocks,
+    clippy::missing_safety_doc
+)]
 
-#[cfg(feature = "cuda")]
-mod cuda;
-mod device;
+mod backend;
 mod error;
 mod fuse;
 mod graph;
@@ -22,8 +24,8 @@ mod states;
 mod thread_pool;
 mod value;
 
+pub use backend::{argmax, cuda};
 pub use candle_core;
-pub use device::{argmax, cuda};
 pub use error::{Error, Result};
 pub use program::{Accumulate, Function, Options, OutputRows, Program};
 pub use states::States;

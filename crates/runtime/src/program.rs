@@ -9,9 +9,8 @@ use std::{
 use aimodel::{Module, Parameter, Summary, TensorType};
 use candle_core::{Device, Tensor};
 
-#[cfg(feature = "cuda")]
-use crate::cuda::{self, CudaContext};
 use crate::{
+    backend::{self, Backend, Call},
     error::{Error, OpResult, Problem, Result, refuse},
     fuse,
     graph::{self, Constants, Graph, Source, Step},
@@ -22,18 +21,27 @@ use crate::{
 };
 
 /// How a program is run.
+///
+/// ```
+/// use runtime::{Accumulate, Options};
+///
+/// let mut options = Options::unfused();
+/// options.accumulate = Accumulate::Half;
+/// assert_eq!(options, Options::as_core_ai());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Options {
     /// Whether composite graphs and products with constant matrices are
     /// computed in one piece. The results differ by less than a rounding of
-    /// the intermediate values to halves.
+    /// the intermediate values to f16.
     pub fuse: bool,
-    /// How products of halves are summed where they are not fused.
+    /// How products of f16 are summed where they are not fused.
     pub accumulate: Accumulate,
 }
 
 impl Default for Options {
-    /// Fused, with sums in single precision.
+    /// Fused, with sums in f32.
     fn default() -> Self {
         Self {
             fuse: true,
@@ -43,9 +51,20 @@ impl Default for Options {
 }
 
 impl Options {
-    /// As Core AI's own runtime computes on a processor: nothing is fused,
-    /// and halves are summed in halves. This is slow, and meant for proofs.
-    pub fn as_core_ai() -> Self {
+    /// Every operation by itself, with sums in f32.
+    #[must_use]
+    pub const fn unfused() -> Self {
+        Self {
+            fuse: false,
+            accumulate: Accumulate::Single,
+        }
+    }
+
+    /// As Core AI's own runtime computes on a CPU: nothing is fused, and sums
+    /// of f16 are rounded to f16 after each term. This is slow, and meant for
+    /// comparisons.
+    #[must_use]
+    pub const fn as_core_ai() -> Self {
         Self {
             fuse: false,
             accumulate: Accumulate::Half,
@@ -53,18 +72,20 @@ impl Options {
     }
 }
 
-/// How the products of a row and a column of halves are summed.
+/// How the products of a row and a column of f16 are summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Accumulate {
-    /// In single precision, rounded once.
+    /// In f32, rounded once.
     Single,
-    /// In halves, one after the other, each product rounded too. On devices
-    /// other than the processor this is as [`Accumulate::Single`].
+    /// In f16, one after the other; each product is rounded too. Only the CPU
+    /// can do this; other devices sum as [`Accumulate::Single`] says.
     Half,
 }
 
 /// Which rows of its outputs a call computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OutputRows {
     /// All.
     All,
@@ -97,7 +118,7 @@ pub enum OutputRows {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Program {
-    device: Device,
+    backend: Arc<dyn Backend>,
     graphs: Vec<Graph>,
     functions: Vec<aimodel::Function>,
     constants: Vec<Value>,
@@ -138,38 +159,18 @@ impl Program {
             .iter()
             .map(|view| graph::compile(view, &names, &mut constants))
             .collect::<Result<Vec<_>>>()?;
-        let mut folded = HashMap::new();
-        #[cfg(feature = "cuda")]
-        let (cuda, mut matrices) = (
-            CudaContext::of(&device).map_err(|problem| Error::Engine(problem.0))?,
-            HashMap::new(),
-        );
         for graph in &mut graphs {
             graph.set_accumulate(options.accumulate);
             if options.fuse {
                 fuse::calls(graph, &composites);
             }
-            if !device.is_cpu() {
-                #[cfg(feature = "cuda")]
-                if let (true, Some(cuda)) = (options.fuse, &cuda) {
-                    cuda::fuse(graph, &constants, cuda, &mut matrices)
-                        .map_err(|problem| Error::Engine(problem.0))?;
-                    graph.tidy();
-                }
-                fuse::fold_scales(graph, &mut constants, &mut folded)?;
-            } else if options.fuse {
-                fuse::products(graph, &constants).map_err(|problem| Error::Graph {
-                    graph: graph.name.clone(),
-                    index: 0,
-                    op: "batch_matmul".to_owned(),
-                    problem: problem.0,
-                })?;
-            }
-            graph.tidy();
         }
+        let backend = backend::of(&device).map_err(|problem| Error::Device(problem.0))?;
+        backend.fuse(&mut graphs, &mut constants, options.fuse)?;
+        graphs.iter_mut().for_each(Graph::tidy);
         let constants = place(constants.values, &graphs, &device)?;
         Ok(Self {
-            device,
+            backend,
             graphs,
             functions: Summary::of(module)?.functions,
             constants,
@@ -189,7 +190,7 @@ impl Program {
 
     /// The device that it runs on.
     pub fn device(&self) -> &Device {
-        &self.device
+        self.backend.device()
     }
 
     /// Its functions: what each is called, takes and gives.
@@ -222,6 +223,7 @@ impl Program {
 
     fn run(
         &self,
+        call: &dyn Call,
         graph: &Graph,
         arguments: Vec<Value>,
         cells: &mut [Cell],
@@ -235,18 +237,23 @@ impl Program {
                 Source::Constant(index) => &self.constants[*index],
             });
             let operands: Vec<&Value> = operands.collect();
-            #[cfg(feature = "cuda")]
-            if step.op.is_apart(&operands) {
-                cuda::flush().map_err(|problem| graph.error(step, &operands, problem))?;
-            }
             let results = match step.op {
                 Op::Invoke(callee) => {
                     let arguments = operands.into_iter().cloned().collect();
-                    self.run(&self.graphs[callee], arguments, cells, OutputRows::All)?
+                    self.run(
+                        call,
+                        &self.graphs[callee],
+                        arguments,
+                        cells,
+                        OutputRows::All,
+                    )?
                 }
-                _ if rows != OutputRows::All && step.op.by_rows() && graph.gives(step) => self
-                    .one_row(step, &operands, rows)
-                    .map_err(|problem| graph.error(step, &operands, problem))?,
+                Op::Fused(ref op)
+                    if rows != OutputRows::All && op.by_rows() && graph.is_output_of(step) =>
+                {
+                    self.one_row(step, &operands, rows)
+                        .map_err(|problem| graph.error(step, &operands, problem))?
+                }
                 _ => self
                     .step(step, &operands, &slots, cells)
                     .map_err(|problem| graph.error(step, &operands, problem))?,
@@ -255,11 +262,9 @@ impl Program {
                 slots[*slot] = Some(value);
             }
             for slot in &step.last_uses {
-                let last = slots[*slot].take();
-                #[cfg(feature = "cuda")]
-                cuda::defer_drop(last);
-                #[cfg(not(feature = "cuda"))]
-                drop(last);
+                if let Some(last) = slots[*slot].take() {
+                    call.retire(last);
+                }
             }
         }
         let outputs = graph.outputs.iter().map(|source| match source {
@@ -277,9 +282,9 @@ impl Program {
             {
                 let x = Value::Float(x.narrow(1, row, 1)?);
                 let operands = [&[&x], rest].concat();
-                Ok(vec![step.op.run(&self.device, &operands)?])
+                Ok(vec![step.op.run(&*self.backend, &operands)?])
             }
-            _ => Ok(vec![step.op.run(&self.device, operands)?]),
+            _ => Ok(vec![step.op.run(&*self.backend, operands)?]),
         }
     }
 
@@ -302,10 +307,10 @@ impl Program {
             Op::WriteHandle => {
                 let at = cell(cells, operands.first().copied())?;
                 let content = match operands.get(1) {
-                    Some(value) => value.float(&self.device)?,
+                    Some(value) => value.float(self.device())?,
                     None => return refuse("there is nothing to write"),
                 };
-                cells[at].write(content)?;
+                cells[at].write(&content)?;
                 Ok(vec![Value::Token])
             }
             Op::UpdateHandle(handle) => {
@@ -321,17 +326,17 @@ impl Program {
                     &stride.ints()?,
                     true,
                 )?;
-                cell.update(&parts, &update.float(&self.device)?)?;
+                cell.update(&*self.backend, &parts, &update.float(self.device())?)?;
                 Ok(vec![Value::Float(cell.tensor.clone())])
             }
-            _ => Ok(vec![step.op.run(&self.device, operands)?]),
+            _ => Ok(vec![step.op.run(&*self.backend, operands)?]),
         }
     }
 }
 
 impl Graph {
     /// Whether the results of a step are outputs, and nothing else.
-    fn gives(&self, step: &Step) -> bool {
+    fn is_output_of(&self, step: &Step) -> bool {
         step.results.iter().all(|slot| {
             let source = Source::Slot(*slot);
             self.outputs.contains(&source)
@@ -340,6 +345,16 @@ impl Graph {
                     .iter()
                     .any(|step| step.operands.contains(&source))
         })
+    }
+
+    /// A problem with the products that are put together.
+    pub(crate) fn fusion_error(&self, problem: Problem) -> Error {
+        Error::Graph {
+            graph: self.name.clone(),
+            index: 0,
+            op: "batch_matmul".to_owned(),
+            problem: problem.0,
+        }
     }
 
     /// Says where a problem arose.
@@ -370,11 +385,19 @@ fn place(values: Vec<Value>, graphs: &[Graph], device: &Device) -> Result<Vec<Va
     let values = values.into_iter().enumerate().map(|(index, value)| {
         Ok(match value {
             _ if !taken.contains(&index) => Value::Token,
-            Value::Float(tensor) => Value::Float(tensor.to_device(device)?),
+            Value::Float(tensor) => {
+                let moved = tensor.to_device(device);
+                Value::from(moved.map_err(|problem| Error::Constant {
+                    constant: Value::Float(tensor).to_string(),
+                    problem: problem.0,
+                })?)
+            }
             Value::Mapped(mapped) if !device.is_cpu() && float_dtype(mapped.element).is_some() => {
                 let value = Value::Mapped(mapped);
-                let tensor = value.float(device);
-                Value::Float(tensor.map_err(|problem| Error::Engine(problem.0))?)
+                Value::Float(value.float(device).map_err(|problem| Error::Constant {
+                    constant: value.to_string(),
+                    problem: problem.0,
+                })?)
             }
             other => other,
         })
@@ -466,18 +489,17 @@ impl<'p> Function<'p> {
                 let found = "nothing".to_owned();
                 return Err(wrong(&parameter.name, parameter.ty.to_string(), found));
             };
-            let value = input(tensor, &parameter.ty, &self.program.device)?;
+            let value = input(tensor, &parameter.ty, self.program.device())?;
             values.push(value.ok_or_else(|| {
                 let (expected, found) = (parameter.ty.to_string(), describe(tensor));
                 wrong(name, expected, found)
             })?);
         }
-        #[cfg(feature = "cuda")]
-        let _scope =
-            cuda::Scope::new(&self.program.device).map_err(|problem| Error::Engine(problem.0))?;
+        let call = self.program.backend.begin();
+        let call = call.map_err(|problem| Error::Device(problem.0))?;
         let mut cells = Vec::new();
         for parameter in self.states() {
-            match states.take(&parameter.name, &parameter.ty, &self.program.device) {
+            match states.take(&parameter.name, &parameter.ty, self.program.device()) {
                 Ok(cell) => cells.push(cell),
                 Err(error) => {
                     self.put_back(states, cells);
@@ -491,33 +513,34 @@ impl<'p> Function<'p> {
             false => values.next(),
         });
         let arguments = arguments.collect();
-        let results = self.program.run(graph, arguments, &mut cells, rows);
-        #[cfg(feature = "cuda")]
+        let results = self.program.run(&*call, graph, arguments, &mut cells, rows);
         let results = results.and_then(|results| {
-            cuda::flush().map_err(|problem| Error::Engine(problem.0))?;
+            let finished = call.finish();
+            finished.map_err(|problem| Error::Device(problem.0))?;
             Ok(results)
         });
         self.put_back(states, cells);
-        let tensors = results?
-            .into_iter()
-            .zip(&graph.shared)
-            .filter(|(value, _)| !matches!(value, Value::Token));
-        let tensors = tensors.map(|(value, shared)| {
+        let values = results?.into_iter().zip(&graph.shared);
+        let values = values.filter(|(value, _)| !matches!(value, Value::Token));
+        let outputs = values.zip(self.outputs()).map(|((value, shared), output)| {
             let tensor = match value {
                 Value::Ints(ints) => ints.to_tensor(),
-                other => other.float(&self.program.device),
+                other => other
+                    .float(self.program.device())
+                    .and_then(|tensor| call.detach(tensor)),
             };
-            #[cfg(feature = "cuda")]
-            let tensor = tensor.and_then(cuda::detach);
-            let tensor = tensor.map_err(|problem| Error::Engine(problem.0))?;
-            match shared {
-                true => Ok(tensor.force_contiguous()?),
-                false => Ok(tensor),
-            }
+            let tensor = tensor.map_err(|problem| Error::Output {
+                function: self.signature.name.clone(),
+                name: output.name.clone(),
+                problem: problem.0,
+            })?;
+            let tensor = match shared {
+                true => tensor.force_contiguous()?,
+                false => tensor,
+            };
+            Ok((output.name.clone(), tensor))
         });
-        let tensors = tensors.collect::<Result<Vec<_>>>()?;
-        let names = self.outputs().iter().map(|p| p.name.clone());
-        Ok(names.zip(tensors).collect())
+        outputs.collect()
     }
 
     fn put_back(&self, states: &mut States, cells: Vec<Cell>) {
@@ -548,7 +571,7 @@ fn input(tensor: &Tensor, ty: &TensorType, device: &Device) -> Result<Option<Val
             0 => tensor.to_device(&Device::Cpu)?,
             _ => tensor.to_device(device)?,
         };
-        return Ok(Some(Value::Float(tensor.to_dtype(dtype)?)));
+        return Ok(Some(Value::from(tensor.to_dtype(dtype)?)));
     }
     let values = tensor.to_device(&Device::Cpu)?.flatten_all()?;
     let values = values.to_dtype(candle_core::DType::I64)?.to_vec1::<i64>()?;

@@ -6,6 +6,7 @@ use aimodel::{Dim, TensorType};
 use candle_core::{Device, Tensor};
 
 use crate::{
+    backend::{Backend, DeviceTensor},
     error::{Error, OpResult, Result, refuse},
     ops::{Bounds, write_slice},
     value::float_dtype,
@@ -96,27 +97,28 @@ impl States {
             self.tensors.insert(name.to_owned(), tensor);
             return Err(mismatch(found));
         }
-        let tensor = tensor.to_device(device)?;
+        let tensor = tensor.to_device(device)?.into();
         let open = ty.dims.iter().map(|dim| dim.known().is_none()).collect();
         Ok(Cell { tensor, open })
     }
 
     pub(crate) fn put(&mut self, name: &str, cell: Cell) {
-        self.tensors.insert(name.to_owned(), cell.tensor);
+        self.tensors
+            .insert(name.to_owned(), cell.tensor.after_call());
     }
 }
 
 /// A state during a call.
 #[derive(Debug)]
 pub(crate) struct Cell {
-    pub tensor: Tensor,
+    pub tensor: DeviceTensor,
     /// Which extents may grow.
     open: Vec<bool>,
 }
 
 impl Cell {
     /// Replaces what it holds.
-    pub fn write(&mut self, content: Tensor) -> OpResult<()> {
+    pub fn write(&mut self, content: &DeviceTensor) -> OpResult<()> {
         let fits = content.rank() == self.open.len()
             && (0..self.open.len())
                 .all(|i| self.open[i] || content.dims()[i] == self.tensor.dims()[i]);
@@ -128,16 +130,19 @@ impl Cell {
             ));
         }
         // An update in place comes back as the state itself.
-        if content.id() != self.tensor.id() {
-            #[cfg(feature = "cuda")]
-            crate::cuda::flush()?;
-            self.tensor = content.force_contiguous()?;
+        if !content.is_same(&self.tensor) {
+            self.tensor = content.ready()?.force_contiguous()?.into();
         }
         Ok(())
     }
 
     /// Writes a slice in place, after the state was made large enough.
-    pub fn update(&mut self, parts: &[Bounds], update: &Tensor) -> OpResult<()> {
+    pub fn update(
+        &mut self,
+        backend: &dyn Backend,
+        parts: &[Bounds],
+        update: &DeviceTensor,
+    ) -> OpResult<()> {
         let counts: Vec<usize> = parts.iter().map(|part| part.count).collect();
         if counts != update.dims() || parts.iter().any(|part| part.stride != 1) {
             return refuse(format!(
@@ -158,16 +163,14 @@ impl Cell {
             }
             let mut dims = self.tensor.dims().to_vec();
             dims[axis] = need.max(2 * have);
-            #[cfg(feature = "cuda")]
-            crate::cuda::flush()?;
-            let larger = Tensor::zeros(dims, self.tensor.dtype(), self.tensor.device())?;
+            let before = self.tensor.ready()?;
+            let larger = Tensor::zeros(dims, before.dtype(), before.device())?;
             if have > 0 {
-                larger.slice_set(&self.tensor, axis, 0)?;
+                larger.slice_set(&before, axis, 0)?;
             }
-            self.tensor = larger;
+            self.tensor = larger.into();
         }
-        #[cfg(feature = "cuda")]
-        let update = &crate::cuda::contiguous(update)?;
-        write_slice(&self.tensor, &update.contiguous()?, parts)
+        let update = backend.contiguous(update)?;
+        write_slice(backend, &self.tensor, &update, parts)
     }
 }

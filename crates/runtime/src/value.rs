@@ -6,15 +6,18 @@ use aimodel::{Blob, ElementType};
 use candle_core::{DType, Device, Tensor};
 use half::f16;
 
-use crate::error::{OpResult, refuse};
+use crate::{
+    backend::DeviceTensor,
+    error::{OpResult, refuse},
+};
 
 /// A value of a graph.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     /// Integers and booleans stay on the host: they say where and how much.
     Ints(Ints),
-    /// Floats lie on the device.
-    Float(Tensor),
+    /// Floats are on the device.
+    Float(DeviceTensor),
     /// A large constant that stays in the mapped file.
     Mapped(Mapped),
     /// A state, by its position among those of the call.
@@ -287,6 +290,12 @@ pub(crate) fn halves(bytes: &[u8]) -> Vec<f16> {
     pairs.map(|b| f16::from_le_bytes([b[0], b[1]])).collect()
 }
 
+impl From<Tensor> for Value {
+    fn from(tensor: Tensor) -> Self {
+        Self::Float(tensor.into())
+    }
+}
+
 impl Value {
     pub fn dims(&self) -> &[usize] {
         match self {
@@ -315,10 +324,10 @@ impl Value {
     }
 
     /// The floats, on the device.
-    pub fn float(&self, device: &Device) -> OpResult<Tensor> {
+    pub fn float(&self, device: &Device) -> OpResult<DeviceTensor> {
         match self {
             Self::Float(tensor) => Ok(tensor.clone()),
-            Self::Mapped(mapped) => mapped.to_float(device),
+            Self::Mapped(mapped) => Ok(mapped.to_float(device)?.into()),
             other => refuse(format!("expected floats, found {other}")),
         }
     }

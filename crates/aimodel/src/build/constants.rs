@@ -8,8 +8,8 @@ use crate::{Attribute, ElementType, Result, TensorType, Type, schema::dialect};
 /// The alignment of large constants, in bytes.
 const RESOURCE_ALIGNMENT: u64 = 16;
 
-/// Shape inference looks only into constants this short.
-const LONGEST_SHAPE: usize = 16;
+/// How long a constant may be whose elements shape inference uses.
+const MAX_SHAPE_LEN: usize = 16;
 
 impl GraphBuilder<'_> {
     /// Adds a constant; in a graph, one with the same content is shared.
@@ -40,7 +40,7 @@ impl GraphBuilder<'_> {
         Ok(value)
     }
 
-    /// A constant whose little-endian elements stand in the IR.
+    /// A constant whose little-endian elements are part of the IR.
     ///
     /// # Errors
     /// A number of bytes that is not that of the type.
@@ -62,7 +62,8 @@ impl GraphBuilder<'_> {
     }
 
     /// A constant whose content is a resource of the asset. The key names it in
-    /// the file; where it names one already, `data` is not asked for.
+    /// the file; if there is a resource of that name already, that one is used
+    /// and `data` is not called.
     ///
     /// # Errors
     /// A number of bytes that is not that of the type.
@@ -107,7 +108,7 @@ impl GraphBuilder<'_> {
     /// A constant of integers, with those extents.
     ///
     /// # Errors
-    /// An element type that is no 8-, 32- or 64-bit integer, a value that it
+    /// An element type that is not an 8-, 32- or 64-bit integer, a value that it
     /// does not hold, or another number of values than the extents say.
     pub fn integers(
         &mut self,
@@ -136,7 +137,7 @@ impl GraphBuilder<'_> {
             }
         }
         let constant = self.dense(TensorType::fixed(dims, element), &bytes)?;
-        if values.len() <= LONGEST_SHAPE {
+        if values.len() <= MAX_SHAPE_LEN {
             self.context
                 .known
                 .insert(constant, values.iter().copied().map(Some).collect());

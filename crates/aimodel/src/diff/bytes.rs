@@ -1,4 +1,4 @@
-//! Comparing the data of constants as they are made.
+//! Comparison of the data of constants while they are made.
 
 use std::io;
 

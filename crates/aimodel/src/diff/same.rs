@@ -1,4 +1,4 @@
-//! Whether attributes, types and regions of two programs say the same.
+//! Equality of attributes, types and regions of two programs.
 
 use std::collections::HashMap;
 
@@ -10,14 +10,14 @@ use super::Differ;
 const MAX_DEPTH: usize = 64;
 
 impl Differ<'_> {
-    pub(super) fn same_properties(&mut self, ours: &Operation, theirs: &Operation) -> bool {
-        let attributes = match (ours.attributes, theirs.attributes) {
+    pub(super) fn same_properties(&mut self, actual: &Operation, expected: &Operation) -> bool {
+        let attributes = match (actual.attributes, expected.attributes) {
             (Some(a), Some(b)) => self.same_attr(a, b, 0),
             (None, None) => true,
             _ => false,
         };
         attributes
-            && match (ours.properties, theirs.properties) {
+            && match (actual.properties, expected.properties) {
                 (Some(a), Some(b)) => {
                     let a = self.found.module.properties_encoding(a).cloned();
                     let b = self.expected.module.properties_encoding(b).cloned();
@@ -32,12 +32,13 @@ impl Differ<'_> {
         if let Some(known) = self.attrs.get(&(a, b)) {
             return *known;
         }
-        let (ours, theirs) = (
+        let (actual, expected) = (
             self.found.module.attr_entry(a),
             self.expected.module.attr_entry(b),
         );
-        let entries = ours.cloned().zip(theirs.cloned());
-        let same = entries.is_some_and(|(ours, theirs)| self.same_entry(&ours, &theirs, depth));
+        let entries = actual.cloned().zip(expected.cloned());
+        let same =
+            entries.is_some_and(|(actual, expected)| self.same_entry(&actual, &expected, depth));
         self.attrs.insert((a, b), same);
         same
     }
@@ -46,12 +47,13 @@ impl Differ<'_> {
         if let Some(known) = self.types.get(&(a, b)) {
             return *known;
         }
-        let (ours, theirs) = (
+        let (actual, expected) = (
             self.found.module.type_entry(a),
             self.expected.module.type_entry(b),
         );
-        let entries = ours.cloned().zip(theirs.cloned());
-        let same = entries.is_some_and(|(ours, theirs)| self.same_entry(&ours, &theirs, depth));
+        let entries = actual.cloned().zip(expected.cloned());
+        let same =
+            entries.is_some_and(|(actual, expected)| self.same_entry(&actual, &expected, depth));
         self.types.insert((a, b), same);
         same
     }
@@ -86,27 +88,27 @@ impl Differ<'_> {
     /// to `outside`.
     pub(super) fn same_regions(
         &mut self,
-        ours: &[Region],
-        theirs: &[Region],
+        actual: &[Region],
+        expected: &[Region],
         inside: &mut HashMap<Value, Value>,
         outside: &mut Vec<(Value, Value)>,
     ) -> bool {
-        if ours.len() != theirs.len() {
+        if actual.len() != expected.len() {
             return false;
         }
-        for (ours, theirs) in ours.iter().zip(theirs) {
-            if ours.blocks.len() != theirs.blocks.len() {
+        for (actual, expected) in actual.iter().zip(expected) {
+            if actual.blocks.len() != expected.blocks.len() {
                 return false;
             }
-            for (ours, theirs) in ours.blocks.iter().zip(&theirs.blocks) {
-                if ours.arguments.len() != theirs.arguments.len()
-                    || ours.operations.len() != theirs.operations.len()
+            for (actual, expected) in actual.blocks.iter().zip(&expected.blocks) {
+                if actual.arguments.len() != expected.arguments.len()
+                    || actual.operations.len() != expected.operations.len()
                 {
                     return false;
                 }
-                let arguments = ours.arguments.iter().zip(&theirs.arguments);
+                let arguments = actual.arguments.iter().zip(&expected.arguments);
                 inside.extend(arguments.map(|(a, b)| (a.value, b.value)));
-                for (a, b) in ours.operations.iter().zip(&theirs.operations) {
+                for (a, b) in actual.operations.iter().zip(&expected.operations) {
                     if !self.same_inner(a, b, inside, outside) {
                         return false;
                     }

@@ -3,13 +3,13 @@
 
 use super::memory::{Stream, Touched};
 use super::timing::{median, peak_memory, range, timed};
-use crate::bundles::{Bundle, Choice};
+use crate::bundles::Choice;
 use crate::device::Device;
 use crate::export::Job;
 use crate::home;
 use crate::progress::{self, size};
 use anyhow::{Context, Result, bail, ensure};
-use bundle::contract;
+use bundle::{Bundle, contract};
 use engine::{Decoder, Sampler, StaticInputs, Step, VisionEncoder};
 use half::f16;
 use models::TokenizedPrompt;
@@ -124,7 +124,7 @@ struct Subject {
 
 fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Found> {
     let device = on.open()?;
-    let asset = bundle.promise()?.asset;
+    let asset = bundle.path.join(bundle.manifest()?.main_asset());
     let opened = aimodel::open_asset(&asset)?;
     let load = |module| Program::new(module, device.clone(), Options::default());
     let load = |module| load(module).with_context(|| asset.display().to_string());

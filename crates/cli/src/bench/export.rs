@@ -6,12 +6,11 @@ use super::timing::{median, peak_memory, range, timed};
 use crate::export::Job;
 use crate::progress::{self, size};
 use crate::{home, hub};
-use ::export::Bundle;
+use ::export::Exported;
 use anyhow::{Result, ensure};
 use checkpoint::Source;
 use checkpoint::TensorView;
-use models::qwen3_vl::Config;
-use models::qwen3_vl::names;
+use models::Parameter;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -90,7 +89,6 @@ impl Run {
 
 fn measure(model: &str, mode: &str, runs: u32) -> Result<Found> {
     let source = hub::source(model, None)?;
-    let config = Config::load(&source)?;
     let mut found = Found {
         model: source.model().to_owned(),
         mode: mode.to_owned(),
@@ -100,9 +98,9 @@ fn measure(model: &str, mode: &str, runs: u32) -> Result<Found> {
         peak_memory: None,
     };
     // Once before it counts, so that what can be cached is.
-    found.read = read(&source, &config)?;
+    found.read = read(&source)?;
     for _ in 0..runs {
-        let (read, read_time) = timed(|| read(&source, &config));
+        let (read, read_time) = timed(|| read(&source));
         let (bundles, export) = timed_export(&source, mode)?;
         let (written, write) = write_as_many(&bundles)?;
         let ((), hash) = timed(|| hash(written));
@@ -119,7 +117,7 @@ fn measure(model: &str, mode: &str, runs: u32) -> Result<Found> {
 }
 
 /// Exports to a folder that is gone afterwards.
-fn timed_export(source: &Source, mode: &str) -> Result<(Vec<Bundle>, f64)> {
+fn timed_export(source: &Source, mode: &str) -> Result<(Vec<Exported>, f64)> {
     let folder = home::scratch()?;
     let job = Job::new(source.clone(), mode, folder.path())?;
     let (bundles, seconds) = timed(|| job.run());
@@ -127,10 +125,11 @@ fn timed_export(source: &Source, mode: &str) -> Result<(Vec<Bundle>, f64)> {
 }
 
 /// Looks at every byte of every parameter; gives their number.
-fn read(source: &Source, config: &Config) -> Result<u64> {
-    let checkpoint = models::qwen3_vl::open(source)?;
+fn read(source: &Source) -> Result<u64> {
+    let architecture = models::open(source)?;
+    let checkpoint = models::open_weights(source, architecture.as_ref())?;
     let mut count = 0;
-    for (name, shape) in names::parameters(config) {
+    for Parameter { name, shape, .. } in architecture.parameters() {
         let tensor = checkpoint.tensor(&name, &shape)?;
         for bytes in tensor.bytes.chunks(PIECE) {
             let words = bytes.as_chunks().0.iter();
@@ -145,7 +144,7 @@ fn read(source: &Source, config: &Config) -> Result<u64> {
 
 /// Writes files as long as the bundles' programs through to the disk, as an
 /// export does; gives the number of bytes and the seconds.
-fn write_as_many(bundles: &[Bundle]) -> Result<(u64, f64)> {
+fn write_as_many(bundles: &[Exported]) -> Result<(u64, f64)> {
     let folder = home::scratch()?;
     let piece = piece();
     let write = || {

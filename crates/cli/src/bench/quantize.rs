@@ -7,8 +7,7 @@ use crate::progress::{self, size};
 use ::quantize::{BLOCK, BlockFormat, Matrix, Scheme, Weights};
 use anyhow::{Result, ensure};
 use checkpoint::TensorView;
-use models::qwen3_vl::Config;
-use models::qwen3_vl::names;
+use models::{Parameter, Role};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use std::hint::black_box;
@@ -78,17 +77,23 @@ impl Run {
 
 fn measure(model: &str, runs: u32) -> Result<Found> {
     let source = hub::source(model, None)?;
-    let config = Config::load(&source)?;
-    let checkpoint = models::qwen3_vl::open(&source)?;
+    let architecture = models::open(&source)?;
+    let checkpoint = models::open_weights(&source, architecture.as_ref())?;
     let mut matrices = Vec::new();
-    let parameters = names::parameters(&config);
-    for (name, shape) in &parameters {
-        if name.contains(".language_model.layers.") && shape.len() == 2 {
-            let view = checkpoint.tensor(name, shape)?;
-            matrices.push((view, Scheme::SymmetricWithClipping));
-        }
+    let parameters = architecture.parameters();
+    // A tied head is the embedding table.
+    let untied = parameters
+        .iter()
+        .any(|parameter| parameter.role == Role::Head);
+    let head = if untied { Role::Head } else { Role::Embedding };
+    for Parameter { name, shape, role } in &parameters {
+        let scheme = match role {
+            Role::Body => Scheme::SymmetricWithClipping,
+            role if *role == head => Scheme::Symmetric,
+            _ => continue,
+        };
+        matrices.push((checkpoint.tensor(name, shape)?, scheme));
     }
-    matrices.push((names::head(&checkpoint, &config)?, Scheme::Symmetric));
 
     let mut found = Found {
         model: source.model().to_owned(),

@@ -42,7 +42,7 @@ impl Outside for Python {
         if let Some(revision) = source.revision() {
             command.args(["--revision", revision]);
         }
-        command.args(["--grid", &request.subject.grid.to_string()]);
+        command.args(["--grid", &request.subject.geometry.grid.to_string()]);
         command.args(["--steps", &request.gates.steps.to_string()]);
         command.arg("--out").arg(folder);
         for prompt in &request.gates.prompts {

@@ -20,7 +20,7 @@ use quantize::Recipe;
 pub fn exported(
     recipe: &'static Recipe,
     shapes: Vec<CallShape>,
-) -> (tempfile::TempDir, Vec<export::Bundle>) {
+) -> (tempfile::TempDir, Vec<export::Exported>) {
     let out = tempfile::tempdir().unwrap();
     let options = export::Options {
         recipe,

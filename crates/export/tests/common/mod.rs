@@ -15,7 +15,7 @@ use std::{
 
 use bundle::CallShape;
 use checkpoint::Source;
-use export::{Bundle, Error, Options, Progress};
+use export::{Error, Exported, Options, Progress};
 use models::qwen3_vl::Config;
 use models::qwen3_vl::synth;
 use quantize::Recipe;
@@ -114,7 +114,7 @@ impl Bench {
         self.folder.path().join("made").join("out")
     }
 
-    pub fn export(&self, options: &Options) -> Result<Vec<Bundle>, Error> {
+    pub fn export(&self, options: &Options) -> Result<Vec<Exported>, Error> {
         export::export(&self.source(), &self.out(), options, quiet())
     }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use aimodel::{Module, ResourceValue};
 use checkpoint::TokenizerFiles;
+use models::Architecture;
 use sha2::{Digest, Sha256};
 
 use crate::{Chain, Result, evidence::Evidence, quantization, transcript::Finding};
@@ -17,11 +18,22 @@ use crate::{Chain, Result, evidence::Evidence, quantization, transcript::Finding
 pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
     let subject = chain.subject;
     let (config, checkpoint) = (&subject.config, &subject.checkpoint);
-    let grid = subject.grid as u64;
-    let decoder =
-        models::qwen3_vl::lower_decoder(config, checkpoint, subject.mode, subject.query, grid)?;
-    let vision = models::qwen3_vl::lower_vision(config, checkpoint, grid)?;
+    let grid = subject.geometry.grid;
+    let decoder = config.lower_decoder(checkpoint, subject.mode, subject.query, grid)?;
+    let vision = config.lower_vision(checkpoint, grid)?;
     let mut evidence = Evidence::default();
+    let stated = Some(&subject.geometry) == config.geometry(grid).as_ref();
+    evidence.check(
+        "how pictures are cut, as metadata.json states it",
+        None,
+        if stated {
+            "as the checkpoint has it"
+        } else {
+            "otherwise"
+        },
+        "as the checkpoint has it",
+        stated,
+    );
     for (bundle, expected) in [(&subject.decoder, &decoder), (&subject.vision, &vision)] {
         let name = bundle.name();
         let found = aimodel::diff(&bundle.asset.module, expected)?;
@@ -46,13 +58,7 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
             }));
     }
     tokenizer(chain, &mut evidence)?;
-    let halves = models::qwen3_vl::lower_decoder(
-        config,
-        checkpoint,
-        quantize::Recipe::F16,
-        subject.query,
-        grid,
-    )?;
+    let halves = config.lower_decoder(checkpoint, quantize::Recipe::F16, subject.query, grid)?;
     let layers = config.text_config.num_hidden_layers;
     let (text, module) = (&config.text_config, &subject.decoder.asset.module);
     let embedding = models::qwen3_vl::names::EMBED_TOKENS;

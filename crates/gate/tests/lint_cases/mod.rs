@@ -12,7 +12,7 @@ use std::{
 use aimodel::{AssetMetadata, Module, write_asset};
 use bundle::CallShape;
 use checkpoint::Source;
-use export::{Bundle, Options};
+use export::{Exported, Options};
 use gate::{lint, transcript::Finding};
 use programs::Decoder;
 use quantize::Recipe;
@@ -359,7 +359,7 @@ pub fn options() -> Options {
     }
 }
 
-pub fn export(source: &Source, out: &Path, options: &Options) -> Vec<Bundle> {
+pub fn export(source: &Source, out: &Path, options: &Options) -> Vec<Exported> {
     let quiet = Arc::new(|_, _| ControlFlow::Continue(()));
     export::export(source, out, options, quiet).unwrap()
 }

@@ -17,10 +17,10 @@ fn small() -> Module {
 }
 
 fn problem(module: &Module, tables: &Tables) -> String {
-    match write(module, tables, std::io::sink()).unwrap_err() {
-        Error::Unwritable(problem) => problem,
-        other => panic!("{other}"),
-    }
+    let Error::Unwritable(problem) = write(module, tables, std::io::sink()).unwrap_err() else {
+        unreachable!("nothing else can go wrong");
+    };
+    problem
 }
 
 #[test]

@@ -159,11 +159,11 @@ impl Config {
 }
 
 fn check_architecture(root: &Section, file: &str) -> Result<(), Error> {
-    let refuse = |key, found: &Value, expected| Error::Architecture {
+    let refuse = |key, found: &Value, expected: &str| Error::Architecture {
         file: file.into(),
         key,
         found: found.to_string(),
-        expected,
+        expected: expected.into(),
     };
     let model_type = root.get("model_type").unwrap_or(&Value::Null);
     if model_type != "qwen3_vl" {

@@ -6,7 +6,7 @@
 //! undoes that.
 
 use super::Config;
-use crate::Error;
+use crate::{Error, Parameter, Role};
 use checkpoint::{Checkpoint, Naming, TensorView};
 
 /// The embedding table, `[vocab, hidden]`.
@@ -98,13 +98,30 @@ fn accepted(name: &str) -> Vec<String> {
     }
 }
 
-/// Canonical name and shape of every parameter that `config` calls for, in
-/// the order of the computation. A tied head is not among them.
-pub fn parameters(config: &Config) -> Vec<(String, Vec<usize>)> {
+/// Every parameter that `config` calls for, in the order of the computation. A
+/// tied head is not among them.
+pub fn parameters(config: &Config) -> Vec<Parameter> {
     let mut list = Vec::new();
     vision_parameters(config, &mut list);
     text_parameters(config, &mut list);
-    list
+    let parameters = list.into_iter().map(|(name, shape)| Parameter {
+        role: role(&name, &shape),
+        name,
+        shape,
+    });
+    parameters.collect()
+}
+
+fn role(name: &str, shape: &[usize]) -> Role {
+    let vision = name.starts_with(&vision(""));
+    match name {
+        EMBED_TOKENS => Role::Embedding,
+        LM_HEAD => Role::Head,
+        _ if name.ends_with(".bias") => Role::Bias,
+        _ if shape.len() == 1 => Role::Norm,
+        _ if vision => Role::Vision,
+        _ => Role::Body,
+    }
 }
 
 fn text_parameters(config: &Config, list: &mut Vec<(String, Vec<usize>)>) {
@@ -212,18 +229,6 @@ pub fn head<'c>(checkpoint: &'c Checkpoint, config: &Config) -> Result<TensorVie
         }
     }
     Ok(table)
-}
-
-/// Checks that every parameter that `config` calls for is there, with its
-/// shape and a usable type. Reads no weights.
-///
-/// # Errors
-/// As [`Checkpoint::tensor`], for the first parameter that is wrong.
-pub fn check(checkpoint: &Checkpoint, config: &Config) -> Result<(), Error> {
-    for (name, shape) in parameters(config) {
-        checkpoint.tensor(&name, &shape)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! a real one, any size, the same bytes for the same seed.
 
 use super::{Config, names};
-use crate::Error;
+use crate::{Error, Parameter, Role};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
@@ -98,7 +98,7 @@ pub fn write(
     if shards.len() > 1 {
         let mut map = Map::new();
         for (index, shard) in shards.iter().enumerate() {
-            for (name, _) in shard {
+            for (name, ..) in shard {
                 map.insert(name.clone(), name_of(index).into());
             }
         }
@@ -151,9 +151,9 @@ fn beside(parent: &Path) -> std::io::Result<tempfile::TempDir> {
     builder.tempdir_in(parent)
 }
 
-type Tensor = (String, Vec<usize>);
+type Tensor = (String, Vec<usize>, Role);
 
-fn bytes_of((_, shape): &Tensor) -> usize {
+fn bytes_of((_, shape, _): &Tensor) -> usize {
     shape.iter().product::<usize>() * 2
 }
 
@@ -174,7 +174,8 @@ fn write_file(
 fn plan(config: &Config, limit: usize) -> Vec<Vec<Tensor>> {
     let mut shards = vec![Vec::new()];
     let mut room = limit;
-    for tensor in names::parameters(config) {
+    for Parameter { name, shape, role } in names::parameters(config) {
+        let tensor = (name, shape, role);
         let bytes = bytes_of(&tensor);
         if bytes > room && shards.last().is_some_and(|shard| !shard.is_empty()) {
             shards.push(Vec::new());
@@ -209,17 +210,13 @@ fn header(shard: &[Tensor]) -> Vec<u8> {
 
 fn write_tensor(
     file: &mut File,
-    (name, shape): &Tensor,
+    (name, shape, role): &Tensor,
     seed: u64,
     mut wrote: impl FnMut(u64),
 ) -> std::io::Result<()> {
-    let (mean, deviation) = match name.ends_with("norm.weight")
-        || name.ends_with("norm1.weight")
-        || name.ends_with("norm2.weight")
-        || name.ends_with("layernorm.weight")
-    {
-        true => (1.0, 0.1),
-        false => (0.0, 0.02),
+    let (mean, deviation) = match role {
+        Role::Norm => (1.0, 0.1),
+        _ => (0.0, 0.02),
     };
     let seed = seed_of(name, seed);
     let count: usize = shape.iter().product();

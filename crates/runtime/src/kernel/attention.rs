@@ -1,16 +1,16 @@
-//! Attention over a cache of halves.
+//! Attention over a cache of f16.
 //!
-//! One query at a time goes along the keys with inner products. Several lie
-//! side by side in lanes, and keys and values are the rows of two products
-//! between which the softmax runs down the lanes.
+//! A single query is multiplied with the keys one by one. Many queries lie side
+//! by side in lanes, keys and values are the rows of two matrix products, and
+//! between them the softmax runs down the lanes.
 
 use half::f16;
 
 use super::{
     dot::{self, read_f16},
     elementwise,
-    lanes::{Lanes, Level, WIDTH, on_lanes},
-    tile::{self, PIECE, Turned, Weights},
+    lanes::{Lanes, Level, Simd, WIDTH, on_lanes},
+    tile::{self, PIECE, Panels, Weights},
 };
 use crate::{
     error::{OpResult, refuse},
@@ -53,14 +53,15 @@ impl AttentionShape {
 
     /// How many keys a query sees.
     pub fn visible(&self, row: usize) -> usize {
-        match self.causal {
-            true => self.keys - self.rows + row + 1,
-            false => self.keys,
+        if self.causal {
+            self.keys - self.rows + row + 1
+        } else {
+            self.keys
         }
     }
 }
 
-/// Keys or values: for each head, rows of halves.
+/// Keys or values: for each head, rows of f16.
 #[derive(Clone, Copy)]
 pub(crate) struct Cache<'c> {
     pub data: &'c [f16],
@@ -69,7 +70,7 @@ pub(crate) struct Cache<'c> {
 }
 
 impl Cache<'_> {
-    /// The rows of a head in one piece, as bytes.
+    /// The rows of a head, contiguous, as bytes.
     fn head(&self, head: usize, rows: usize, dim: usize) -> std::borrow::Cow<'_, [u8]> {
         let [by_head, by_row] = self.strides;
         let data = &self.data[head * by_head..];
@@ -119,19 +120,19 @@ pub(super) fn attention_at(
                 let each = wide.chunks_exact(dim).zip(mixed.chunks_exact_mut(dim));
                 for (query, mixed) in each {
                     dot::f16_rows(level, &key, query, &mut scores);
-                    let total = powers(level, &mut scores);
+                    let total = exp_and_sum(level, &mut scores);
                     mix(level, &scores, &value, total, mixed);
                 }
             }
             _ => {
-                let side = WIDTH * tile::width(level);
+                let side = WIDTH * level.tile();
                 for first in (0..queries).step_by(side) {
                     let range = first * dim..queries.min(first + side) * dim;
                     let visible: Vec<usize> = (first..queries.min(first + side))
                         .map(|i| shape.visible(i % rows))
                         .collect();
                     let queries = &wide[range.clone()];
-                    several(level, queries, &visible, &key, &value, &mut mixed[range]);
+                    many_queries(level, queries, &visible, &key, &value, &mut mixed[range]);
                 }
             }
         }
@@ -141,21 +142,22 @@ pub(super) fn attention_at(
 }
 
 on_lanes! {
-    /// Makes scores powers of `e` below 1, and gives their sum.
-    fn powers(scores: &mut [f32]) -> f32 = any_powers
+    /// Replaces each score by `e` to its distance from the largest, and gives the
+    /// sum.
+    fn exp_and_sum(scores: &mut [f32]) -> f32 = any_exp_and_sum
 }
 
 #[inline(always)]
-fn any_powers<V: Lanes>(scores: &mut [f32]) -> f32 {
+fn any_exp_and_sum<S: Simd>(s: S, scores: &mut [f32]) -> f32 {
     let (lanes, rest) = scores.as_chunks_mut::<WIDTH>();
-    let mut most = V::splat(f32::NEG_INFINITY);
+    let mut max = s.splat(f32::NEG_INFINITY);
     for lane in &*lanes {
-        most = most.max(V::load(lane));
+        max = max.max(s.load(lane));
     }
-    let most = rest.iter().copied().fold(most.greatest(), f32::max);
-    let mut total = V::splat(0.0);
+    let max = rest.iter().copied().fold(max.reduce_max(), f32::max);
+    let mut total = s.splat(0.0);
     for lane in lanes {
-        let power = V::load(lane).sub(V::splat(most)).exp();
+        let power = s.load(lane).sub(s.splat(max)).exp();
         power.store(lane);
         total = total.add(power);
     }
@@ -163,7 +165,7 @@ fn any_powers<V: Lanes>(scores: &mut [f32]) -> f32 {
     if !rest.is_empty() {
         let mut last = [0.0; WIDTH];
         last[..rest.len()].copy_from_slice(rest);
-        V::load(&last).sub(V::splat(most)).exp().store(&mut last);
+        s.load(&last).sub(s.splat(max)).exp().store(&mut last);
         rest.copy_from_slice(&last[..rest.len()]);
         total += rest.iter().sum::<f32>();
     }
@@ -171,29 +173,29 @@ fn any_powers<V: Lanes>(scores: &mut [f32]) -> f32 {
 }
 
 on_lanes! {
-    /// The mean of rows of halves by `weights`, whose sum is `total`.
+    /// The mean of rows of f16, weighted by `weights`, whose sum is `total`.
     fn mix(weights: &[f32], rows: &[u8], total: f32, out: &mut [f32]) = any_mix
 }
 
 #[inline(always)]
-fn any_mix<V: Lanes>(weights: &[f32], rows: &[u8], total: f32, out: &mut [f32]) {
+fn any_mix<S: Simd>(s: S, weights: &[f32], rows: &[u8], total: f32, out: &mut [f32]) {
     /// Lanes of a row that are summed at once.
     const SIDE: usize = 8;
     let dim = out.len();
     let (lanes, rest) = out.as_chunks_mut::<WIDTH>();
     let whole = lanes.len();
     for (part, lanes) in lanes.chunks_mut(SIDE).enumerate() {
-        let mut sums = [V::splat(0.0); SIDE];
+        let mut sums = [s.splat(0.0); SIDE];
         for (weight, row) in weights.iter().zip(rows.chunks_exact(2 * dim)) {
-            let weight = V::splat(*weight);
+            let weight = s.splat(*weight);
             let row = row.as_chunks::<{ 2 * WIDTH }>().0;
             let row = &row[part * SIDE..part * SIDE + lanes.len()];
             for (sum, row) in sums.iter_mut().zip(row) {
-                *sum = weight.fma(V::load_f16(&read_f16(row)), *sum);
+                *sum = weight.fma(s.load_f16(&read_f16(row)), *sum);
             }
         }
         for (sum, lane) in sums.into_iter().zip(lanes) {
-            sum.div(V::splat(total)).store(lane);
+            sum.div(s.splat(total)).store(lane);
         }
     }
     for (i, out) in rest.iter_mut().enumerate() {
@@ -207,9 +209,8 @@ fn any_mix<V: Lanes>(weights: &[f32], rows: &[u8], total: f32, out: &mut [f32]) 
     }
 }
 
-/// Attention of queries side by side, each of which sees the first `visible`
-/// keys.
-fn several(
+/// Attention of many queries, each of which sees the first `visible` keys.
+fn many_queries(
     level: Level,
     queries: &[f32],
     visible: &[usize],
@@ -219,13 +220,13 @@ fn several(
 ) {
     let dim = queries.len() / visible.len().max(1);
     let seen = visible.iter().copied().max().unwrap_or(0);
-    let turned = Turned::new(tile::width(level), queries, dim);
-    let lanes = turned.lanes;
+    let panels = Panels::new(level.tile(), queries, dim);
+    let lanes = panels.lanes;
     let mut scores = vec![[0.0; WIDTH]; seen * lanes];
     for (piece, scores) in scores.chunks_mut(PIECE * lanes).enumerate() {
         let from = piece * PIECE * 2 * dim;
         let keys = &keys[from..from + scores.len() / lanes * 2 * dim];
-        tile::multiply(level, Weights::Half(keys), &turned, scores);
+        tile::multiply(level, Weights::F16(keys), &panels, scores);
     }
     for (i, visible) in visible.iter().enumerate() {
         for key in *visible..seen {
@@ -233,8 +234,8 @@ fn several(
         }
     }
     let mut totals = [[0.0; WIDTH]; 4];
-    lane_powers(level, &mut scores, &mut totals[..lanes]);
-    let scores = Turned::from_lanes(scores, lanes);
+    exp_and_sum_lanes(level, &mut scores, &mut totals[..lanes]);
+    let scores = Panels::from_lanes(scores, lanes);
     let mut mixed = vec![[0.0; WIDTH]; dim * lanes];
     for (piece, mixed) in mixed.chunks_mut(PIECE * lanes).enumerate() {
         let columns = Weights::Columns {
@@ -253,22 +254,21 @@ fn several(
 }
 
 on_lanes! {
-    /// Makes scores powers of `e` below 1, and gives their sums, down the
-    /// lanes.
-    fn lane_powers(scores: &mut [[f32; WIDTH]], totals: &mut [[f32; WIDTH]]) = any_lane_powers
+    /// As [`exp_and_sum`], for each lane by itself.
+    fn exp_and_sum_lanes(scores: &mut [[f32; WIDTH]], totals: &mut [[f32; WIDTH]]) = any_exp_and_sum_lanes
 }
 
 #[inline(always)]
-fn any_lane_powers<V: Lanes>(scores: &mut [[f32; WIDTH]], totals: &mut [[f32; WIDTH]]) {
+fn any_exp_and_sum_lanes<S: Simd>(s: S, scores: &mut [[f32; WIDTH]], totals: &mut [[f32; WIDTH]]) {
     let lanes = totals.len();
     for (lane, total) in totals.iter_mut().enumerate() {
-        let mut most = V::splat(f32::NEG_INFINITY);
+        let mut max = s.splat(f32::NEG_INFINITY);
         for scores in scores.chunks_exact(lanes) {
-            most = most.max(V::load(&scores[lane]));
+            max = max.max(s.load(&scores[lane]));
         }
-        let mut sum = V::splat(0.0);
+        let mut sum = s.splat(0.0);
         for scores in scores.chunks_exact_mut(lanes) {
-            let power = V::load(&scores[lane]).sub(most).exp();
+            let power = s.load(&scores[lane]).sub(max).exp();
             power.store(&mut scores[lane]);
             sum = sum.add(power);
         }

@@ -1,47 +1,65 @@
-//! Sixteen numbers at once, whatever the processor calls them.
+//! Sixteen numbers at once, whatever the CPU calls them.
 //!
-//! A kernel is written once, over [`Lanes`], and compiled for each [`Level`].
-//! All of them compute the same, to the bit: sums run in sixteen lanes, and
-//! each product, or exact sum of a few, is added with one rounding.
+//! A kernel is written once, over [`Simd`] and its [`Lanes`], and compiled for
+//! each [`Level`]. All of them compute the same, to the bit: sums run in
+//! sixteen lanes, and each product, or exact sum of a few, is added with one
+//! rounding.
+//!
+//! A value of a `Simd` type is a proof that the CPU has its instructions: the
+//! type's `detect` alone makes one. Lanes are made by it alone, so that they
+//! prove the same, and everything here is safe to call.
 
 use half::f16;
 
-use super::fixed::FixedBlock;
+#[cfg(target_arch = "x86_64")]
+use super::{avx2::Avx2, avx512::Avx512};
+use super::{fixed::FixedBlock, scalar::Scalar};
 
 pub(super) const WIDTH: usize = 16;
 
 /// Elements of a row of si8 that share a scale.
 pub(super) const BLOCK: usize = 2 * WIDTH;
 
-/// Sixteen numbers of single precision.
-///
-/// The methods are safe to call only where the processor has the
-/// instructions: kernels get a type of lanes from [`on_lanes!`] alone.
-pub(super) trait Lanes: Copy {
-    /// How many of them a tile of a product has side by side.
+/// A set of instructions that this CPU has, and what makes lanes of memory.
+pub(super) trait Simd: Copy {
+    type Lanes: Lanes<Simd = Self>;
+
+    /// How many lanes a tile of a product has side by side.
     const TILE: usize;
 
-    fn splat(value: f32) -> Self;
-    fn load(from: &[f32; WIDTH]) -> Self;
+    fn splat(self, value: f32) -> Self::Lanes;
+    fn load(self, from: &[f32; WIDTH]) -> Self::Lanes;
     /// From sixteen si8.
-    fn load_i8(from: &[u8; WIDTH]) -> Self;
-    fn load_f16(from: &[f16; WIDTH]) -> Self;
+    fn load_i8(self, from: &[u8; WIDTH]) -> Self::Lanes;
+    fn load_f16(self, from: &[f16; WIDTH]) -> Self::Lanes;
     /// The products of si8 with a block in fixed point, four to a lane: in the
     /// first eight lanes those with its high parts, in the others those with
     /// its low parts. None is rounded: no sum is beyond ±2²³.
-    fn multiply_fixed(bytes: &[u8; BLOCK], x: &FixedBlock) -> Self;
+    fn multiply_fixed(self, bytes: &[u8; BLOCK], x: &FixedBlock) -> Self::Lanes;
+
+    /// Asks for cache lines that will be read soon.
+    #[inline(always)]
+    fn prefetch(self, _from: &[u8]) {}
+}
+
+/// Sixteen numbers of f32.
+pub(super) trait Lanes: Copy {
+    type Simd: Simd<Lanes = Self>;
+
+    /// What the lanes were made by.
+    fn simd(self) -> Self::Simd;
     fn store(self, to: &mut [f32; WIDTH]);
     /// Rounds to the nearest, ties to even.
     fn store_f16(self, to: &mut [f16; WIDTH]);
-    /// Integers that 16 bits hold; of others, levels differ.
+    /// Stores integers. Those beyond 16 bits differ from level to level.
     fn store_i16(self, to: &mut [i16; WIDTH]);
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
     fn div(self, other: Self) -> Self;
-    /// The lesser; `other` where one is no number.
+    /// The smaller of each pair; `other` where either is NaN.
     fn min(self, other: Self) -> Self;
-    /// The greater; `other` where one is no number.
+    /// The larger of each pair; `other` where either is NaN.
     fn max(self, other: Self) -> Self;
     /// `self · factor + sum`, rounded once.
     fn fma(self, factor: Self, sum: Self) -> Self;
@@ -49,10 +67,6 @@ pub(super) trait Lanes: Copy {
     fn round(self) -> Self;
     /// Two to the power of integers from −126 to 127.
     fn power_of_two(self) -> Self;
-
-    /// Says that what begins here will be read soon.
-    #[inline(always)]
-    fn prefetch(_from: &[u8]) {}
 
     /// The sum of all, in the order of a tree.
     #[inline(always)]
@@ -69,25 +83,26 @@ pub(super) trait Lanes: Copy {
         lanes[0]
     }
 
-    /// The greatest.
+    /// The largest.
     #[inline(always)]
-    fn greatest(self) -> f32 {
+    fn reduce_max(self) -> f32 {
         let mut lanes = [0.0; WIDTH];
         self.store(&mut lanes);
         lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
     }
 
     /// `e` to the power of each, to a unit in the last place or two; beyond
-    /// ±87 as at ±87. What is no number stays none.
+    /// ±87 as at ±87. NaN stays NaN.
     #[inline(always)]
     fn exp(self) -> Self {
-        let x = Self::splat(87.0).min(Self::splat(-87.0).max(self));
-        let n = x.mul(Self::splat(std::f32::consts::LOG2_E)).round();
+        let s = self.simd();
+        let x = s.splat(87.0).min(s.splat(-87.0).max(self));
+        let n = x.mul(s.splat(std::f32::consts::LOG2_E)).round();
         // ln 2 in two parts, of which the first has few digits.
-        let r = n.fma(Self::splat(-0.693_359_4), x);
-        let r = n.fma(Self::splat(2.121_944_4e-4), r);
+        let r = n.fma(s.splat(-0.693_359_4), x);
+        let r = n.fma(s.splat(2.121_944_4e-4), r);
         // The series, its last terms moved to share the error out.
-        let mut sum = Self::splat(1.987_569_2e-4);
+        let mut sum = s.splat(1.987_569_2e-4);
         for term in [
             1.398_199_9e-3,
             8.333_452e-3,
@@ -95,51 +110,60 @@ pub(super) trait Lanes: Copy {
             0.166_666_65,
             0.5,
         ] {
-            sum = sum.fma(r, Self::splat(term));
+            sum = sum.fma(r, s.splat(term));
         }
-        let y = sum.fma(r.mul(r), r).add(Self::splat(1.0));
+        let y = sum.fma(r.mul(r), r).add(s.splat(1.0));
         y.mul(n.power_of_two())
     }
 }
 
-/// A set of instructions that this processor has.
+/// One of the sets of instructions that this CPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
-    /// Any processor. The others are compared with it.
-    Scalar,
+    /// Any CPU. The others are compared with it.
+    Scalar(Scalar),
     #[cfg(target_arch = "x86_64")]
-    Avx2,
+    Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
-    Avx512,
+    Avx512(Avx512),
 }
 
 impl Level {
-    /// Those that the processor has, the best first.
+    /// Any CPU.
+    pub const SCALAR: Self = Self::Scalar(Scalar);
+
+    /// Those that the CPU has, the best first.
     pub fn all() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
-        let more = {
-            use std::arch::is_x86_feature_detected as has;
-            let avx2 = has!("avx2") && has!("fma") && has!("f16c");
-            let avx512 =
-                avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
-            let known = [(avx512, Self::Avx512), (avx2, Self::Avx2)];
-            known
-                .into_iter()
-                .filter_map(|(has, level)| has.then_some(level))
-        };
+        let more = [
+            Avx512::detect().map(Self::Avx512),
+            Avx2::detect().map(Self::Avx2),
+        ];
         #[cfg(not(target_arch = "x86_64"))]
-        let more = std::iter::empty();
-        more.chain([Self::Scalar])
+        let more: [Option<Self>; 0] = [];
+        more.into_iter().flatten().chain([Self::SCALAR])
     }
 
     /// The best of them.
     pub fn best() -> Self {
         static BEST: std::sync::OnceLock<Level> = std::sync::OnceLock::new();
-        *BEST.get_or_init(|| Self::all().next().unwrap_or(Self::Scalar))
+        *BEST.get_or_init(|| Self::all().next().unwrap_or(Self::SCALAR))
+    }
+
+    /// How many lanes a tile of a product has side by side.
+    pub fn tile(self) -> usize {
+        match self {
+            Self::Scalar(_) => Scalar::TILE,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => Avx2::TILE,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => Avx512::TILE,
+        }
     }
 }
 
-/// Defines a function that runs a kernel, `$any`, at a level.
+/// Defines a function that runs a kernel, `$any`, at a level. The kernel's
+/// first argument is the level's [`Simd`].
 macro_rules! on_lanes {
     (
         $(#[$doc:meta])*
@@ -150,26 +174,26 @@ macro_rules! on_lanes {
             use $crate::kernel::lanes::Level;
             match level {
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => {
+                Level::Avx512(simd) => {
                     #[target_feature(
                         enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"
                     )]
-                    fn run($($arg: $type),*) $(-> $out)? {
-                        $any::<$crate::kernel::avx512::Avx512>($($arg),*)
+                    fn run(simd: $crate::kernel::avx512::Avx512, $($arg: $type),*) $(-> $out)? {
+                        $any(simd, $($arg),*)
                     }
-                    // SAFETY: levels come from `Level::all`, which asked.
-                    unsafe { run($($arg),*) }
+                    // SAFETY: `simd` proves that the CPU has these features.
+                    unsafe { run(simd, $($arg),*) }
                 }
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => {
+                Level::Avx2(simd) => {
                     #[target_feature(enable = "avx2,fma,f16c")]
-                    fn run($($arg: $type),*) $(-> $out)? {
-                        $any::<$crate::kernel::avx2::Avx2>($($arg),*)
+                    fn run(simd: $crate::kernel::avx2::Avx2, $($arg: $type),*) $(-> $out)? {
+                        $any(simd, $($arg),*)
                     }
-                    // SAFETY: levels come from `Level::all`, which asked.
-                    unsafe { run($($arg),*) }
+                    // SAFETY: `simd` proves that the CPU has these features.
+                    unsafe { run(simd, $($arg),*) }
                 }
-                Level::Scalar => $any::<$crate::kernel::scalar::Scalar>($($arg),*),
+                Level::Scalar(simd) => $any(simd, $($arg),*),
             }
         }
     };

@@ -1,9 +1,9 @@
-//! The loops that the processor spends its time in.
+//! The loops that the CPU spends its time in.
 //!
 //! Each is written once, over sixteen lanes (`lanes.rs`), and compiled for
-//! each set of instructions that a processor may have. Sums run in a fixed
-//! order, so that a result is the same however wide the vectors are and
-//! however many threads there are.
+//! each set of instructions that a CPU may have. Sums run in a fixed order, so
+//! that a result is the same however wide the vectors are and however many
+//! threads there are.
 
 mod attention;
 #[cfg(target_arch = "x86_64")]

@@ -1,20 +1,24 @@
-//! Lanes as an array, on any processor: what the others are compared with.
+//! Lanes as an array, on any CPU: what the others are compared with.
 //!
 //! Where vectors and the product that is added with one rounding belong to
-//! every processor of a kind, as NEON does, the compiler makes them of this.
+//! every CPU of a kind, as NEON does, the compiler makes them of this.
 //! Elsewhere it is slow.
 
 use half::f16;
 
 use super::{
     fixed::{FixedBlock, power_of_two},
-    lanes::{BLOCK, Lanes, WIDTH},
+    lanes::{BLOCK, Lanes, Simd, WIDTH},
 };
 
-#[derive(Clone, Copy)]
-pub(super) struct Scalar([f32; WIDTH]);
+/// Instructions that every CPU has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Scalar;
 
-impl Scalar {
+#[derive(Clone, Copy)]
+pub(super) struct ScalarLanes([f32; WIDTH]);
+
+impl ScalarLanes {
     #[inline(always)]
     fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
         Self(std::array::from_fn(|i| f(self.0[i], other.0[i])))
@@ -32,36 +36,50 @@ fn fours(bytes: &[u8; BLOCK], part: &[i16; BLOCK]) -> [i32; WIDTH / 2] {
     })
 }
 
-impl Lanes for Scalar {
+impl Simd for Scalar {
+    type Lanes = ScalarLanes;
+
     const TILE: usize = 1;
 
     #[inline(always)]
-    fn splat(value: f32) -> Self {
-        Self([value; WIDTH])
+    fn splat(self, value: f32) -> ScalarLanes {
+        ScalarLanes([value; WIDTH])
     }
 
     #[inline(always)]
-    fn load(from: &[f32; WIDTH]) -> Self {
-        Self(*from)
+    fn load(self, from: &[f32; WIDTH]) -> ScalarLanes {
+        ScalarLanes(*from)
     }
 
     #[inline(always)]
-    fn load_i8(from: &[u8; WIDTH]) -> Self {
-        Self(from.map(|byte| f32::from(byte as i8)))
+    fn load_i8(self, from: &[u8; WIDTH]) -> ScalarLanes {
+        ScalarLanes(from.map(|byte| f32::from(byte as i8)))
     }
 
     #[inline(always)]
-    fn load_f16(from: &[f16; WIDTH]) -> Self {
-        Self(from.map(f16::to_f32))
+    fn load_f16(self, from: &[f16; WIDTH]) -> ScalarLanes {
+        ScalarLanes(from.map(f16::to_f32))
     }
 
     #[inline(always)]
-    fn multiply_fixed(bytes: &[u8; BLOCK], x: &FixedBlock) -> Self {
+    fn multiply_fixed(self, bytes: &[u8; BLOCK], x: &FixedBlock) -> ScalarLanes {
         let (high, low) = (fours(bytes, &x.high), fours(bytes, &x.low));
-        Self(std::array::from_fn(|lane| match lane < WIDTH / 2 {
-            true => high[lane] as f32,
-            false => low[lane - WIDTH / 2] as f32,
+        ScalarLanes(std::array::from_fn(|lane| {
+            if lane < WIDTH / 2 {
+                high[lane] as f32
+            } else {
+                low[lane - WIDTH / 2] as f32
+            }
         }))
+    }
+}
+
+impl Lanes for ScalarLanes {
+    type Simd = Scalar;
+
+    #[inline(always)]
+    fn simd(self) -> Scalar {
+        Scalar
     }
 
     #[inline(always)]

@@ -1,5 +1,9 @@
-//! Each kernel at each level against plain sums in double precision, and all
-//! levels against each other, to the bit.
+//! Each kernel at each level against plain sums in f64, and all levels against
+//! each other, to the bit.
+//!
+//! Only levels that the CPU has can run. `every_level_of_this_cpu_runs` asks
+//! the kernel of the operating system what the CPU has, and says on the
+//! terminal which levels this machine leaves untested.
 
 #![allow(clippy::unwrap_used)]
 
@@ -30,22 +34,93 @@ impl Noise {
         (0..count).map(|_| self.next()).collect()
     }
 
-    fn halves(&mut self, count: usize) -> Vec<f16> {
+    fn f16s(&mut self, count: usize) -> Vec<f16> {
         (0..count).map(|_| f16::from_f32(self.next())).collect()
     }
 }
 
-fn bytes(halves: &[f16]) -> Vec<u8> {
-    halves.iter().flat_map(|half| half.to_le_bytes()).collect()
+fn bytes(values: &[f16]) -> Vec<u8> {
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
 }
 
 /// Runs `kernel` at all levels, which must agree, and gives what it computes.
 fn at_all_levels<T: PartialEq + std::fmt::Debug>(kernel: impl Fn(Level) -> T) -> T {
-    let scalar = kernel(Level::Scalar);
+    let scalar = kernel(Level::SCALAR);
+    let mut ran = Vec::new();
     for level in Level::all() {
         assert!(kernel(level) == scalar, "{level:?} differs");
+        ran.push(name(level));
     }
+    assert_eq!(ran, expected_levels());
     scalar
+}
+
+fn name(level: Level) -> &'static str {
+    match level {
+        Level::Scalar(_) => "scalar",
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2(_) => "avx2",
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(_) => "avx512",
+    }
+}
+
+/// The levels that this CPU must run, the best first: on Linux by what the
+/// system says of the CPU, elsewhere by what the standard library finds.
+fn expected_levels() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    let (avx2, avx512) = {
+        use std::arch::is_x86_feature_detected as has;
+        let found = std::fs::read_to_string("/proc/cpuinfo").ok();
+        let flags = found.as_deref().and_then(|info| {
+            let line = info.lines().find(|line| line.starts_with("flags"))?;
+            Some(line.split_whitespace().collect::<Vec<_>>())
+        });
+        match flags {
+            Some(flags) => {
+                let all = |names: &[&str]| names.iter().all(|name| flags.contains(name));
+                (
+                    all(&["avx2", "fma", "f16c"]),
+                    all(&["avx512f", "avx512bw", "avx512dq", "avx512vl"]),
+                )
+            }
+            None => (
+                has!("avx2") && has!("fma") && has!("f16c"),
+                has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl"),
+            ),
+        }
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let (avx2, avx512) = (false, false);
+    let levels = [("avx512", avx2 && avx512), ("avx2", avx2), ("scalar", true)];
+    let levels = levels.into_iter().filter(|(_, has)| *has);
+    levels.map(|(name, _)| name).collect()
+}
+
+#[test]
+fn every_level_of_this_cpu_runs() {
+    use std::io::Write;
+
+    let levels: Vec<&str> = Level::all().map(name).collect();
+    assert_eq!(levels, expected_levels());
+    assert_eq!(Level::best(), Level::all().next().unwrap());
+    let missing = ["avx512", "avx2"];
+    let missing: Vec<&str> = missing
+        .into_iter()
+        .filter(|name| !levels.contains(name))
+        .collect();
+    if !missing.is_empty() {
+        // Not captured, unlike what the print macros write.
+        let _ = writeln!(
+            std::io::stderr(),
+            "this CPU has no {}: kernels ran as {} only",
+            missing.join(" and no "),
+            levels.join(" and ")
+        );
+    }
 }
 
 /// Whether numbers are as expected, to `allowed` of the sums of magnitudes.
@@ -53,7 +128,10 @@ fn close(found: &[f32], expected: &[(f64, f64)], allowed: f64) {
     assert_eq!(found.len(), expected.len());
     for (i, (found, (sum, size))) in found.iter().zip(expected).enumerate() {
         let off = (f64::from(*found) - sum).abs();
-        assert!(off <= allowed * size, "{i}: {found}, not {sum}, of {size}");
+        assert!(
+            off <= allowed * size,
+            "{i}: expected {sum} of {size}, found {found}"
+        );
     }
 }
 
@@ -75,7 +153,7 @@ fn products(weights: &[f64], x: &[f32], cols: usize) -> Vec<(f64, f64)> {
 }
 
 #[test]
-fn products_with_si8() {
+fn products_with_int8_weights() {
     let mut noise = Noise(1);
     for (rows, cols, block) in [
         (1, 32, 32),
@@ -91,7 +169,7 @@ fn products_with_si8() {
         let data: Vec<i8> = (0..rows * cols)
             .map(|_| (noise.next() * 128.0) as i8)
             .collect();
-        let scales = noise.halves(rows * cols / block);
+        let scales = noise.f16s(rows * cols / block);
         let weights: Vec<f64> = (0..rows * cols)
             .map(|at| f64::from(data[at]) * f64::from(scales[at / block].to_f32()))
             .collect();
@@ -106,7 +184,7 @@ fn products_with_si8() {
     }
 }
 
-/// Numbers whose sizes differ by up to two to the power of `spread`.
+/// Numbers whose magnitudes differ by up to two to the power of `spread`.
 fn wide_floats(noise: &mut Noise, count: usize, size: i32, spread: i32) -> Vec<f32> {
     let number = |_| {
         let exponent = (size + (noise.next() * spread as f32) as i32).clamp(-149, 127);
@@ -116,7 +194,7 @@ fn wide_floats(noise: &mut Noise, count: usize, size: i32, spread: i32) -> Vec<f
 }
 
 #[test]
-fn fixed_point_holds_single_precision() {
+fn fixed_point_holds_f32() {
     let mut noise = Noise(5);
     for spread in [0, 4, 8, 40, 126] {
         for size in [-149, -120, -95, -60, 0, 60, 127] {
@@ -131,7 +209,7 @@ fn fixed_point_holds_single_precision() {
             });
             let blocks = x.chunks_exact(32).zip(fixed.0.iter().zip(&fixed.1));
             for (x, ((high, low), unit)) in blocks {
-                let largest = x.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+                let largest = x.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
                 let (largest, unit) = (f64::from(largest), f64::from(*unit));
                 assert!(unit == 2_f64.powi(-119) || unit <= largest * 2_f64.powi(-28));
                 for (x, (high, low)) in x.iter().zip(high.iter().zip(low)) {
@@ -151,10 +229,10 @@ fn fixed_point_holds_single_precision() {
     }
 }
 
-/// The vector's roundings are those of fixed point; more are only in the sum of
-/// blocks and the scales.
+/// The only roundings are those of the vector to fixed point, of the sums of
+/// blocks, and of the scales.
 #[test]
-fn products_of_one_vector_with_si8_at_the_extremes() {
+fn products_of_one_vector_with_int8_weights_at_the_extremes() {
     // Fewer blocks than are widened at once, and one more.
     for cols in [96, 544] {
         extremes(11, cols);
@@ -172,7 +250,7 @@ fn extremes(rows: usize, cols: usize) {
             (60, 1.0),
             (120, 6e-8),
         ] {
-            // So that no sum is beyond all numbers.
+            // So that no sum overflows.
             let largest = if scale < 1.0 { 127 } else { 110 };
             let x = wide_floats(&mut noise, cols, size, spread.min(largest - size));
             let scale = f16::from_f32(scale);
@@ -193,11 +271,11 @@ fn extremes(rows: usize, cols: usize) {
             let matrix = int8(&data);
             let found = at_all_levels(|level| matrix.multiply_at(level, &x, 1).unwrap());
             for (row, found) in data.chunks_exact(cols).zip(&found) {
-                // Alone, it is not read beside others.
+                // By itself, it is not read beside other rows.
                 assert_eq!(int8(row).multiply(&x, 1).unwrap(), [*found]);
                 let (mut sum, mut lost) = (0.0, 0.0);
                 for (x, row) in x.chunks_exact(32).zip(row.chunks_exact(32)) {
-                    let largest = x.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+                    let largest = x.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
                     let off = (f64::from(largest) * 2_f64.powi(-29)).max(2_f64.powi(-120));
                     for (x, weight) in x.iter().zip(row) {
                         let weight = f64::from(*weight) * scale.to_f64();
@@ -210,16 +288,16 @@ fn extremes(rows: usize, cols: usize) {
                 let off = (f64::from(*found) - sum).abs();
                 assert!(
                     off <= lost + 1e-44,
-                    "{found}, not {sum}: off by more than {lost}"
+                    "expected {sum}, found {found}: off by more than {lost}"
                 );
             }
         }
     }
 }
 
-/// What is no number stays none, and what is beyond all stays that.
+/// NaN stays NaN, and infinities stay what they are.
 #[test]
-fn products_of_what_is_no_number() {
+fn products_with_nan_and_infinities() {
     let (mut noise, cols) = (Noise(8), 96);
     let ones = Blob::new(vec![1; 2 * cols]);
     let scales = Blob::new(bytes(&[f16::ONE; 6]));
@@ -236,12 +314,12 @@ fn products_of_what_is_no_number() {
 }
 
 #[test]
-fn products_with_halves() {
+fn products_with_f16_weights() {
     let mut noise = Noise(2);
     for (rows, cols) in [(1, 1), (5, 17), (49, 64), (100, 333), (97, 1024)] {
-        let data = noise.halves(rows * cols);
+        let data = noise.f16s(rows * cols);
         let weights: Vec<f64> = data.iter().map(|w| f64::from(w.to_f32())).collect();
-        let matrix = WeightMatrix::half([rows, cols], Blob::new(bytes(&data))).unwrap();
+        let matrix = WeightMatrix::f16([rows, cols], Blob::new(bytes(&data))).unwrap();
         for count in [1, 3, 64, 81] {
             let x = noise.floats(count * cols);
             let found = at_all_levels(|level| matrix.multiply_at(level, &x, count).unwrap());
@@ -251,10 +329,10 @@ fn products_with_halves() {
 }
 
 #[test]
-fn operations_on_halves() {
+fn elementwise_operations_on_f16() {
     let mut noise = Noise(3);
     for count in [1, 15, 16, 33, 128] {
-        let (x, y) = (noise.halves(count), noise.halves(count));
+        let (x, y) = (noise.f16s(count), noise.f16s(count));
         let plain = |op, a: f32, b: f32| match op {
             Pairwise::Add => a + b,
             Pairwise::Sub => a - b,
@@ -282,14 +360,14 @@ fn operations_on_halves() {
                 .collect::<Vec<f64>>()
         };
         let single = |x: &[f16]| x.iter().map(|x| x.to_f32()).collect::<Vec<f32>>();
-        // A rounding to halves, of numbers up to 8.
+        // A rounding to f16, of numbers up to 8.
         let near = |found: &[f16], expected: &[f64]| {
             let expected: Vec<_> = expected.iter().map(|v| (*v, v.abs() + 1e-3)).collect();
             close(&single(found), &expected, 1e-3);
         };
 
         let large: Vec<f16> = x.iter().map(|x| f16::from_f32(x.to_f32() * 20.0)).collect();
-        let found = run(&|level, out| elementwise::sigmoid_unit(level, &large, out));
+        let found = run(&|level, out| elementwise::sigmoid_linear(level, &large, out));
         let expected: Vec<f64> = wide(&large)
             .iter()
             .map(|x| x / (1.0 + (-x).exp()))
@@ -310,16 +388,17 @@ fn operations_on_halves() {
             let angles = noise.floats(half);
             let sin: Vec<f32> = angles.iter().map(|a| a.sin()).collect();
             let cos: Vec<f32> = angles.iter().map(|a| a.cos()).collect();
-            let found = run(&|level, out| elementwise::turn(level, &x, &sin, &cos, out));
+            let found = run(&|level, out| elementwise::rotate_pairs(level, &x, &sin, &cos, out));
             let (a, b) = (&wide(&x)[..half], &wide(&x)[half..]);
-            let turned = |i: usize| {
+            let rotated = |i: usize| {
                 let (sin, cos) = (f64::from(sin[i % half]), f64::from(cos[i % half]));
-                match i < half {
-                    true => a[i] * cos - b[i] * sin,
-                    false => a[i - half] * sin + b[i - half] * cos,
+                if i < half {
+                    a[i] * cos - b[i] * sin
+                } else {
+                    a[i - half] * sin + b[i - half] * cos
                 }
             };
-            near(&found, &(0..count).map(turned).collect::<Vec<_>>());
+            near(&found, &(0..count).map(rotated).collect::<Vec<_>>());
         }
     }
 }
@@ -329,14 +408,14 @@ fn silu_of_the_extremes() {
     let x = [-6e4, -100.0, -20.0, -0.0, 0.0, 20.0, 100.0, 6e4].map(f16::from_f32);
     let found = at_all_levels(|level| {
         let mut out = [f16::NAN; 8];
-        elementwise::sigmoid_unit(level, &x, &mut out);
+        elementwise::sigmoid_linear(level, &x, &mut out);
         out
     });
     assert_eq!(found[..2], [f16::ZERO; 2]);
     assert_eq!(found[5..], x[5..]);
     let mut out = [f16::ZERO; WIDTH];
     for level in Level::all() {
-        elementwise::sigmoid_unit(level, &[f16::NAN; WIDTH], &mut out);
+        elementwise::sigmoid_linear(level, &[f16::NAN; WIDTH], &mut out);
         assert!(out.iter().all(|out| out.is_nan()));
     }
 }
@@ -355,9 +434,9 @@ fn attention_over_a_cache() {
     ] {
         for causal in [true, false] {
             let capacity = keys + room;
-            let query = noise.halves(heads * rows * dim);
-            let key = noise.halves(kv_heads * capacity * dim);
-            let value = noise.halves(kv_heads * capacity * dim);
+            let query = noise.f16s(heads * rows * dim);
+            let key = noise.f16s(kv_heads * capacity * dim);
+            let value = noise.f16s(kv_heads * capacity * dim);
             let dims = |heads, rows| [1, heads, rows, dim];
             let (q, k) = (dims(heads, rows), dims(kv_heads, keys));
             let shape = AttentionShape::new(&q, &k, &k, causal).unwrap();
@@ -394,13 +473,13 @@ fn attention_over_a_cache() {
                     }
                 }
             }
-            // Rows that do not lie in one piece.
-            let turned = |cache: &[f16]| -> Vec<f16> {
+            // Rows that are not contiguous.
+            let by_key = |cache: &[f16]| -> Vec<f16> {
                 let places = (0..capacity).flat_map(|key| (0..kv_heads).map(move |h| (h, key)));
                 let rows = places.flat_map(|(h, key)| &cache[(h * capacity + key) * dim..][..dim]);
                 rows.copied().collect()
             };
-            let (key, value) = (turned(&key), turned(&value));
+            let (key, value) = (by_key(&key), by_key(&value));
             let cache = |data| Cache {
                 data,
                 strides: [dim, kv_heads * dim],

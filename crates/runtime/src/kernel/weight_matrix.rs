@@ -1,4 +1,4 @@
-//! Matrices as they lie in the file, and products with them.
+//! Weight matrices as they are stored in the file, and products with them.
 
 use aimodel::Blob;
 
@@ -6,20 +6,20 @@ use super::{
     dot,
     fixed::Fixed,
     lanes::{BLOCK, Level, WIDTH},
-    tile::{self, PIECE, Turned, Weights},
+    tile::{self, PIECE, Panels, Weights},
 };
 use crate::{
     error::{OpResult, refuse},
     thread_pool,
 };
 
-/// Elements of a piece of work when one vector is multiplied, at least.
+/// The smallest piece of work when one vector is multiplied, in elements.
 const PIECE_ELEMENTS: usize = 1 << 17;
-/// Elements of the rows that are read side by side: if they lay farther from
-/// each other, more tables that translate addresses would be needed.
+/// Elements of the rows that are read side by side: farther apart, they would
+/// need more entries of the table that translates addresses.
 const GROUP_ELEMENTS: usize = 1 << 19;
 
-/// A matrix in rows, as it lies in the file.
+/// A row-major matrix `[rows, cols]`, as it is stored in the file.
 #[derive(Clone, Debug)]
 pub(crate) struct WeightMatrix {
     rows: usize,
@@ -31,8 +31,8 @@ pub(crate) struct WeightMatrix {
 }
 
 impl WeightMatrix {
-    /// A matrix of halves.
-    pub fn half([rows, cols]: [usize; 2], data: Blob) -> OpResult<Self> {
+    /// A matrix of f16.
+    pub fn f16([rows, cols]: [usize; 2], data: Blob) -> OpResult<Self> {
         Self::new(rows, cols, data, 2 * rows * cols, None)
     }
 
@@ -58,7 +58,7 @@ impl WeightMatrix {
     ) -> OpResult<Self> {
         if data.len() != bytes as u64 {
             return refuse(format!(
-                "a matrix of {rows}×{cols} has {} bytes",
+                "a matrix of {rows}×{cols} must have {bytes} bytes, not {}",
                 data.len()
             ));
         }
@@ -85,7 +85,11 @@ impl WeightMatrix {
 
     pub(super) fn multiply_at(&self, level: Level, x: &[f32], count: usize) -> OpResult<Vec<f32>> {
         if x.len() != count * self.cols {
-            return refuse(format!("{} numbers are not {count} rows", x.len()));
+            return refuse(format!(
+                "{} numbers are not {count} rows of {}",
+                x.len(),
+                self.cols
+            ));
         }
         let in_memory = |blob: &Blob| match blob.as_slice() {
             Some(_) => Ok(()),
@@ -99,18 +103,19 @@ impl WeightMatrix {
             return Ok(vec![0.0; self.rows * count]);
         }
         let blocks_fit = !matches!(self.scales, Some((_, block)) if block != BLOCK);
-        let one = match count == 1 && blocks_fit {
-            true => self.one(level, x),
-            false => None,
+        let single = if count == 1 && blocks_fit {
+            self.multiply_one(level, x)
+        } else {
+            None
         };
-        Ok(one.unwrap_or_else(|| self.many(level, x, count)))
+        Ok(single.unwrap_or_else(|| self.multiply_many(level, x, count)))
     }
 
     /// The weights of some rows.
     fn weights(&self, first: usize, count: usize) -> Weights<'_> {
         let data = |width| part(&self.data, width, first, count);
         match &self.scales {
-            None => Weights::Half(data(2 * self.cols)),
+            None => Weights::F16(data(2 * self.cols)),
             Some((scales, block)) => Weights::Int8 {
                 data: data(self.cols),
                 scales: part(scales, 2 * (self.cols / block), first, count),
@@ -119,8 +124,9 @@ impl WeightMatrix {
         }
     }
 
-    /// Nothing if the weights are si8 and a number is not finite.
-    fn one(&self, level: Level, x: &[f32]) -> Option<Vec<f32>> {
+    /// The product with one vector; `None` if the weights are si8 and a number
+    /// of the vector is not finite.
+    fn multiply_one(&self, level: Level, x: &[f32]) -> Option<Vec<f32>> {
         let scaled = match &self.scales {
             Some((scales, _)) => Some((scales, Fixed::new(level, x)?)),
             None => None,
@@ -144,17 +150,17 @@ impl WeightMatrix {
         Some(out)
     }
 
-    fn many(&self, level: Level, x: &[f32], count: usize) -> Vec<f32> {
-        let x = Turned::new(tile::width(level), x, self.cols);
-        let mut turned = vec![[0.0; WIDTH]; self.rows * x.lanes];
-        thread_pool::split(&mut turned, PIECE * x.lanes, |piece, out| {
+    fn multiply_many(&self, level: Level, x: &[f32], count: usize) -> Vec<f32> {
+        let x = Panels::new(level.tile(), x, self.cols);
+        let mut lanes_out = vec![[0.0; WIDTH]; self.rows * x.lanes];
+        thread_pool::split(&mut lanes_out, PIECE * x.lanes, |piece, out| {
             let weights = self.weights(piece * PIECE, out.len() / x.lanes);
             tile::multiply(level, weights, &x, out);
         });
         let mut out = vec![0.0; self.rows * count];
         // Sixteen vectors at a time, of which each row has one line.
         thread_pool::split(&mut out, WIDTH * self.rows, |lane, out| {
-            for (row, lanes) in turned.chunks_exact(x.lanes).enumerate() {
+            for (row, lanes) in lanes_out.chunks_exact(x.lanes).enumerate() {
                 let columns = out.chunks_exact_mut(self.rows).zip(lanes[lane]);
                 columns.for_each(|(out, value)| out[row] = value);
             }
@@ -163,7 +169,7 @@ impl WeightMatrix {
     }
 }
 
-/// Some lines of a matrix; that it is in memory was asked before.
+/// Some rows of a matrix, whose bytes were checked to be in memory.
 fn part(blob: &Blob, width: usize, first: usize, count: usize) -> &[u8] {
     let bytes = blob.as_slice().unwrap_or_default();
     &bytes[first * width..(first + count) * width]

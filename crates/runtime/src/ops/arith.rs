@@ -3,7 +3,7 @@
 use aimodel::{Approximate, ElementType};
 use candle_core::{DType, Tensor};
 
-use super::{Operands, f16_ops};
+use super::Operands;
 use crate::{
     error::{OpResult, refuse},
     kernel::Pairwise,
@@ -40,7 +40,7 @@ pub fn binary(op: Binary, operands: &Operands<'_>) -> OpResult<Value> {
             &operands.ints(1)?,
         )?));
     }
-    let (x, y) = (operands.float(0)?, operands.float(1)?);
+    let (x, y) = (operands.view(0)?, operands.view(1)?);
     let pairwise = match op {
         Binary::Add => Some(Pairwise::Add),
         Binary::Sub => Some(Pairwise::Sub),
@@ -49,11 +49,12 @@ pub fn binary(op: Binary, operands: &Operands<'_>) -> OpResult<Value> {
         _ => None,
     };
     if let Some(op) = pairwise
-        && let Some(out) = f16_ops::binary(op, &x, &y)?
+        && let Some(out) = operands.backend.binary(op, &x, &y)?
     {
         return Ok(Value::Float(out));
     }
-    Ok(Value::Float(match op {
+    let (x, y) = (x.ready()?, y.ready()?);
+    Ok(Value::from(match op {
         Binary::Add => x.broadcast_add(&y)?,
         Binary::Sub => x.broadcast_sub(&y)?,
         Binary::Mul => x.broadcast_mul(&y)?,
@@ -128,7 +129,7 @@ pub fn unary(op: Unary, operands: &Operands<'_>) -> OpResult<Value> {
         Unary::Sin => w.sin()?,
         Unary::Cos => w.cos()?,
     };
-    Ok(Value::Float(y.to_dtype(x.dtype())?))
+    Ok(Value::from(y.to_dtype(x.dtype())?))
 }
 
 /// The logical opposite of booleans.
@@ -166,25 +167,23 @@ pub fn select(operands: &Operands<'_>) -> OpResult<Value> {
         _ => None,
     };
     if let Some(side) = side {
-        return Ok(Value::Float(operands.float(side)?.broadcast_as(dims)?));
+        return Ok(Value::Float(operands.view(side)?.broadcast_as(&dims)?));
     }
-    #[cfg(feature = "cuda")]
-    crate::cuda::flush()?;
     let flags: Vec<u8> = values.into_iter().map(|f| u8::from(f != 0)).collect();
-    let flags = Tensor::from_vec(flags, dims.as_slice(), operands.device)?;
+    let flags = Tensor::from_vec(flags, dims.as_slice(), operands.device()?)?;
     let x = operands.float(1)?.broadcast_as(dims.as_slice())?;
     let y = operands.float(2)?.broadcast_as(dims.as_slice())?;
-    Ok(Value::Float(flags.where_cond(&x, &y)?))
+    Ok(Value::from(flags.where_cond(&x, &y)?))
 }
 
 pub fn cast(element: ElementType, operands: &Operands<'_>) -> OpResult<Value> {
     let x = operands.at(0)?;
     match (x.is_float(), float_dtype(element)) {
-        (true, Some(dtype)) => Ok(Value::Float(x.float(operands.device)?.to_dtype(dtype)?)),
-        (false, Some(dtype)) => Ok(Value::Float(x.ints()?.to_float(dtype, operands.device)?)),
+        (true, Some(dtype)) => Ok(Value::from(operands.float(0)?.to_dtype(dtype)?)),
+        (false, Some(dtype)) => Ok(Value::from(x.ints()?.to_float(dtype, operands.device()?)?)),
         (_, None) if !is_integer(element) => refuse(format!("casts to {element} are not known")),
         (true, None) => {
-            let x = x.float(operands.device)?;
+            let x = operands.float(0)?;
             let values = x.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
             let values = values.into_iter().map(|value| match element {
                 ElementType::Bool => i64::from(value != 0.0),
@@ -213,14 +212,15 @@ pub fn gelu(approximate: Approximate, operands: &Operands<'_>) -> OpResult<Value
             (w * gate)?
         }
     };
-    Ok(Value::Float(y.to_dtype(x.dtype())?))
+    Ok(Value::from(y.to_dtype(x.dtype())?))
 }
 
 /// `x ÷ (1 + e⁻ˣ)`.
 pub fn silu(operands: &Operands<'_>) -> OpResult<Value> {
-    let x = operands.float(0)?;
-    if let Some(out) = f16_ops::silu(&x)? {
+    let x = operands.view(0)?;
+    if let Some(out) = operands.backend.silu(&x)? {
         return Ok(Value::Float(out));
     }
-    Ok(Value::Float(wide(&x)?.silu()?.to_dtype(x.dtype())?))
+    let x = x.ready()?;
+    Ok(Value::from(wide(&x)?.silu()?.to_dtype(x.dtype())?))
 }

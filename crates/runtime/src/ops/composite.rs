@@ -11,8 +11,9 @@ use std::{
 use candle_core::{DType, Tensor};
 use half::f16;
 
-use super::{Operands, arith::wide, f16_ops, reduce};
+use super::{Operands, arith::wide, reduce};
 use crate::{
+    backend::DeviceTensor,
     error::{OpResult, refuse},
     kernel,
     value::Value,
@@ -110,42 +111,33 @@ fn inverse_root(squares: &Tensor, eps: f64) -> OpResult<Tensor> {
     Ok((mean + eps)?.sqrt()?.recip()?)
 }
 
-fn rms_norm(eps: f64, operands: &Operands<'_>) -> OpResult<Tensor> {
-    let (x, scale) = (operands.float(0)?, operands.float(1)?);
-    if let Some(out) = f16_ops::norm(&x, &scale, eps)? {
+fn rms_norm(eps: f64, operands: &Operands<'_>) -> OpResult<DeviceTensor> {
+    let (x, scale) = (operands.view(0)?, operands.view(1)?);
+    if let Some(out) = operands.backend.rms_norm(&x, &scale, eps)? {
         return Ok(out);
     }
-    #[cfg(feature = "cuda")]
-    if let Some(out) = crate::cuda::norm(&x, &scale, None, eps)? {
-        return Ok(out);
-    }
-    #[cfg(feature = "cuda")]
-    crate::cuda::flush()?;
+    let (x, scale) = (x.ready()?, scale.ready()?);
     let w = wide(&x)?;
     let normed = w.broadcast_mul(&inverse_root(&w.sqr()?, eps)?)?;
-    Ok(normed.to_dtype(x.dtype())?.broadcast_mul(&scale)?)
+    let normed = normed.to_dtype(x.dtype())?;
+    Ok(normed.broadcast_mul(&scale)?.into())
 }
 
-fn layer_norm(eps: f64, operands: &Operands<'_>) -> OpResult<Tensor> {
-    let x = operands.float(0)?;
-    #[cfg(feature = "cuda")]
-    {
-        let (gamma, beta) = (operands.float(1)?, operands.float(2)?);
-        if let Some(out) = crate::cuda::norm(&x, &gamma, Some(&beta), eps)? {
-            return Ok(out);
-        }
-        crate::cuda::flush()?;
+fn layer_norm(eps: f64, operands: &Operands<'_>) -> OpResult<DeviceTensor> {
+    let (x, gamma, beta) = (operands.view(0)?, operands.view(1)?, operands.view(2)?);
+    if let Some(out) = operands.backend.layer_norm(&x, &gamma, &beta, eps)? {
+        return Ok(out);
     }
+    let (x, gamma, beta) = (x.ready()?, gamma.ready()?, beta.ready()?);
     let w = wide(&x)?;
     let centred = w.broadcast_sub(&reduce::last_mean(&w)?)?;
     let normed = centred.broadcast_mul(&inverse_root(&centred.sqr()?, eps)?)?;
     let normed = normed.to_dtype(x.dtype())?;
-    let scaled = normed.broadcast_mul(&operands.float(1)?)?;
-    Ok(scaled.broadcast_add(&operands.float(2)?)?)
+    Ok(normed.broadcast_mul(&gamma)?.broadcast_add(&beta)?.into())
 }
 
-fn rope(angles: &Angles, operands: &Operands<'_>) -> OpResult<Tensor> {
-    let x = operands.float(0)?;
+fn rope(angles: &Angles, operands: &Operands<'_>) -> OpResult<DeviceTensor> {
+    let x = operands.view(0)?;
     let positions = operands.ints(1)?.dense();
     let (rows, dim) = match x.dims()[..] {
         [1, _, rows, dim] if rows == positions.len() && dim % 2 == 0 => (rows, dim),
@@ -159,25 +151,22 @@ fn rope(angles: &Angles, operands: &Operands<'_>) -> OpResult<Tensor> {
     };
     let half = dim / 2;
     let angles = angles.of(&positions, half);
-    if let Some(out) = f16_ops::rotate(&x, &angles.sin, &angles.cos)? {
+    if let Some(out) = operands.backend.rotate(&x, &angles.sin, &angles.cos)? {
         return Ok(out);
     }
-    let table = |values: &[f32]| {
-        let dims = (1, 1, rows, half);
-        Tensor::from_slice(values, dims, operands.device)
-    };
-    #[cfg(feature = "cuda")]
-    crate::cuda::flush()?;
+    let (x, device) = (x.ready()?, operands.device()?);
+    let table = |values: &[f32]| Tensor::from_slice(values, (1, 1, rows, half), device);
     let (sin, cos) = (table(&angles.sin)?, table(&angles.cos)?);
     let w = wide(&x)?;
     let (a, b) = (w.narrow(3, 0, half)?, w.narrow(3, half, half)?);
     let real = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
     let imaginary = (a.broadcast_mul(&sin)? + b.broadcast_mul(&cos)?)?;
-    Ok(Tensor::cat(&[real, imaginary], 3)?.to_dtype(x.dtype())?)
+    let rotated = Tensor::cat(&[real, imaginary], 3)?;
+    Ok(rotated.to_dtype(x.dtype())?.into())
 }
 
-fn attention(causal: bool, operands: &Operands<'_>) -> OpResult<Tensor> {
-    let (query, key, value) = (operands.float(0)?, operands.float(1)?, operands.float(2)?);
+fn attention(causal: bool, operands: &Operands<'_>) -> OpResult<DeviceTensor> {
+    let (query, key, value) = (operands.view(0)?, operands.view(1)?, operands.view(2)?);
     let shape = kernel::AttentionShape::new(query.dims(), key.dims(), value.dims(), causal)?;
     let dtype = query.dtype();
     let scale = 1.0 / (shape.dim as f64).sqrt();
@@ -186,15 +175,14 @@ fn attention(causal: bool, operands: &Operands<'_>) -> OpResult<Tensor> {
         DType::F16 => f16::from_f64(scale).to_f64(),
         _ => scale,
     };
-    if let Some(out) = f16_ops::attention(shape, scale, [&query, &key, &value])? {
+    let operands_of_kernel = [&query, &key, &value];
+    if let Some(out) = operands
+        .backend
+        .attention(shape, scale, operands_of_kernel)?
+    {
         return Ok(out);
     }
-    #[cfg(feature = "cuda")]
-    if let Some(out) = crate::cuda::attention(shape, scale, [&query, &key, &value])? {
-        return Ok(out);
-    }
-    #[cfg(feature = "cuda")]
-    crate::cuda::flush()?;
+    let (query, key, value) = (query.ready()?, key.ready()?, value.ready()?);
     let query = wide(&wide(&query)?.affine(scale, 0.0)?.to_dtype(dtype)?)?;
     let (kv, group) = (shape.kv_heads, shape.heads / shape.kv_heads);
     let grouped = |x: &Tensor, rows: usize| -> OpResult<Tensor> {
@@ -209,12 +197,12 @@ fn attention(causal: bool, operands: &Operands<'_>) -> OpResult<Tensor> {
             (0..shape.keys).map(move |key| if key < visible { 0.0 } else { -1e4_f32 })
         });
         let bias = bias.collect::<Vec<f32>>();
-        let bias = Tensor::from_vec(bias, (1, 1, shape.rows, shape.keys), operands.device)?;
+        let bias = Tensor::from_vec(bias, (1, 1, shape.rows, shape.keys), operands.device()?)?;
         let by_row = (kv, group, shape.rows, shape.keys);
         scores = scores.reshape(by_row)?.broadcast_add(&bias)?;
         scores = scores.reshape((kv, group * shape.rows, shape.keys))?;
     }
     let mixed = reduce::along(&scores, 2)?.matmul(&value)?;
     let mixed = mixed.reshape((1, shape.heads, shape.rows, shape.dim))?;
-    Ok(mixed.to_dtype(dtype)?)
+    Ok(mixed.to_dtype(dtype)?.into())
 }

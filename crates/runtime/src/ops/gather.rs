@@ -55,21 +55,19 @@ pub fn gather_nd(operands: &Operands<'_>) -> OpResult<Value> {
         // A table is read where it lies.
         Value::Mapped(table) if table.element == ElementType::F16 => {
             let rows = rows_of(table, &places, width)?;
-            Value::Float(Tensor::from_vec(rows, dims, operands.device)?)
+            Value::from(Tensor::from_vec(rows, dims, operands.device()?)?)
         }
-        other => {
-            let x = other.float(operands.device)?;
-            #[cfg(feature = "cuda")]
-            if let Some(rows) = crate::cuda::gather_rows(&x, width, &places)? {
-                return Ok(Value::Float(rows.reshape(dims)?));
+        _ => {
+            let x = operands.view(0)?;
+            if let Some(rows) = operands.backend.gather_rows(&x, width, &places)? {
+                return Ok(Value::Float(rows.reshape(&dims)?));
             }
-            #[cfg(feature = "cuda")]
-            crate::cuda::flush()?;
+            let x = x.ready()?;
             let count: usize = x.dims()[..depth].iter().product();
             let at = places.iter().map(|at| *at as i64).collect();
-            let at = Ints::vector(ElementType::Si32, at).to_index(operands.device)?;
+            let at = Ints::vector(ElementType::Si32, at).to_index(operands.device()?)?;
             let rows = x.reshape((count, width))?.index_select(&at, 0)?;
-            Value::Float(rows.reshape(dims)?)
+            Value::from(rows.reshape(dims)?)
         }
     })
 }
@@ -109,33 +107,28 @@ pub fn gather_along_axis(operands: &Operands<'_>) -> OpResult<Value> {
     if let Value::Ints(x) = x {
         return Ok(Value::Ints(take_ints(x, &indices, axis)));
     }
-    let x = x.float(operands.device)?;
+    let x = operands.view(0)?;
     // One index for a whole slice: the slices are taken as they are.
     let whole =
         (0..dims.len()).all(|i| i == axis || indices.strides[i] == 0 || indices.dims[i] == 1);
     if whole {
         let stride = indices.strides[axis];
         let at = (0..indices.dims[axis]).map(|i| indices.data[i * stride]);
-        #[cfg(feature = "cuda")]
         if axis == 0 {
             let width: usize = dims[1..].iter().product();
             let places: Vec<usize> = at.clone().map(|at| at as usize).collect();
-            if let Some(rows) = crate::cuda::gather_rows(&x, width, &places)? {
-                return Ok(Value::Float(rows.reshape(indices.dims)?));
+            if let Some(rows) = operands.backend.gather_rows(&x, width, &places)? {
+                return Ok(Value::Float(rows.reshape(&indices.dims)?));
             }
         }
-        #[cfg(feature = "cuda")]
-        crate::cuda::flush()?;
+        let x = x.ready()?.contiguous()?;
         let at = Ints::vector(ElementType::Si32, at.collect());
-        return Ok(Value::Float(
-            x.contiguous()?
-                .index_select(&at.to_index(operands.device)?, axis)?,
-        ));
+        let at = at.to_index(operands.device()?)?;
+        return Ok(Value::from(x.index_select(&at, axis)?));
     }
-    #[cfg(feature = "cuda")]
-    crate::cuda::flush()?;
-    let at = indices.to_index(operands.device)?.contiguous()?;
-    Ok(Value::Float(x.contiguous()?.gather(&at, axis)?))
+    let x = x.ready()?;
+    let at = indices.to_index(operands.device()?)?.contiguous()?;
+    Ok(Value::from(x.contiguous()?.gather(&at, axis)?))
 }
 
 fn take_ints(x: &Ints, indices: &Ints, axis: usize) -> Ints {

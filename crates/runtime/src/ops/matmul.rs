@@ -7,7 +7,7 @@ use half::f16;
 use super::Operands;
 use crate::{
     error::{OpResult, refuse},
-    kernel::{self, WeightMatrix},
+    kernel,
     program::Accumulate,
     thread_pool,
     value::{Value, broadcast, row_major},
@@ -37,7 +37,7 @@ fn product(how: Accumulate, x: &Tensor, y: &Tensor, device: &Device) -> OpResult
 
 pub fn batch_matmul(how: Accumulate, operands: &Operands<'_>) -> OpResult<Value> {
     let (x, y) = (operands.float(0)?, operands.float(1)?);
-    Ok(Value::Float(multiply(how, &x, &y, operands.device)?))
+    Ok(Value::from(multiply(how, &x, &y, operands.device()?)?))
 }
 
 /// The product of matrices, over batches that broadcast.
@@ -68,33 +68,6 @@ fn multiply(how: Accumulate, x: &Tensor, y: &Tensor, device: &Device) -> OpResul
     Ok(product(how, &x, &y, device)?.reshape(result)?)
 }
 
-/// `x · weightᵀ`, the weight in rows as it lies in the file.
-pub fn weight_matmul(rows: &WeightMatrix, operands: &Operands<'_>) -> OpResult<Value> {
-    let x = operands.float(0)?;
-    let dtype = x.dtype();
-    let Some((&cols, batch)) = x.dims().split_last() else {
-        return refuse("a scalar is no matrix");
-    };
-    if cols != rows.cols() {
-        return refuse(format!(
-            "{:?} · {:?}ᵀ is no product",
-            x.dims(),
-            [rows.rows(), rows.cols()]
-        ));
-    }
-    let dims = [batch, &[rows.rows()]].concat();
-    let count: usize = batch.iter().product();
-    let wide = match dtype {
-        DType::F16 => kernel::to_f32(&x.flatten_all()?.to_vec1()?),
-        _ => x.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?,
-    };
-    let out = rows.multiply(&wide, count)?;
-    Ok(Value::Float(match dtype {
-        DType::F16 => Tensor::from_vec(kernel::to_f16(&out), dims, operands.device)?,
-        _ => Tensor::from_vec(out, dims, operands.device)?.to_dtype(dtype)?,
-    }))
-}
-
 pub fn blockwise_shift_scale(operands: &Operands<'_>) -> OpResult<Value> {
     let values = [
         operands.at(0)?,
@@ -102,7 +75,7 @@ pub fn blockwise_shift_scale(operands: &Operands<'_>) -> OpResult<Value> {
         operands.at(2)?,
         operands.at(3)?,
     ];
-    Ok(Value::Float(dequantize(values, operands.device)?))
+    Ok(Value::from(dequantize(values, operands.device()?)?))
 }
 
 /// `(data − zero_point) · scale + offset`, in the elements of the scale; each
@@ -119,21 +92,15 @@ pub(crate) fn dequantize(
         return refuse(format!("{scale}, {zero}, {offset} are no blocks of {data}"));
     }
     let floats = |value: &Value| -> OpResult<Vec<f32>> {
-        let host = value.float(&Device::Cpu)?.to_dtype(DType::F32)?;
+        let host = value.float(&Device::Cpu)?.to_device(&Device::Cpu)?;
+        let host = host.to_dtype(DType::F32)?;
         Ok(host.flatten_all()?.to_vec1::<f32>()?)
     };
     let element = match scale {
         Value::Float(tensor) => tensor.dtype(),
         _ => DType::F16,
     };
-    let scales = match scale {
-        Value::Float(tensor) => floats(&Value::Float(tensor.to_device(&Device::Cpu)?))?,
-        other => floats(other)?,
-    };
-    let offsets = match offset {
-        Value::Float(tensor) => floats(&Value::Float(tensor.to_device(&Device::Cpu)?))?,
-        other => floats(other)?,
-    };
+    let (scales, offsets) = (floats(scale)?, floats(offset)?);
     let zeros = zero.ints()?.dense();
     let bytes;
     let data = match data {

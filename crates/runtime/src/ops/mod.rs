@@ -2,7 +2,6 @@
 
 mod arith;
 mod composite;
-mod f16_ops;
 mod gather;
 mod matmul;
 mod reduce;
@@ -11,11 +10,11 @@ mod shape;
 use std::sync::Arc;
 
 use aimodel::{Approximate, ElementType};
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 use crate::{
+    backend::{Backend, DeviceTensor, FusedOp},
     error::{OpResult, refuse},
-    kernel::WeightMatrix,
     program::Accumulate,
     value::Value,
 };
@@ -63,11 +62,8 @@ pub(crate) enum Op {
     Invoke(usize),
     /// A composite graph, computed directly.
     Composite(Arc<Composite>),
-    /// `x · weightᵀ` with a matrix that stays as it lies in the file.
-    WeightMatmul(Arc<WeightMatrix>),
-    /// Several of them in one piece, on a card.
-    #[cfg(feature = "cuda")]
-    Fused(Arc<crate::cuda::Fused>),
+    /// Several in one piece, as a backend computes them.
+    Fused(Arc<dyn FusedOp>),
 }
 
 impl Op {
@@ -146,48 +142,9 @@ impl Op {
         )
     }
 
-    /// Whether it is a product whose rows are those of its first operand.
-    pub fn by_rows(&self) -> bool {
-        match self {
-            Self::WeightMatmul(_) => true,
-            #[cfg(feature = "cuda")]
-            Self::Fused(fused) => {
-                matches!(&**fused, crate::cuda::Fused::Product(product) if !product.add)
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether it does something on a card that launches which were collected
-    /// before must precede, and does not see to that itself.
-    #[cfg(feature = "cuda")]
-    pub fn is_apart(&self, operands: &[&Value]) -> bool {
-        match self {
-            Self::Fused(_)
-            | Self::Composite(_)
-            | Self::Where
-            | Self::GetShape
-            | Self::Reshape
-            | Self::Transpose
-            | Self::Slice
-            | Self::ExpandDims
-            | Self::ShrinkDims
-            | Self::BroadcastTo
-            | Self::BroadcastInDims
-            | Self::GatherNd
-            | Self::GatherAlongAxis
-            | Self::ReadHandle
-            | Self::WriteHandle
-            | Self::UpdateHandle(_)
-            | Self::Invoke(_) => false,
-            Self::Cast(_) => true,
-            _ => operands.iter().any(|value| value.is_float()),
-        }
-    }
-
     /// Computes it, where it has one result and no state.
-    pub fn run(&self, device: &Device, operands: &[&Value]) -> OpResult<Value> {
-        let context = Operands { device, operands };
+    pub fn run(&self, backend: &dyn Backend, operands: &[&Value]) -> OpResult<Value> {
+        let context = Operands { backend, operands };
         match self {
             Self::Binary(op) => arith::binary(*op, &context),
             Self::Unary(op) => arith::unary(*op, &context),
@@ -216,8 +173,6 @@ impl Op {
             Self::GatherAlongAxis => gather::gather_along_axis(&context),
             Self::CreateToken => Ok(Value::Token),
             Self::Composite(composite) => composite.run(&context),
-            Self::WeightMatmul(rows) => matmul::weight_matmul(rows, &context),
-            #[cfg(feature = "cuda")]
             Self::Fused(fused) => fused.run(&context),
             Self::ReadHandle | Self::WriteHandle | Self::UpdateHandle(_) | Self::Invoke(_) => {
                 refuse("it needs the states or the graphs of a call")
@@ -228,7 +183,7 @@ impl Op {
 
 /// The operands of one operation.
 pub(crate) struct Operands<'v> {
-    pub device: &'v Device,
+    pub backend: &'v dyn Backend,
     pub operands: &'v [&'v Value],
 }
 
@@ -244,9 +199,21 @@ impl Operands<'_> {
         }
     }
 
-    /// The operand as floats.
-    pub fn float(&self, index: usize) -> OpResult<candle_core::Tensor> {
-        self.at(index)?.float(self.device)
+    /// The operand as floats, for the tensor library.
+    pub fn float(&self, index: usize) -> OpResult<Tensor> {
+        self.view(index)?.ready()
+    }
+
+    /// The operand as floats, for a kernel of the backend and for views.
+    pub fn view(&self, index: usize) -> OpResult<DeviceTensor> {
+        self.at(index)?.float(self.backend.device())
+    }
+
+    /// The device, for work of the tensor library on it. It comes after all
+    /// launches that the backend has collected.
+    pub fn device(&self) -> OpResult<&Device> {
+        crate::backend::cuda::flush()?;
+        Ok(self.backend.device())
     }
 
     /// The operand as integers.

@@ -22,14 +22,14 @@ pub fn reduce(op: Reduce, operands: &Operands<'_>) -> OpResult<Value> {
     if !x.is_float() {
         return Ok(Value::Ints(ints(op, &x.ints()?, &axes)));
     }
-    let x = x.float(operands.device)?;
+    let x = operands.float(0)?;
     let w = wide(&x)?;
     let y = match op {
         Reduce::Sum => w.sum_keepdim(axes)?,
         Reduce::Mean => w.mean_keepdim(axes)?,
         Reduce::Product => product(&w, &axes)?,
     };
-    Ok(Value::Float(y.to_dtype(x.dtype())?))
+    Ok(Value::from(y.to_dtype(x.dtype())?))
 }
 
 fn product(x: &Tensor, axes: &[usize]) -> OpResult<Tensor> {
@@ -73,7 +73,7 @@ fn ints(op: Reduce, x: &Ints, axes: &[usize]) -> Ints {
 pub fn softmax(operands: &Operands<'_>) -> OpResult<Value> {
     let x = operands.float(0)?;
     let axis = axis(operands.ints(1)?.scalar()?, x.rank())?;
-    Ok(Value::Float(along(&wide(&x)?, axis)?.to_dtype(x.dtype())?))
+    Ok(Value::from(along(&wide(&x)?, axis)?.to_dtype(x.dtype())?))
 }
 
 /// Softmax along an axis, of single precision.

@@ -1,10 +1,11 @@
 //! Operations that move elements, and those that compute with extents.
 
 use aimodel::ElementType;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 use super::{Operands, axis};
 use crate::{
+    backend::{Backend, DeviceTensor},
     error::{OpResult, refuse},
     value::{Ints, Value, broadcast, gather_strided},
 };
@@ -32,22 +33,17 @@ pub fn reshape(operands: &Operands<'_>) -> OpResult<Value> {
         dims[open] = count as i64 / rest;
     }
     let dims = Ints::vector(ElementType::Si32, dims).as_usizes()?;
-    reshape_to(x, dims, operands.device)
+    reshape_to(x, dims, operands)
 }
 
-fn reshape_to(x: &Value, dims: Vec<usize>, device: &Device) -> OpResult<Value> {
+fn reshape_to(x: &Value, dims: Vec<usize>, operands: &Operands<'_>) -> OpResult<Value> {
     Ok(match x {
         Value::Ints(ints) => Value::Ints(ints.reshape(dims)?),
-        other => Value::Float(dense(&other.float(device)?)?.reshape(dims)?),
+        other => {
+            let x = other.float(operands.backend.device())?;
+            Value::Float(operands.backend.contiguous(&x)?.reshape(&dims)?)
+        }
     })
-}
-
-/// The same elements in row-major order.
-fn dense(x: &Tensor) -> OpResult<Tensor> {
-    #[cfg(feature = "cuda")]
-    return crate::cuda::contiguous(x);
-    #[cfg(not(feature = "cuda"))]
-    Ok(x.contiguous()?)
 }
 
 pub fn transpose(operands: &Operands<'_>) -> OpResult<Value> {
@@ -63,7 +59,7 @@ pub fn transpose(operands: &Operands<'_>) -> OpResult<Value> {
             out.strides = order.iter().map(|axis| ints.strides[*axis]).collect();
             Value::Ints(out)
         }
-        other => Value::Float(other.float(operands.device)?.permute(order)?),
+        _ => Value::Float(operands.view(0)?.permute(order)?),
     })
 }
 
@@ -126,19 +122,17 @@ pub fn slice(operands: &Operands<'_>) -> OpResult<Value> {
     )?;
     match x {
         Value::Ints(ints) => Ok(Value::Ints(slice_ints(ints, &parts))),
-        other => {
-            let mut y = other.float(operands.device)?;
+        _ => {
+            let mut y = operands.view(0)?;
             for (axis, part) in parts.iter().enumerate() {
                 if part.stride == 1 {
                     y = y.narrow(axis, part.begin, part.count)?;
                 } else {
-                    #[cfg(feature = "cuda")]
-                    crate::cuda::flush()?;
                     let places = (0..part.count).map(|i| (part.begin + i * part.stride) as i64);
                     let places = Ints::vector(ElementType::Si32, places.collect());
-                    y = y
-                        .contiguous()?
-                        .index_select(&places.to_index(operands.device)?, axis)?;
+                    let places = places.to_index(operands.device()?)?;
+                    let from = y.ready()?.contiguous()?;
+                    y = from.index_select(&places, axis)?.into();
                 }
             }
             Ok(Value::Float(y))
@@ -180,46 +174,44 @@ pub fn slice_update(operands: &Operands<'_>) -> OpResult<Value> {
     if let Value::Ints(ints) = x {
         return Ok(Value::Ints(update_ints(ints, &parts, &update.ints()?)));
     }
-    let (mut x, update) = (
-        x.float(operands.device)?,
-        update.float(operands.device)?.contiguous()?,
-    );
+    let (x, update) = (operands.float(0)?, operands.float(4)?.contiguous()?);
     if parts.iter().any(|part| part.stride != 1) {
         return refuse("a stride in a slice update is not known for floats");
     }
-    x = x.force_contiguous()?;
-    let whole = x.clone();
-    write_slice(&x, &update, &parts)?;
-    Ok(Value::Float(whole))
+    let x = DeviceTensor::from(x.force_contiguous()?);
+    write_slice(operands.backend, &x, &update.into(), &parts)?;
+    Ok(Value::Float(x))
 }
 
 /// Writes a contiguous `update` into the storage of `x`, at strides of 1.
-pub(crate) fn write_slice(x: &Tensor, update: &Tensor, parts: &[Bounds]) -> OpResult<()> {
-    let dims = x.dims();
-    #[cfg(feature = "cuda")]
-    {
-        let mut view = x.clone();
-        for (axis, part) in parts.iter().enumerate() {
-            view = view.narrow(axis, part.begin, part.count)?;
-        }
-        if crate::cuda::write(&view, update)? {
-            return Ok(());
-        }
-        crate::cuda::flush()?;
+pub(crate) fn write_slice(
+    backend: &dyn Backend,
+    x: &DeviceTensor,
+    update: &DeviceTensor,
+    parts: &[Bounds],
+) -> OpResult<()> {
+    let mut view = x.clone();
+    for (axis, part) in parts.iter().enumerate() {
+        view = view.narrow(axis, part.begin, part.count)?;
     }
+    if backend.write(&view, update)? {
+        return Ok(());
+    }
+    let (x, update) = (x.ready()?, update.ready()?);
+    let dims = x.dims();
     let partial: Vec<usize> = (0..dims.len())
         .filter(|&i| parts[i].count != dims[i])
         .collect();
     match partial[..] {
-        [] => Ok(x.slice_set(update, 0, 0)?),
-        [axis] => Ok(x.slice_set(update, axis, parts[axis].begin)?),
+        [] => Ok(x.slice_set(&update, 0, 0)?),
+        [axis] => Ok(x.slice_set(&update, axis, parts[axis].begin)?),
         [first, ..] => match (0..first).find(|&i| dims[i] > 1) {
             None => {
                 let part = parts[first];
                 let inner = x.narrow(first, part.begin, part.count)?;
                 let mut parts = parts.to_vec();
                 parts[first].begin = 0;
-                write_slice(&inner, update, &parts)
+                write_slice(backend, &inner.into(), &update.into(), &parts)
             }
             // Only what lies in one piece can be written.
             Some(axis) => {
@@ -227,7 +219,8 @@ pub(crate) fn write_slice(x: &Tensor, update: &Tensor, parts: &[Bounds]) -> OpRe
                     let mut parts = parts.to_vec();
                     (parts[axis].begin, parts[axis].count) = (0, 1);
                     let update = update.narrow(axis, i, 1)?.contiguous()?;
-                    write_slice(&x.narrow(axis, i, 1)?, &update, &parts)?;
+                    let x = x.narrow(axis, i, 1)?;
+                    write_slice(backend, &x.into(), &update.into(), &parts)?;
                 }
                 Ok(())
             }
@@ -279,7 +272,7 @@ pub fn concat(operands: &Operands<'_>) -> OpResult<Value> {
         // CUDA has no memory of no bytes, and such a part adds nothing.
         let adds = |part: &Tensor| part.dims().get(axis).is_none_or(|extent| *extent > 0);
         let full: Vec<Tensor> = parts.iter().filter(|part| adds(part)).cloned().collect();
-        return Ok(Value::Float(match (&full[..], &parts[..]) {
+        return Ok(Value::from(match (&full[..], &parts[..]) {
             ([one], _) | ([], [one, ..]) => one.clone(),
             _ => Tensor::cat(&full, axis)?,
         }));
@@ -337,7 +330,7 @@ pub fn expand_dims(operands: &Operands<'_>) -> OpResult<Value> {
     for axis in axes {
         dims.insert(axis, 1);
     }
-    reshape_to(x, dims, operands.device)
+    reshape_to(x, dims, operands)
 }
 
 pub fn shrink_dims(operands: &Operands<'_>) -> OpResult<Value> {
@@ -361,20 +354,20 @@ pub fn shrink_dims(operands: &Operands<'_>) -> OpResult<Value> {
             }
             Ok(Value::Float(y))
         }
-        other => reshape_to(other, dims, operands.device),
+        other => reshape_to(other, dims, operands),
     }
 }
 
-fn broadcast_value(x: &Value, dims: &[usize], device: &Device) -> OpResult<Value> {
+fn broadcast_value(x: &Value, dims: &[usize], operands: &Operands<'_>) -> OpResult<Value> {
     Ok(match x {
         Value::Ints(ints) => Value::Ints(ints.broadcast_to(dims)?),
-        other => Value::Float(other.float(device)?.broadcast_as(dims)?),
+        other => Value::Float(other.float(operands.backend.device())?.broadcast_as(dims)?),
     })
 }
 
 pub fn broadcast_to(operands: &Operands<'_>) -> OpResult<Value> {
     let dims = operands.ints(1)?.as_usizes()?;
-    broadcast_value(operands.at(0)?, &dims, operands.device)
+    broadcast_value(operands.at(0)?, &dims, operands)
 }
 
 pub fn broadcast_in_dims(operands: &Operands<'_>) -> OpResult<Value> {
@@ -388,7 +381,7 @@ pub fn broadcast_in_dims(operands: &Operands<'_>) -> OpResult<Value> {
     for (axis, extent) in axes.into_iter().zip(extents) {
         dims[axis] = extent;
     }
-    broadcast_value(x, &dims, operands.device)
+    broadcast_value(x, &dims, operands)
 }
 
 pub fn broadcast_shapes(operands: &Operands<'_>) -> OpResult<Value> {

@@ -189,7 +189,10 @@ mod tests {
         for (name, count) in [("2b", 2_127_532_032), ("8b", 8_767_123_696)] {
             let config = Config::preset(name).unwrap();
             let sizes = crate::qwen3_vl::names::parameters(&config);
-            let sum: usize = sizes.iter().map(|(_, s)| s.iter().product::<usize>()).sum();
+            let sum: usize = sizes
+                .iter()
+                .map(|p| p.shape.iter().product::<usize>())
+                .sum();
             assert_eq!(sum, count, "{name}");
         }
     }

@@ -2,11 +2,11 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{CudaContext, INLINE, Kernel, THREADS, parameters};
+use super::{CudaContext, INLINE, Kernel, THREADS};
 use crate::error::OpResult;
 
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, bytemuck::NoUninit)]
 struct NormArgs {
     x: u64,
     stride: i64,
@@ -17,11 +17,9 @@ struct NormArgs {
     eps: f32,
 }
 
-parameters!(NormArgs, GatherRowsArgs, ArgmaxArgs);
-
 /// `x ÷ √(mean(x²) + ε) · gamma` over the last axis; with `beta`, the mean is
 /// taken away first, and `beta` added.
-pub(crate) fn norm(
+pub(super) fn norm(
     x: &Tensor,
     gamma: &Tensor,
     beta: Option<&Tensor>,
@@ -59,7 +57,7 @@ pub(crate) fn norm(
 }
 
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, bytemuck::NoUninit)]
 struct GatherRowsArgs {
     table: u64,
     places: u64,
@@ -70,7 +68,7 @@ struct GatherRowsArgs {
 }
 
 /// Rows of a table `[n, width]`, one for each of `places`, which are below n.
-pub(crate) fn gather_rows(
+pub(super) fn gather_rows(
     table: &Tensor,
     width: usize,
     places: &[usize],
@@ -103,7 +101,7 @@ pub(crate) fn gather_rows(
 }
 
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, bytemuck::NoUninit)]
 struct ArgmaxArgs {
     x: u64,
     out: u64,

@@ -1,5 +1,6 @@
-//! Launches that go to the card together, as a graph. Where a list of launches
-//! is the one of last time but for their parameters, its graph is used again.
+//! Launches that are sent together, as a CUDA graph. Where a list of launches
+//! differs from an earlier one in its parameters only, the graph of that one is
+//! updated and used again.
 
 use std::{
     ffi::c_void,
@@ -12,12 +13,12 @@ use candle_core::cuda_backend::cudarc::driver::{result, sys};
 use super::{CudaContext, KERNELS, Kernel};
 use crate::error::{OpResult, refuse};
 
-/// Launches that are worth a graph.
-const WORTH: usize = 16;
+/// The fewest launches that are worth a graph.
+const MIN_LAUNCHES: usize = 16;
 /// Graphs that are kept.
-const GRAPHS: usize = 64;
+const MAX_GRAPHS: usize = 64;
 
-/// A kernel with all that it needs.
+/// A kernel, its grid and its parameters.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Launch {
     pub kernel: Kernel,
@@ -28,9 +29,9 @@ pub(super) struct Launch {
     pub parameters: Vec<u64>,
 }
 
-/// A list of launches as a graph of the card.
+/// A list of launches as a CUDA graph.
 pub(super) struct CapturedGraph {
-    /// The how manieth of a call they are.
+    /// How many lists of the same call came before.
     order: usize,
     launches: Vec<Launch>,
     nodes: Vec<sys::CUgraphNode>,
@@ -38,13 +39,14 @@ pub(super) struct CapturedGraph {
     exec: sys::CUgraphExec,
 }
 
-// SAFETY: graphs may be used from any thread, by one at a time.
+// SAFETY: CUDA lets any thread use a graph and its nodes, one at a time; a
+// `CapturedGraph` is only used by who owns it.
 unsafe impl Send for CapturedGraph {}
 
 impl Drop for CapturedGraph {
     fn drop(&mut self) {
-        // SAFETY: they were made by `record`, and nothing else has them. What
-        // still runs is not stopped.
+        // SAFETY: `capture` made both, and nothing else has them. Destroying
+        // them does not stop what still runs.
         unsafe {
             if !self.exec.is_null() {
                 let _ = result::graph::exec_destroy(self.exec);
@@ -63,7 +65,7 @@ impl CudaContext {
         }
     }
 
-    /// Puts a launch into the stream.
+    /// Puts a launch into the stream; into the graph while that is captured.
     pub(super) fn send(&self, launch: &Launch) -> OpResult<()> {
         self.stream.context().bind_to_thread()?;
         let mut attribute = sys::CUlaunchAttribute {
@@ -94,9 +96,9 @@ impl CudaContext {
         Ok(status.result()?)
     }
 
-    /// Puts launches into the stream, the `order`th of a call.
+    /// Puts launches into the stream; `order` lists of the call came before.
     pub(super) fn submit(&self, order: usize, launches: Vec<Launch>) -> OpResult<()> {
-        if launches.len() < WORTH {
+        if launches.len() < MIN_LAUNCHES {
             return launches.iter().try_for_each(|launch| self.send(launch));
         }
         let mut graphs = self.graphs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,29 +108,30 @@ impl CudaContext {
                 && known.launches.len() == launches.len()
                 && pairs.all(|(a, b)| a.kernel == b.kernel)
         };
-        let recorded = match graphs.iter().position(same) {
+        let captured = match graphs.iter().position(same) {
             Some(at) => {
-                let mut recorded = graphs.remove(at);
-                self.change(&mut recorded, launches)?;
-                recorded
+                let mut captured = graphs.remove(at);
+                self.update(&mut captured, launches)?;
+                captured
             }
             None => {
-                graphs.truncate(GRAPHS - 1);
-                self.record(order, launches)?
+                graphs.truncate(MAX_GRAPHS - 1);
+                self.capture(order, launches)?
             }
         };
-        // SAFETY: the graph is of this card, and its launches are valid now.
-        let status = unsafe { result::graph::launch(recorded.exec, self.stream.cu_stream()) };
-        graphs.insert(0, recorded);
+        // SAFETY: the graph belongs to the stream's context, and who put the
+        // launches into the queue vouched for their parameters.
+        let status = unsafe { result::graph::launch(captured.exec, self.stream.cu_stream()) };
+        graphs.insert(0, captured);
         Ok(status?)
     }
 
     /// Makes a graph of launches.
-    fn record(&self, order: usize, launches: Vec<Launch>) -> OpResult<CapturedGraph> {
+    fn capture(&self, order: usize, launches: Vec<Launch>) -> OpResult<CapturedGraph> {
         let stream = self.stream.cu_stream();
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream.context().bind_to_thread()?;
-        // SAFETY: the stream is ours, and captures nothing yet.
+        // SAFETY: the stream is this context's own, and is not capturing yet.
         unsafe { result::stream::begin_capture(stream, mode)? };
         let nodes: OpResult<Vec<_>> = launches
             .iter()
@@ -137,25 +140,29 @@ impl CudaContext {
                 self.last_node()
             })
             .collect();
-        // SAFETY: capturing was begun above.
+        // SAFETY: the capture was begun above.
         let graph = unsafe { result::stream::end_capture(stream)? };
-        let mut recorded = CapturedGraph {
+        // Owns the graph from here on, whatever fails below.
+        let mut captured = CapturedGraph {
             order,
             launches,
-            nodes: nodes?,
+            nodes: Vec::new(),
             graph,
             exec: null_mut(),
         };
-        // SAFETY: the graph is whole, and `exec` a place for one.
-        unsafe { sys::cuGraphInstantiateWithFlags(&mut recorded.exec, graph, 0).result()? };
-        Ok(recorded)
+        captured.nodes = nodes?;
+        // SAFETY: the graph is complete, and `exec` is a place for its
+        // executable form.
+        unsafe { sys::cuGraphInstantiateWithFlags(&mut captured.exec, graph, 0).result()? };
+        Ok(captured)
     }
 
-    /// The node of what was launched last into the stream that captures.
+    /// The node of the last launch into the stream that is being captured.
     fn last_node(&self) -> OpResult<sys::CUgraphNode> {
         let mut status = sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
         let (mut nodes, mut edges, mut count) = (null(), null(), 0);
-        // SAFETY: all are places for what is asked for.
+        // SAFETY: the pointers that are not null are places for what is asked
+        // for; `nodes` then points to `count` nodes, until the next launch.
         unsafe {
             sys::cuStreamGetCaptureInfo_v3(
                 self.stream.cu_stream(),
@@ -169,15 +176,15 @@ impl CudaContext {
             .result()?;
             match count {
                 1 => Ok(*nodes),
-                _ => refuse("a launch is not in the graph"),
+                _ => refuse("a launch is missing in the graph"),
             }
         }
     }
 
     /// Gives a graph the parameters of other launches of the same kernels.
-    fn change(&self, recorded: &mut CapturedGraph, launches: Vec<Launch>) -> OpResult<()> {
+    fn update(&self, captured: &mut CapturedGraph, launches: Vec<Launch>) -> OpResult<()> {
         self.stream.context().bind_to_thread()?;
-        let known = recorded.launches.iter().zip(&recorded.nodes);
+        let known = captured.launches.iter().zip(&captured.nodes);
         for ((known, node), launch) in known.zip(&launches) {
             if known == launch {
                 continue;
@@ -197,13 +204,14 @@ impl CudaContext {
                 kern: null_mut(),
                 ctx: null_mut(),
             };
-            // SAFETY: the node is of this graph, and the struct is copied.
+            // SAFETY: the node is of this graph, and CUDA copies the struct and the
+            // argument that it points to.
             unsafe {
-                sys::cuGraphExecKernelNodeSetParams_v2(recorded.exec, *node, &parameters)
+                sys::cuGraphExecKernelNodeSetParams_v2(captured.exec, *node, &parameters)
                     .result()?;
             }
         }
-        recorded.launches = launches;
+        captured.launches = launches;
         Ok(())
     }
 }

@@ -14,7 +14,11 @@ use std::{
 use candle_core::{DType, Device, Tensor};
 
 use super::{CudaContext, graph_capture::Launch};
-use crate::{error::OpResult, value::Value};
+use crate::{
+    backend::{Call, DeviceTensor},
+    error::OpResult,
+    value::Value,
+};
 
 /// Halves of a slab, and the most of a result that lies in one.
 const SLAB: usize = 8 << 20;
@@ -119,27 +123,13 @@ pub(super) fn alloc_output(cuda: &CudaContext, dims: &[usize]) -> OpResult<Optio
     })
 }
 
-/// A tensor that outlives the call, whose launches are in the stream: a copy,
-/// if it lies in the slab.
-pub(crate) fn detach(tensor: Tensor) -> OpResult<Tensor> {
-    let inside = QUEUE.with_borrow(|call| {
-        let call = call.as_ref()?;
-        let view = call.cuda.f16_view(&tensor)?;
-        let slab = call.pointer..call.pointer + 2 * SLAB as u64;
-        Some(slab.contains(&view.pointer))
-    });
-    match inside {
-        Some(true) => Ok(tensor.force_contiguous()?),
-        _ => Ok(tensor),
-    }
-}
-
 impl LaunchQueue {
     fn submit(&mut self) -> OpResult<()> {
         let launches = std::mem::take(&mut self.launches);
-        let done = match launches.is_empty() {
-            true => Ok(()),
-            false => self.cuda.submit(self.sent, launches),
+        let done = if launches.is_empty() {
+            Ok(())
+        } else {
+            self.cuda.submit(self.sent, launches)
         };
         self.sent += 1;
         self.held.clear();
@@ -170,11 +160,32 @@ pub(crate) fn flush() -> OpResult<()> {
     })
 }
 
-/// Keeps a value until the launches of the call are in the stream.
-pub(crate) fn defer_drop(value: Option<Value>) {
-    QUEUE.with_borrow_mut(|call| {
-        if let (Some(call), Some(value)) = (call, value) {
-            call.held.push(value);
+impl Call for Scope {
+    /// Keeps the value until the launches of the call are in the stream.
+    fn retire(&self, value: Value) {
+        QUEUE.with_borrow_mut(|queue| {
+            if let Some(queue) = queue {
+                queue.held.push(value);
+            }
+        });
+    }
+
+    fn finish(&self) -> OpResult<()> {
+        flush()
+    }
+
+    /// A copy of what is in the slab, which the next call has again.
+    fn detach(&self, tensor: DeviceTensor) -> OpResult<Tensor> {
+        let tensor = tensor.ready()?;
+        let inside = QUEUE.with_borrow(|queue| {
+            let queue = queue.as_ref()?;
+            let view = queue.cuda.f16_view(&tensor)?;
+            let slab = queue.pointer..queue.pointer + 2 * SLAB as u64;
+            Some(slab.contains(&view.pointer))
+        });
+        match inside {
+            Some(true) => Ok(tensor.force_contiguous()?),
+            _ => Ok(tensor),
         }
-    });
+    }
 }

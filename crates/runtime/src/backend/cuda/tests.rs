@@ -12,12 +12,14 @@ use rand_xoshiro::{
 };
 
 use super::{
-    CudaContext, FusedElementwise, MixedRope, Product, argmax, attention,
+    CudaContext, FusedElementwise, MixedRope, Product, argmax,
+    attention::attention,
     fused_elementwise::ElementwiseOp,
-    gather_rows, norm,
     product::{BLOCK, Int8, Weight},
+    row_kernels::{gather_rows, norm},
 };
 use crate::{
+    backend::{self, DeviceTensor},
     kernel::{AttentionShape, WeightMatrix},
     ops::{Angles, Binary, Composite, Op, Unary},
     value::{Ints, Mapped, Value},
@@ -41,7 +43,7 @@ impl Draw {
     }
 
     fn tensor(&mut self, dims: &[usize], size: f32) -> Tensor {
-        let values = self.f16_tensor(dims.iter().product(), size);
+        let values = self.halves(dims.iter().product(), size);
         Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
     }
 
@@ -61,13 +63,26 @@ fn run(op: &Op, device: &Device, operands: &[Value]) -> Tensor {
     let operands: Vec<Value> = operands
         .iter()
         .map(|value| match value {
-            Value::Float(tensor) => Value::Float(tensor.to_device(device).unwrap()),
+            Value::Float(tensor) => Value::from(to(tensor, device)),
             other => other.clone(),
         })
         .collect();
     let operands: Vec<&Value> = operands.iter().collect();
-    let result = op.run(device, &operands).map_err(|problem| problem.0);
-    result.unwrap().float(device).unwrap()
+    compute(op, device, &operands)
+}
+
+fn to(tensor: &DeviceTensor, device: &Device) -> Tensor {
+    tensor
+        .to_device(device)
+        .map_err(|problem| problem.0)
+        .unwrap()
+}
+
+fn compute(op: &Op, device: &Device, operands: &[&Value]) -> Tensor {
+    let backend = backend::of(device).map_err(|problem| problem.0).unwrap();
+    let result = op.run(&*backend, operands).map_err(|problem| problem.0);
+    let result = result.unwrap().float(device).map_err(|problem| problem.0);
+    to(&result.unwrap(), device)
 }
 
 #[track_caller]
@@ -120,9 +135,9 @@ fn matrices(
         false => {
             let values = draw.halves(rows * cols, 0.5);
             let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            let here = WeightMatrix::half([rows, cols], Blob::new(bytes)).unwrap();
+            let here = WeightMatrix::f16([rows, cols], Blob::new(bytes)).unwrap();
             let tensor = Tensor::from_vec(values, (rows, cols), &Device::Cpu).unwrap();
-            (Weight::Half, vec![Value::Float(tensor)], here)
+            (Weight::Half, vec![Value::from(tensor)], here)
         }
     }
 }
@@ -143,9 +158,9 @@ fn products_are_those_of_the_processor() {
         for int8 in [true, false] {
             for count in [1, 3, 70] {
                 let mut draw = Draw::new(index as u64);
-                let x = Value::Float(draw.tensor(&[1, count, cols], 1.0));
-                let scale = Value::Float(draw.tensor(&[cols], 1.0));
-                let add = Value::Float(draw.tensor(&[1, count, rows], 50.0));
+                let x = Value::from(draw.tensor(&[1, count, cols], 1.0));
+                let scale = Value::from(draw.tensor(&[cols], 1.0));
+                let add = Value::from(draw.tensor(&[1, count, rows], 50.0));
                 let (weight, operand, here) = matrices(&mut draw, rows, cols, int8);
                 let (gate, gate_operand, gate_here) = matrices(&mut draw, rows, cols, int8);
                 let composite = Arc::new(Composite::RmsNorm { eps: 1e-6 });
@@ -156,14 +171,14 @@ fn products_are_those_of_the_processor() {
                     let mut operands = [vec![x.clone()], operand.clone()].concat();
                     if normed {
                         let norm = Op::Composite(composite.clone());
-                        inner = Value::Float(run(&norm, &cpu, &[x.clone(), scale.clone()]));
+                        inner = Value::from(run(&norm, &cpu, &[x.clone(), scale.clone()]));
                         operands.push(scale.clone());
                     }
-                    let here = Op::WeightMatmul(Arc::new(here.clone()));
+                    let here = Op::Fused(Arc::new(here.clone()));
                     let mut expected = run(&here, &cpu, &[inner]);
                     if added {
                         let sum = Op::Binary(Binary::Add);
-                        expected = run(&sum, &cpu, &[Value::Float(expected), add.clone()]);
+                        expected = run(&sum, &cpu, &[Value::from(expected), add.clone()]);
                         operands.push(add.clone());
                     }
                     let product = Product {
@@ -179,10 +194,10 @@ fn products_are_those_of_the_processor() {
                 }
                 let cpu = Device::Cpu;
                 let both = [&here, &gate_here].map(|rows| {
-                    let op = Op::WeightMatmul(Arc::new(rows.clone()));
-                    Value::Float(run(&op, &cpu, std::slice::from_ref(&x)))
+                    let op = Op::Fused(Arc::new(rows.clone()));
+                    Value::from(run(&op, &cpu, std::slice::from_ref(&x)))
                 });
-                let gated = Value::Float(run(&Op::Silu, &cpu, &both[1..]));
+                let gated = Value::from(run(&Op::Silu, &cpu, &both[1..]));
                 let expected = run(&Op::Binary(Binary::Mul), &cpu, &[both[0].clone(), gated]);
                 let product = Product {
                     weights: vec![weight.clone(), gate],
@@ -231,10 +246,9 @@ fn attention_is_that_of_the_processor() {
                 };
                 let query = query.to_device(device).unwrap();
                 let op = Op::Composite(Arc::new(Composite::Attention { causal }));
-                let operands = [query, part(&key), part(&value)].map(Value::Float);
+                let operands = [query, part(&key), part(&value)].map(Value::from);
                 let operands: Vec<&Value> = operands.iter().collect();
-                let result = op.run(device, &operands).map_err(|problem| problem.0);
-                result.unwrap().float(device).unwrap()
+                compute(&op, device, &operands)
             };
             let what = format!("{heads}/{kv_heads} heads, {rows} rows, {keys} keys, {dim}");
             // Twice: what a launch leaves behind must not matter.
@@ -260,10 +274,10 @@ fn turns_are_those_of_the_processor() {
         let mut turn = MixedRope::new(composites.collect());
         // A part of what a product gave.
         let x = draw.tensor(&[1, heads + 2, rows, dim], 1.0);
-        let mut operands = vec![Value::Float(x.narrow(1, 1, heads).unwrap())];
+        let mut operands = vec![Value::from(x.narrow(1, 1, heads).unwrap())];
         if normed {
             turn.norm = Some(Arc::new(Composite::RmsNorm { eps: 1e-6 }));
-            operands.push(Value::Float(draw.tensor(&[heads, 1, dim], 1.0)));
+            operands.push(Value::from(draw.tensor(&[heads, 1, dim], 1.0)));
         }
         for step in [1, 17, 400] {
             let positions = (0..rows as i64).map(|row| 3 + row * step).collect();
@@ -272,7 +286,7 @@ fn turns_are_those_of_the_processor() {
                 vec![1, rows],
                 positions,
             )));
-            operands.push(Value::Float(draw.tensor(&[1, 1, 1, dim], 1.0)));
+            operands.push(Value::from(draw.tensor(&[1, 1, 1, dim], 1.0)));
         }
         let op = Op::Fused(Arc::new(super::Fused::Rope(turn)));
         let expected = run(&op, &Device::Cpu, &operands);
@@ -339,7 +353,7 @@ fn chains_are_those_of_the_processor() {
                 .unwrap_or(0);
             let operands: Vec<Value> = shapes[..count]
                 .iter()
-                .map(|dims| Value::Float(draw.tensor(dims, 1.0)))
+                .map(|dims| Value::from(draw.tensor(dims, 1.0)))
                 .collect();
             let what = format!("{links:?} of {shapes:?}");
             let chain = FusedElementwise {
@@ -365,7 +379,7 @@ fn rows_are_those_of_the_processor() {
                 Some(_) => Composite::LayerNorm { eps: 1e-6 },
             };
             let operands = [Some(&x), Some(&gamma), beta].into_iter().flatten();
-            let operands: Vec<Value> = operands.cloned().map(Value::Float).collect();
+            let operands: Vec<Value> = operands.cloned().map(Value::from).collect();
             let expected = run(&Op::Composite(Arc::new(composite)), &Device::Cpu, &operands);
             let beta = beta.map(there);
             let found = norm(&there(&x), &there(&gamma), beta.as_ref(), 1e-6).unwrap();

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
-use super::{CudaContext, INLINE, Kernel, flush, parameters};
+use super::{CudaContext, INLINE, Kernel, flush};
 use crate::{
     error::{OpResult, refuse},
     ops::{Binary, Composite, Op, Operands},
@@ -26,7 +26,7 @@ pub(crate) struct MixedRope {
 }
 
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, bytemuck::NoUninit)]
 struct RopeArgs {
     x: u64,
     head_stride: i64,
@@ -45,8 +45,6 @@ struct RopeArgs {
     dim: i32,
 }
 
-parameters!(RopeArgs);
-
 impl MixedRope {
     pub fn new(ropes: Vec<Arc<Composite>>) -> Self {
         Self {
@@ -57,9 +55,9 @@ impl MixedRope {
     }
 
     pub fn run(&self, operands: &Operands<'_>) -> OpResult<Value> {
-        match self.at_once(operands)? {
-            Some(out) => Ok(Value::Float(out)),
-            None => self.one_by_one(operands),
+        match self.run_fused(operands)? {
+            Some(out) => Ok(Value::from(out)),
+            None => self.run_unfused(operands),
         }
     }
 
@@ -68,12 +66,13 @@ impl MixedRope {
         1 + usize::from(self.norm.is_some())
     }
 
-    fn at_once(&self, operands: &Operands<'_>) -> OpResult<Option<Tensor>> {
-        let Some(cuda) = CudaContext::of(operands.device)? else {
+    fn run_fused(&self, operands: &Operands<'_>) -> OpResult<Option<Tensor>> {
+        let Some(cuda) = CudaContext::of(operands.backend.device())? else {
             return Ok(None);
         };
-        let x = operands.float(0)?;
-        let Some(view) = cuda.f16_view(&x) else {
+        let x = operands.view(0)?;
+        let x = x.queued();
+        let Some(view) = cuda.f16_view(x) else {
             return Ok(None);
         };
         let (&[1, heads, rows, dim], &[_, head_stride, row_stride, 1]) =
@@ -85,8 +84,9 @@ impl MixedRope {
             return Ok(None);
         }
         let dense = |index: usize, count: usize| -> OpResult<Option<u64>> {
-            let tensor = operands.float(index)?;
-            let view = cuda.f16_view(&tensor);
+            let tensor = operands.view(index)?;
+            let tensor = tensor.queued();
+            let view = cuda.f16_view(tensor);
             let fits = view.filter(|view| view.contiguous && tensor.elem_count() == count);
             Ok(fits.map(|view| view.pointer))
         };
@@ -99,7 +99,7 @@ impl MixedRope {
             _ => return Ok(None),
         };
         let (mut masks, mut frequencies) = ([0; MAX_ROPES], [0; MAX_ROPES]);
-        let tables = self.tables(dim / 2, operands.device)?;
+        let tables = self.tables(dim / 2, operands)?;
         let mut positions = Vec::new();
         for (turn, table) in tables.iter().enumerate() {
             let at = self.first() + 2 * turn;
@@ -141,14 +141,14 @@ impl MixedRope {
     }
 
     /// How fast the pairs turn, `[half]` for each turn.
-    fn tables(&self, half: usize, device: &Device) -> OpResult<Vec<Tensor>> {
+    fn tables(&self, half: usize, operands: &Operands<'_>) -> OpResult<Vec<Tensor>> {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, tables)) = &*tables
             && *known == half
         {
             return Ok(tables.clone());
         }
-        flush()?;
+        let device = operands.device()?;
         let made = self.ropes.iter().map(|turn| match &**turn {
             Composite::Rope(angles) => {
                 Ok(Tensor::from_vec(angles.frequencies(half), half, device)?)
@@ -160,11 +160,11 @@ impl MixedRope {
         Ok(made)
     }
 
-    fn one_by_one(&self, operands: &Operands<'_>) -> OpResult<Value> {
+    fn run_unfused(&self, operands: &Operands<'_>) -> OpResult<Value> {
         flush()?;
-        let device = operands.device;
+        let backend = operands.backend;
         let run = |composite: &Composite, operands: &[&Value]| {
-            composite.run(&Operands { device, operands })
+            composite.run(&Operands { backend, operands })
         };
         let x = match &self.norm {
             Some(norm) => &run(norm, &[operands.at(0)?, operands.at(1)?])?,
@@ -174,12 +174,13 @@ impl MixedRope {
         for (index, turn) in self.ropes.iter().enumerate() {
             let at = self.first() + 2 * index;
             let turned = run(turn, &[x, operands.at(at)?])?;
-            let mixed = Op::Binary(Binary::Mul).run(device, &[&turned, operands.at(at + 1)?])?;
+            let mixed = Op::Binary(Binary::Mul).run(backend, &[&turned, operands.at(at + 1)?])?;
             sum = Some(match sum {
-                Some(sum) => Op::Binary(Binary::Add).run(device, &[&sum, &mixed])?,
+                Some(sum) => Op::Binary(Binary::Add).run(backend, &[&sum, &mixed])?,
                 None => mixed,
             });
         }
+        // What is only needed here may go once its launches are in the stream.
         flush()?;
         match sum {
             Some(sum) => Ok(sum),

@@ -4,10 +4,9 @@
 use aimodel::{Approximate, ElementType};
 use candle_core::{Device, Tensor, cuda_backend::CudaStorageSlice};
 
-use super::{
-    BLOCKS, CudaContext, Kernel, RANK, THREADS, axes, axis_args, by_eight, flush, parameters,
-};
+use super::{BLOCKS, CudaContext, Kernel, RANK, THREADS, axes, axis_args, by_eight};
 use crate::{
+    backend::DeviceTensor,
     error::{OpResult, refuse},
     ops::{Binary, Op, Operands, Unary},
     value::{Value, broadcast},
@@ -36,7 +35,7 @@ pub(crate) struct FusedElementwise {
 }
 
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 struct ElementwiseOpArgs {
     code: u8,
     input: u8,
@@ -45,7 +44,7 @@ struct ElementwiseOpArgs {
 }
 
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, bytemuck::NoUninit)]
 struct ElementwiseArgs {
     inputs: [u64; MAX_INPUTS],
     out: u64,
@@ -58,8 +57,6 @@ struct ElementwiseArgs {
     links_count: i32,
     half_out: i32,
 }
-
-parameters!(ElementwiseArgs);
 
 /// The number of an operation in `kernels/`, if a chain may have it.
 pub(super) fn code(op: &Op) -> Option<u8> {
@@ -103,16 +100,15 @@ impl FusedElementwise {
     }
 
     pub fn run(&self, operands: &Operands<'_>) -> OpResult<Value> {
-        let inputs = (0..operands.operands.len()).map(|i| operands.float(i));
+        let inputs = (0..operands.operands.len()).map(|i| operands.view(i));
         let inputs = inputs.collect::<OpResult<Vec<_>>>()?;
-        match self.at_once(operands.device, &inputs)? {
-            Some(out) => Ok(Value::Float(out)),
-            None => self.one_by_one(operands),
+        match self.run_fused(operands.backend.device(), &inputs)? {
+            Some(out) => Ok(Value::from(out)),
+            None => self.run_unfused(operands),
         }
     }
 
-    fn one_by_one(&self, operands: &Operands<'_>) -> OpResult<Value> {
-        flush()?;
+    fn run_unfused(&self, operands: &Operands<'_>) -> OpResult<Value> {
         let mut value = operands.at(0)?.clone();
         for link in &self.links {
             let other = link.other.map(|at| operands.at(at)).transpose()?;
@@ -121,12 +117,12 @@ impl FusedElementwise {
                 Some(other) if link.reversed => vec![other, &value],
                 Some(other) => vec![&value, other],
             };
-            value = link.op.run(operands.device, &pair)?;
+            value = link.op.run(operands.backend, &pair)?;
         }
         Ok(value)
     }
 
-    fn at_once(&self, device: &Device, inputs: &[Tensor]) -> OpResult<Option<Tensor>> {
+    fn run_fused(&self, device: &Device, inputs: &[DeviceTensor]) -> OpResult<Option<Tensor>> {
         let (Some(cuda), Some(last)) = (CudaContext::of(device)?, self.links.last()) else {
             return Ok(None);
         };
@@ -141,8 +137,8 @@ impl FusedElementwise {
         let (mut pointers, mut half_input, mut strides) =
             ([0; MAX_INPUTS], [0; MAX_INPUTS], Vec::new());
         for (index, input) in inputs.iter().enumerate() {
-            let view = input.broadcast_as(&*dims)?;
-            let Some(view) = cuda.float_view(&view) else {
+            let view = input.broadcast_as(&dims)?;
+            let Some(view) = cuda.float_view(view.queued()) else {
                 return Ok(None);
             };
             pointers[index] = view.pointer;

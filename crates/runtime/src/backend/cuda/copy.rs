@@ -4,12 +4,11 @@ use candle_core::Tensor;
 
 use super::{
     BLOCKS, CudaContext, DeviceView, Kernel, RANK, THREADS, axes, axis_args, by_eight, flush,
-    parameters,
 };
 use crate::error::OpResult;
 
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, bytemuck::NoUninit)]
 struct CopyArgs {
     from: u64,
     to: u64,
@@ -18,10 +17,8 @@ struct CopyArgs {
     count: i32,
 }
 
-parameters!(CopyArgs);
-
 /// The same elements in row-major order.
-pub(crate) fn contiguous(x: &Tensor) -> OpResult<Tensor> {
+pub(super) fn contiguous(x: &Tensor) -> OpResult<Tensor> {
     if x.is_contiguous() {
         return Ok(x.clone());
     }
@@ -41,7 +38,7 @@ pub(crate) fn contiguous(x: &Tensor) -> OpResult<Tensor> {
 
 /// Writes `x` into the memory of a view of the same extents; false where that
 /// is left to the tensor library.
-pub(crate) fn write(to: &Tensor, x: &Tensor) -> OpResult<bool> {
+pub(super) fn write(to: &Tensor, x: &Tensor) -> OpResult<bool> {
     let Some(cuda) = CudaContext::of(to.device())? else {
         return Ok(false);
     };

@@ -1,6 +1,7 @@
-//! What an export leaves on disk: LanguageBundles and the vision asset.
+//! The driver: a checkpoint becomes bundles on the disk.
 
 use std::{
+    collections::BTreeMap,
     io,
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -11,14 +12,13 @@ use std::{
 };
 
 use aimodel::{AssetMetadata, Blob, BlobError, BlobSource, Module, ResourceValue};
-use checkpoint::Source;
-use checkpoint::TokenizerFiles;
+use bundle::{
+    BundleName, CallShape, MANIFEST, MAX_MODEL_NAME, Manifest, NewManifest, TOKENIZER, VisionName,
+    asset_name, short_name,
+};
+use checkpoint::{Source, TokenizerFiles};
 use fsutil::StagedDir;
-use models::qwen3_vl::Config;
-use serde_json::json;
-
-use ::bundle::CallShape;
-use models::qwen3_vl::{lower_decoder, lower_vision};
+use models::Architecture;
 use quantize::Recipe;
 
 use crate::{Error, Result};
@@ -27,11 +27,7 @@ use crate::{Error, Result};
 pub const PRODUCER: &str = concat!("aimodel ", env!("CARGO_PKG_VERSION"));
 
 /// The largest grid: 64 × 64 image tokens are pictures of 2048 × 2048 pixels.
-const LARGEST_GRID: u64 = 64;
-
-/// The longest name of a model, in bytes; what is appended to it fits a file
-/// system's 255.
-const LONGEST_NAME: usize = 128;
+const MAX_GRID: u64 = picture::MAX_GRID as u64;
 
 /// What to export.
 #[derive(Clone, Debug)]
@@ -59,7 +55,7 @@ pub struct Options {
 
 /// A folder that an export wrote.
 #[derive(Clone, Debug)]
-pub struct Bundle {
+pub struct Exported {
     /// The folder.
     pub path: PathBuf,
     /// The asset in it.
@@ -72,49 +68,20 @@ pub struct Bundle {
 /// to go on. An export that is broken off leaves nothing behind.
 pub type Progress = Arc<dyn Fn(u64, u64) -> ControlFlow<()> + Send + Sync>;
 
-/// The last part of a model id, lower case, with `_` for what is neither a
-/// letter nor a digit: `Qwen/Qwen3-VL-2B-Instruct` is
-/// `qwen3_vl_2b_instruct`.
-pub fn short_name(model: &str) -> String {
-    let last = model
-        .trim_end_matches('/')
-        .rsplit('/')
-        .next()
-        .unwrap_or_default();
-    let plain = |c: char| {
-        if c.is_ascii_alphanumeric() {
-            c.to_ascii_lowercase()
-        } else {
-            '_'
-        }
-    };
-    last.chars().map(plain).collect()
-}
-
-/// The licence of a model's weights, where its publisher has said it: an SPDX
-/// id. A fine-tune may be under other terms than what it was made of.
-pub fn known_license(model: &str) -> Option<&'static str> {
-    match model {
-        "nano" => Some("BSD-3-Clause"),
-        _ if model.starts_with("Qwen/Qwen3-VL-") => Some("Apache-2.0"),
-        _ => None,
-    }
-}
-
 /// Exports a checkpoint into folders of `out`: one for each query, and one for
 /// the vision tower. All of them appear, or none.
 ///
 /// # Errors
-/// A checkpoint that is not a whole Qwen3-VL, options that make no sense, a
+/// A checkpoint that is not whole, options that make no sense, a
 /// folder that exists, a disk that refuses, or `progress` breaking it off.
 pub fn export(
     source: &Source,
     out: &Path,
     options: &Options,
     progress: Progress,
-) -> Result<Vec<Bundle>> {
-    let config = Config::load(source)?;
-    check(&config, options)?;
+) -> Result<Vec<Exported>> {
+    let architecture = models::open(source)?;
+    check(architecture.as_ref(), options)?;
     let short = match &options.name {
         Some(name) => checked_name(name)?.to_owned(),
         None => model_name(source.model())?,
@@ -124,20 +91,30 @@ pub fn export(
     } else {
         None
     };
-    let checkpoint = Arc::new(models::qwen3_vl::open(source)?);
+    let checkpoint = models::open_weights(source, architecture.as_ref())?;
 
     // Folders are claimed and graphs built before anything large is written.
     let mut jobs = Jobs(Vec::new());
     if let Some(tokenizer) = &tokenizer {
         for &shape in &options.shapes {
-            let name = format!("{short}_decode_{}{}", options.recipe, shape.suffix());
+            let name = BundleName {
+                model: short.clone(),
+                recipe: options.recipe.to_string(),
+                shape,
+            };
+            let name = name.to_string();
             let staged = StagedDir::create(out.join(&name))?;
-            let metadata = bundle_metadata(&name, &config, source, options, shape)?;
-            staged.write_file("metadata.json", &metadata)?;
+            let manifest = manifest(&name, architecture.as_ref(), source, options, shape)?;
+            staged.write_file(MANIFEST, &manifest.to_json()?)?;
             for (file, bytes) in &tokenizer.files {
-                staged.write_file(Path::new("tokenizer").join(file), bytes)?;
+                staged.write_file(Path::new(TOKENIZER).join(file), bytes)?;
             }
-            let module = lower_decoder(&config, &checkpoint, options.recipe, shape, options.grid)?;
+            let module = architecture.lower_decoder(
+                &checkpoint,
+                options.recipe,
+                shape,
+                options.grid as usize,
+            )?;
             let what = format!(
                 "{} text decoder, {}, query {shape}",
                 source.model(),
@@ -152,9 +129,12 @@ pub fn export(
         }
     }
     if options.vision {
-        let name = format!("{short}_vision");
+        let name = VisionName {
+            model: short.clone(),
+        };
+        let name = name.to_string();
         let staged = StagedDir::create(out.join(&name)).map_err(claimed_vision)?;
-        let module = lower_vision(&config, &checkpoint, options.grid)?;
+        let module = architecture.lower_vision(&checkpoint, options.grid as usize)?;
         let what = format!(
             "{} vision encoder, {} tokens",
             source.model(),
@@ -177,7 +157,7 @@ pub fn export(
     let mut bundles = Vec::new();
     for job in &mut jobs.0 {
         meter.attach(&mut job.module);
-        let asset = format!("{}.aimodel", job.name);
+        let asset = asset_name(&job.name);
         let mut metadata = AssetMetadata::new(PRODUCER, options.created)?;
         metadata.license = options.license.clone();
         metadata.description = Some(job.what.clone());
@@ -190,7 +170,7 @@ pub fn export(
             source,
         })?;
         let path = job.staged.target().to_owned();
-        bundles.push(Bundle {
+        bundles.push(Exported {
             asset: path.join(asset),
             path,
             bytes: file.len(),
@@ -237,16 +217,16 @@ impl Drop for Jobs {
     }
 }
 
-fn check(config: &Config, options: &Options) -> Result<()> {
+fn check(architecture: &dyn Architecture, options: &Options) -> Result<()> {
     let wrong = |option, problem| Err(Error::Option { option, problem });
-    if !(1..=LARGEST_GRID).contains(&options.grid) {
+    if !(1..=MAX_GRID).contains(&options.grid) {
         let problem = format!(
-            "expected 1 to {LARGEST_GRID} image tokens along a side, found {}",
+            "expected 1 to {MAX_GRID} image tokens along a side, found {}",
             options.grid
         );
         return wrong("--grid", problem);
     }
-    let longest = config.text_config.max_position_embeddings as u64;
+    let longest = architecture.max_context() as u64;
     if !(1..=longest).contains(&options.max_context) {
         let problem = format!(
             "expected 1 to {longest} tokens, found {}",
@@ -285,27 +265,18 @@ fn check(config: &Config, options: &Options) -> Result<()> {
             problem: error.to_string(),
         })?;
     }
-    if config.vision_config.deepstack_visual_indexes.is_empty() {
-        return Err(models::Error::Unsupported(
-            "vision_config.deepstack_visual_indexes is empty: expected the blocks of the vision \
-             tower that DeepStack taps, because the decoder graph has an input for them, and \
-             Apple's delegates abort on an input without rows"
-                .to_owned(),
-        )
-        .into());
-    }
     Ok(())
 }
 
 /// The name of a model's bundles, if its own has something to make one of.
 fn model_name(model: &str) -> Result<String> {
     let short = short_name(model);
-    if short.len() > LONGEST_NAME || !short.contains(|c: char| c.is_ascii_alphanumeric()) {
+    if short.len() > MAX_MODEL_NAME || !short.contains(|c: char| c.is_ascii_alphanumeric()) {
         return Err(Error::Option {
             option: "--name",
             problem: format!(
                 "no folder can be named after the model {model:?}: expected a Latin letter or a \
-                 digit in it, and at most {LONGEST_NAME} characters; say what its bundles are \
+                 digit in it, and at most {MAX_MODEL_NAME} characters; say what its bundles are \
                  called"
             ),
         });
@@ -333,74 +304,39 @@ fn checked_name(name: &str) -> Result<&str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     // What starts with `-` would be an option of the next command.
     let start = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-    if !start || name.len() > LONGEST_NAME || !name.chars().all(plain) {
+    if !start || name.len() > MAX_MODEL_NAME || !name.chars().all(plain) {
         return Err(Error::Option {
             option: "--name",
             problem: format!(
                 "expected a letter, digit or `_`, then letters, digits, `_`, `-` and `.`, at most \
-                 {LONGEST_NAME} in all, found {name:?}"
+                 {MAX_MODEL_NAME} in all, found {name:?}"
             ),
         });
     }
     Ok(name)
 }
 
-/// The `metadata.json` of a LanguageBundle. Swift reads metadata_version, kind,
-/// name, assets and language strictly.
-fn bundle_metadata(
+/// The manifest of a decoder's bundle.
+fn manifest(
     name: &str,
-    config: &Config,
+    architecture: &dyn Architecture,
     source: &Source,
     options: &Options,
     shape: CallShape,
-) -> Result<Vec<u8>> {
-    let functions: Vec<&str> = shape.functions().iter().map(|(name, _)| *name).collect();
-    let mut origin = json!({ "model_definition": "torch", "hf_model_id": source.model() });
-    if let Some(revision) = source.revision() {
-        origin["hf_revision"] = revision.into();
-    }
-    let compression = if options.recipe.is_f16() {
-        serde_json::Value::Null
-    } else {
-        json!({ "scheme": options.recipe.name })
-    };
-    let metadata = json!({
-        "metadata_version": "0.2",
-        "kind": "llm",
-        "name": name,
-        "assets": { "main": format!("{name}.aimodel") },
-        "language": {
-            "tokenizer": source.model(),
-            "vocab_size": config.text_config.vocab_size,
-            "max_context_length": options.max_context,
-            "embedded_tokenizer": true,
-            "function_map": { "main": functions },
-        },
-        "source": origin,
-        "compression": compression,
-        "compilation": { "date": iso_date(options.created)?, "targets": [] },
-    });
-    Ok(format!("{metadata:#}\n").into_bytes())
-}
-
-/// A time as `metadata.json` of a bundle states it: `YYYY-MM-DDTHH:MM:SS+00:00`.
-///
-/// # Errors
-/// A time after the year 9999.
-pub fn iso_date(seconds: u64) -> Result<String> {
-    let compact = AssetMetadata::new(PRODUCER, seconds)?
-        .creation_date
-        .unwrap_or_default();
-    let part = |from: usize, to: usize| compact.get(from..to).unwrap_or_default();
-    Ok(format!(
-        "{}-{}-{}T{}:{}:{}+00:00",
-        part(0, 4),
-        part(4, 6),
-        part(6, 8),
-        part(9, 11),
-        part(11, 13),
-        part(13, 15)
-    ))
+) -> Result<Manifest> {
+    let functions = shape.functions();
+    let geometry = architecture.geometry(options.grid as usize);
+    Ok(Manifest::new(NewManifest {
+        name,
+        model: source.model(),
+        revision: source.revision(),
+        vocab_size: architecture.vocab_size(),
+        max_context: options.max_context as usize,
+        functions: functions.iter().map(|(name, _)| *name).collect(),
+        scheme: (!options.recipe.is_f16()).then_some(options.recipe.name),
+        created: options.created,
+        user_data: geometry.map_or_else(BTreeMap::new, |geometry| geometry.to_user_data()),
+    })?)
 }
 
 fn weight_bytes(module: &Module) -> u64 {

@@ -6,6 +6,7 @@
 //! is no result, and the tensor library does it.
 
 mod attention;
+mod backend;
 mod copy;
 mod fuse;
 mod fused_elementwise;
@@ -40,29 +41,21 @@ use half::f16;
 
 use graph_capture::{CapturedGraph, Launch};
 
+use super::FusedOp;
 use crate::{
     error::{OpResult, Problem, refuse},
     ops::Operands,
     value::Value,
 };
 
-pub(crate) use attention::attention;
-pub(crate) use copy::{contiguous, write};
-pub(crate) use fuse::fuse;
-pub(crate) use fused_elementwise::FusedElementwise;
-pub(crate) use launch_queue::{Scope, defer_drop, detach, flush};
-pub(crate) use product::Product;
-pub(crate) use rope::MixedRope;
-pub(crate) use row_kernels::{argmax, gather_rows, norm};
+use copy::contiguous;
+use fused_elementwise::FusedElementwise;
+use product::Product;
+use rope::MixedRope;
 
-/// The structs of kernels: integers and floats without gaps.
-macro_rules! parameters {
-    ($($name:ty),*) => {
-        // SAFETY: all fields are numbers, and what would be a padding is a field.
-        $(unsafe impl bytemuck::NoUninit for $name {})*
-    };
-}
-use parameters;
+pub(crate) use backend::{backend, prepare};
+pub(crate) use launch_queue::flush;
+pub(crate) use row_kernels::argmax;
 
 mod ptx {
     include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
@@ -89,19 +82,23 @@ const UPLOADS: usize = 8;
 
 /// An operation that was put together from several, for a card.
 #[derive(Debug)]
-pub(crate) enum Fused {
+enum Fused {
     Product(Product),
     Rope(MixedRope),
     Elementwise(FusedElementwise),
 }
 
-impl Fused {
-    pub fn run(&self, operands: &Operands<'_>) -> OpResult<Value> {
+impl FusedOp for Fused {
+    fn run(&self, operands: &Operands<'_>) -> OpResult<Value> {
         match self {
             Self::Product(product) => product.run(operands),
             Self::Rope(rope) => rope.run(operands),
             Self::Elementwise(ops) => ops.run(operands),
         }
+    }
+
+    fn by_rows(&self) -> bool {
+        matches!(self, Self::Product(product) if !product.add)
     }
 }
 
@@ -155,7 +152,7 @@ impl From<DriverError> for Problem {
 
 /// A card with the kernels loaded. All work goes through the one stream of the
 /// device, so that what is launched may be read or freed by what comes after.
-pub(crate) struct CudaContext {
+struct CudaContext {
     device: CudaDevice,
     stream: Arc<CudaStream>,
     functions: Vec<CudaFunction>,
@@ -181,13 +178,13 @@ impl CudaContext {
             return Ok(None);
         };
         let mut contexts = CONTEXTS.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = cards.iter().find(|cuda| cuda.device.id() == device.id());
+        let known = contexts.iter().find(|cuda| cuda.device.id() == device.id());
         if let Some(cuda) = known {
             return Ok(Some(cuda.clone()));
         }
         let cuda = Arc::new(Self::new(device)?);
-        cards.truncate(CONTEXTS_KEPT - 1);
-        cards.push_front(cuda.clone());
+        contexts.truncate(CONTEXTS_KEPT - 1);
+        contexts.push_front(cuda.clone());
         Ok(Some(cuda))
     }
 

@@ -1,20 +1,85 @@
-//! Tensors of halves on the processor, for which there are kernels. Where an
-//! operand lies otherwise there is no result, and the tensor library does it.
+//! Kernels for tensors of f16 on the CPU. Where an operand is stored otherwise
+//! there is no result, and the tensor library computes it.
 
-use candle_core::{CpuStorage, Device, Layout, Storage, Tensor};
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor};
 use half::f16;
 
+use super::{Backend, DeviceTensor, FusedOp};
 use crate::{
-    error::OpResult,
-    kernel::{self, AttentionShape, Cache, Pairwise},
+    error::{OpResult, Result, refuse},
+    fuse,
+    graph::{Constants, Graph},
+    kernel::{self, AttentionShape, Cache, Pairwise, WeightMatrix},
+    ops::{Op, Operands},
     thread_pool,
-    value::broadcast,
+    value::{Value, broadcast},
 };
+
+#[derive(Debug)]
+pub(crate) struct Cpu;
+
+impl Backend for Cpu {
+    fn device(&self) -> &Device {
+        &Device::Cpu
+    }
+
+    fn fuse(&self, graphs: &mut [Graph], constants: &mut Constants, fuse: bool) -> Result<()> {
+        if !fuse {
+            return Ok(());
+        }
+        for graph in graphs {
+            let matrices = fuse::weight_matrices(graph, constants)
+                .map_err(|problem| graph.fusion_error(problem))?;
+            for (at, matrix) in matrices {
+                let step = &mut graph.steps[at];
+                step.op = Op::Fused(Arc::new(matrix));
+                step.operands.truncate(1);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `x · weightᵀ`, with a matrix that stays as it is stored in the file.
+impl FusedOp for WeightMatrix {
+    fn run(&self, operands: &Operands<'_>) -> OpResult<Value> {
+        let x = operands.float(0)?;
+        let dtype = x.dtype();
+        let Some((&cols, batch)) = x.dims().split_last() else {
+            return refuse("a scalar is not a matrix");
+        };
+        if cols != self.cols() {
+            return refuse(format!(
+                "{:?} and {:?}ᵀ cannot be multiplied",
+                x.dims(),
+                [self.rows(), self.cols()]
+            ));
+        }
+        let dims = [batch, &[self.rows()]].concat();
+        let count: usize = batch.iter().product();
+        let wide = match dtype {
+            DType::F16 => kernel::to_f32(&x.flatten_all()?.to_vec1()?),
+            _ => x.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?,
+        };
+        let out = self.multiply(&wide, count)?;
+        let device = operands.device()?;
+        Ok(Value::from(match dtype {
+            DType::F16 => Tensor::from_vec(kernel::to_f16(&out), dims, device)?,
+            _ => Tensor::from_vec(out, dims, device)?.to_dtype(dtype)?,
+        }))
+    }
+
+    fn by_rows(&self) -> bool {
+        true
+    }
+}
 
 /// Elements that are worth a piece of work of their own.
 const PIECE: usize = 1 << 14;
 
-/// The elements, where they are halves on the processor.
+/// The elements, where they are f16 on the CPU.
 fn elements(storage: &Storage) -> Option<&[f16]> {
     match storage {
         Storage::Cpu(CpuStorage::F16(data)) => Some(data),
@@ -22,18 +87,17 @@ fn elements(storage: &Storage) -> Option<&[f16]> {
     }
 }
 
-/// The elements, where they are halves that lie in one piece.
-fn dense<'t>(storage: &'t Storage, layout: &Layout) -> Option<&'t [f16]> {
+/// The elements, where they are f16 on the CPU and contiguous.
+fn contiguous<'t>(storage: &'t Storage, layout: &Layout) -> Option<&'t [f16]> {
     let (from, to) = layout.contiguous_offsets()?;
     elements(storage)?.get(from..to)
 }
 
-fn tensor(data: Vec<f16>, dims: &[usize]) -> OpResult<Option<Tensor>> {
-    Ok(Some(Tensor::from_vec(data, dims, &Device::Cpu)?))
+fn tensor(data: Vec<f16>, dims: &[usize]) -> OpResult<Option<DeviceTensor>> {
+    Ok(Some(Tensor::from_vec(data, dims, &Device::Cpu)?.into()))
 }
 
-/// Rows along the last axis, in which the elements lie side by side or are
-/// all the same.
+/// Rows along the last axis, whose elements are contiguous or all the same.
 struct Lines<'t> {
     data: &'t [f16],
     start: usize,
@@ -69,13 +133,14 @@ impl<'t> Lines<'t> {
 }
 
 /// `x op y`, broadcasting.
-pub fn binary(op: Pairwise, x: &Tensor, y: &Tensor) -> OpResult<Option<Tensor>> {
+pub fn binary(op: Pairwise, x: &DeviceTensor, y: &DeviceTensor) -> OpResult<Option<DeviceTensor>> {
     let dims = broadcast(x.dims(), y.dims())?;
     let count: usize = dims.iter().product();
     let same = x.dims() == dims && y.dims() == dims;
-    let (x, y) = (x.broadcast_as(&*dims)?, y.broadcast_as(&*dims)?);
+    let (x, y) = (x.broadcast_as(&dims)?, y.broadcast_as(&dims)?);
+    let (x, y) = (x.queued(), y.queued());
     let ((x, x_layout), (y, y_layout)) = (x.storage_and_layout(), y.storage_and_layout());
-    if let (true, Some(x), Some(y)) = (same, dense(&x, x_layout), dense(&y, y_layout)) {
+    if let (true, Some(x), Some(y)) = (same, contiguous(&x, x_layout), contiguous(&y, y_layout)) {
         let mut out = vec![f16::ZERO; count];
         thread_pool::split(&mut out, PIECE, |piece, out| {
             let range = piece * PIECE..piece * PIECE + out.len();
@@ -87,7 +152,7 @@ pub fn binary(op: Pairwise, x: &Tensor, y: &Tensor) -> OpResult<Option<Tensor>> 
         return Ok(None);
     };
     let width = dims.last().copied().unwrap_or(1);
-    // What is the same along `x` would have to be turned around.
+    // Only `y` may be one element that is the same along a row.
     if count == 0 || x.length != width {
         return Ok(None);
     }
@@ -109,9 +174,9 @@ fn lines(out: &mut [f16], width: usize, each: impl Fn(usize, &mut [f16]) + Sync)
 }
 
 /// `x ÷ (1 + e⁻ˣ)`.
-pub fn silu(x: &Tensor) -> OpResult<Option<Tensor>> {
-    let (storage, layout) = x.storage_and_layout();
-    let Some(data) = dense(&storage, layout) else {
+pub fn silu(x: &DeviceTensor) -> OpResult<Option<DeviceTensor>> {
+    let (storage, layout) = x.queued().storage_and_layout();
+    let Some(data) = contiguous(&storage, layout) else {
         return Ok(None);
     };
     let mut out = vec![f16::ZERO; data.len()];
@@ -122,10 +187,16 @@ pub fn silu(x: &Tensor) -> OpResult<Option<Tensor>> {
 }
 
 /// `x ÷ √(mean(x²) + ε) · scale` over the last axis.
-pub fn norm(x: &Tensor, scale: &Tensor, eps: f64) -> OpResult<Option<Tensor>> {
+pub fn rms_norm(
+    x: &DeviceTensor,
+    scale: &DeviceTensor,
+    eps: f64,
+) -> OpResult<Option<DeviceTensor>> {
     let scale = scale.broadcast_as(x.dims())?;
-    let ((x_data, x_layout), (scale, scale_layout)) =
-        (x.storage_and_layout(), scale.storage_and_layout());
+    let ((x_data, x_layout), (scale, scale_layout)) = (
+        x.queued().storage_and_layout(),
+        scale.queued().storage_and_layout(),
+    );
     let lined = (
         Lines::new(&x_data, x_layout),
         Lines::new(&scale, scale_layout),
@@ -137,16 +208,16 @@ pub fn norm(x: &Tensor, scale: &Tensor, eps: f64) -> OpResult<Option<Tensor>> {
     if width == 0 || rows.length != width || scale.length != width {
         return Ok(None);
     }
-    let mut out = vec![f16::ZERO; x.elem_count()];
+    let mut out = vec![f16::ZERO; x.dims().iter().product()];
     lines(&mut out, width, |line, out| {
         kernel::norm(rows.line(line), scale.line(line), eps as f32, out);
     });
     tensor(out, x.dims())
 }
 
-/// Turns the rows of `[1, heads, rows, dim]` by the angles of their row.
-pub fn rotate(x: &Tensor, sin: &[f32], cos: &[f32]) -> OpResult<Option<Tensor>> {
-    let (storage, layout) = x.storage_and_layout();
+/// Rotates the rows of `[1, heads, rows, dim]` by the angles of their row.
+pub fn rotate(x: &DeviceTensor, sin: &[f32], cos: &[f32]) -> OpResult<Option<DeviceTensor>> {
+    let (storage, layout) = x.queued().storage_and_layout();
     let Some(rows) = Lines::new(&storage, layout) else {
         return Ok(None);
     };
@@ -156,7 +227,7 @@ pub fn rotate(x: &Tensor, sin: &[f32], cos: &[f32]) -> OpResult<Option<Tensor>> 
         return Ok(None);
     }
     let angles = sin.len() / half;
-    let mut out = vec![f16::ZERO; x.elem_count()];
+    let mut out = vec![f16::ZERO; x.dims().iter().product()];
     lines(&mut out, dim, |line, out| {
         let angle = line % angles * half..(line % angles + 1) * half;
         let (sin, cos) = (&sin[angle.clone()], &cos[angle]);
@@ -170,15 +241,18 @@ pub fn rotate(x: &Tensor, sin: &[f32], cos: &[f32]) -> OpResult<Option<Tensor>> 
 pub fn attention(
     shape: AttentionShape,
     scale: f64,
-    [query, key, value]: [&Tensor; 3],
-) -> OpResult<Option<Tensor>> {
+    [query, key, value]: [&DeviceTensor; 3],
+) -> OpResult<Option<DeviceTensor>> {
     let dims = query.dims();
-    let query = query.contiguous()?;
+    if !query.queued().device().is_cpu() {
+        return Ok(None);
+    }
+    let query = query.ready()?.contiguous()?;
     let (query, query_layout) = query.storage_and_layout();
-    let (key, key_layout) = key.storage_and_layout();
-    let (value, value_layout) = value.storage_and_layout();
+    let (key, key_layout) = key.queued().storage_and_layout();
+    let (value, value_layout) = value.queued().storage_and_layout();
     let (Some(query), Some(key), Some(value)) = (
-        dense(&query, query_layout),
+        contiguous(&query, query_layout),
         cache(&key, key_layout),
         cache(&value, value_layout),
     ) else {

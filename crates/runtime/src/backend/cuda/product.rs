@@ -6,9 +6,7 @@ use std::sync::Arc;
 use candle_core::{Tensor, cuda_backend::cudarc::driver::CudaSlice};
 use half::f16;
 
-use super::{
-    CudaContext, FusedElementwise, Kernel, SHARED, THREADS, WARPS, contiguous, flush, parameters,
-};
+use super::{CudaContext, FusedElementwise, Kernel, SHARED, THREADS, WARPS, contiguous, flush};
 use crate::{
     error::{OpResult, refuse},
     ops::{Binary, Composite, Op, Operands},
@@ -56,14 +54,13 @@ impl Int8 {
     /// As halves, `[rows, cols]`.
     fn dequantize(&self, cuda: &CudaContext) -> OpResult<Tensor> {
         #[repr(C)]
-        #[derive(Clone, Copy)]
+        #[derive(Clone, Copy, bytemuck::NoUninit)]
         struct DequantizeArgs {
             weight: u64,
             scales: u64,
             out: u64,
             count: i64,
         }
-        parameters!(DequantizeArgs);
         let count = self.rows * self.cols;
         let out = cuda.alloc_uninit(count)?;
         let args = DequantizeArgs {
@@ -101,7 +98,7 @@ pub(crate) struct Product {
 }
 
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, bytemuck::NoUninit)]
 struct ProductArgs {
     weights: [u64; 2],
     scales: [u64; 2],
@@ -114,8 +111,6 @@ struct ProductArgs {
     eps: f32,
     padding: u32,
 }
-
-parameters!(ProductArgs);
 
 /// A weight in its place.
 enum Matrix<'w> {
@@ -140,10 +135,10 @@ impl Product {
     }
 
     pub fn run(&self, operands: &Operands<'_>) -> OpResult<Value> {
-        let Some(cuda) = CudaContext::of(operands.device)? else {
-            return refuse("it needs a card");
+        let Some(cuda) = CudaContext::of(operands.backend.device())? else {
+            return refuse("it needs an NVIDIA GPU");
         };
-        let x = operands.float(0)?;
+        let x = operands.view(0)?.queued().clone();
         let mut at = 1;
         let mut matrices = Vec::new();
         for weight in &self.weights {
@@ -151,7 +146,7 @@ impl Product {
                 Weight::Int8(matrix) => Matrix::Int8(matrix),
                 Weight::Half => {
                     at += 1;
-                    Matrix::Half(operands.float(at - 1)?)
+                    Matrix::Half(operands.view(at - 1)?.queued().clone())
                 }
             });
         }
@@ -172,29 +167,29 @@ impl Product {
             false => None,
         };
         if let Some(out) = self.one(&cuda, &x, &matrices, norm, add)? {
-            return Ok(Value::Float(out));
+            return Ok(Value::from(out));
         }
-        let device = operands.device;
+        let backend = operands.backend;
         let x = match norm {
             Some((norm, scale)) => {
                 let operands = [operands.at(0)?, scale];
-                norm.run(&Operands {
-                    device,
+                let normed = norm.run(&Operands {
+                    backend,
                     operands: &operands,
-                })?
-                .float(device)?
+                })?;
+                normed.float(backend.device())?.queued().clone()
             }
             None => x,
         };
         let mut values = Vec::new();
         for matrix in &matrices {
-            values.push(Value::Float(many(&cuda, &x, matrix)?));
+            values.push(Value::from(many(&cuda, &x, matrix)?));
         }
         let product = match &values[..] {
             [product, gate] => {
                 let gating = FusedElementwise::of(&[Op::Silu, Op::Binary(Binary::Mul)]);
                 gating.run(&Operands {
-                    device,
+                    backend,
                     operands: &[gate, product],
                 })?
             }
@@ -202,12 +197,12 @@ impl Product {
         };
         let out = match add {
             Some(add) => FusedElementwise::of(&[Op::Binary(Binary::Add)]).run(&Operands {
-                device,
+                backend,
                 operands: &[&product, add],
             }),
             None => Ok(product),
         };
-        // What is only needed here goes away.
+        // What is only needed here may go once its launches are in the stream.
         flush()?;
         out
     }
@@ -223,12 +218,12 @@ impl Product {
     ) -> OpResult<Option<Tensor>> {
         let [rows, cols] = matrices[0].dims()?;
         let aligned = |tensor: &Tensor, count: usize| {
-            let view = cuda.f16_view(tensor).filter(|place| place.dense)?;
+            let view = cuda.f16_view(tensor).filter(|view| view.contiguous)?;
             let fits = tensor.elem_count() == count && view.pointer.is_multiple_of(16);
             fits.then_some(view.pointer)
         };
         let vector = |value: &Value, count: usize| match value {
-            Value::Float(tensor) => aligned(tensor, count),
+            Value::Float(tensor) => aligned(tensor.queued(), count),
             _ => None,
         };
         let mut args = ProductArgs {

@@ -4,7 +4,7 @@
 //! takes. What they take is then looked at later than it was, so nothing may
 //! write to a state in between.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{any::Any, collections::HashMap, sync::Arc};
 
 use aimodel::ElementType;
 use candle_core::DType;
@@ -23,10 +23,10 @@ use crate::{
 };
 
 /// Matrices that are on the card, by the constants that they are made of.
-pub(crate) type Matrices = HashMap<[usize; 2], Arc<Int8>>;
+pub(super) type Matrices = HashMap<[usize; 2], Arc<Int8>>;
 
 /// Puts the steps of a graph together.
-pub(crate) fn fuse(
+pub(super) fn fuse(
     graph: &mut Graph,
     constants: &Constants,
     cuda: &CudaContext,
@@ -92,7 +92,7 @@ fn take(graph: &mut Graph, at: usize) -> Vec<Source> {
 
 fn fused(graph: &Graph, at: usize) -> Option<&Fused> {
     match &graph.steps[at].op {
-        Op::Fused(fused) => Some(fused),
+        Op::Fused(op) => (&**op as &dyn Any).downcast_ref(),
         _ => None,
     }
 }
@@ -104,7 +104,7 @@ fn products(
     cuda: &CudaContext,
     matrices: &mut Matrices,
 ) -> OpResult<()> {
-    for (at, weight) in crate::fuse::turned_weights(graph, constants) {
+    for (at, weight) in crate::fuse::transposed_weights(graph, constants) {
         let weight = match weight[..] {
             [half] => match &constants.values[half] {
                 Value::Mapped(mapped)
@@ -166,7 +166,7 @@ fn no_shift(zero: &Value, offset: &Value) -> OpResult<bool> {
     let Value::Float(offset) = offset else {
         return Ok(false);
     };
-    let offset = offset.to_dtype(DType::F32)?.flatten_all()?;
+    let offset = offset.ready()?.to_dtype(DType::F32)?.flatten_all()?;
     let mut offset = offset.to_vec1::<f32>()?.into_iter();
     Ok(offset.all(|value| value == 0.0) && zero.ints()?.all_zero())
 }

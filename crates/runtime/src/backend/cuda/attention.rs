@@ -11,7 +11,6 @@ use half::f16;
 
 use super::{
     COUNTERS, CudaContext, DeviceView, Kernel, SCRATCH, THREADS, WARPS, contiguous, flush,
-    parameters,
 };
 use crate::{
     error::{OpResult, Problem, refuse},
@@ -23,7 +22,7 @@ const MIN_KEYS_PER_BLOCK: usize = 64;
 const MAX_SPLITS: usize = 32;
 
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, bytemuck::NoUninit)]
 struct AttentionArgs {
     query: u64,
     key: u64,
@@ -41,11 +40,9 @@ struct AttentionArgs {
     padding: u32,
 }
 
-parameters!(AttentionArgs, SoftmaxArgs);
-
 /// Attention of `[1, heads, rows, dim]`; keys and values may be views of a
 /// cache.
-pub(crate) fn attention(
+pub(super) fn attention(
     shape: AttentionShape,
     scale: f64,
     [query, key, value]: [&Tensor; 3],
@@ -138,7 +135,7 @@ fn one(
 }
 
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, bytemuck::NoUninit)]
 struct SoftmaxArgs {
     scores: u64,
     out: u64,

@@ -1,0 +1,214 @@
+//! What a family of models has to say, and the registry of families.
+
+use std::{any::Any, fmt::Debug, sync::Arc};
+
+use aimodel::Module;
+use bundle::{CallShape, PictureGeometry};
+use checkpoint::{CONFIG, Checkpoint, Naming, Source};
+use quantize::Recipe;
+use serde_json::Value;
+
+use crate::{Error, Grid, qwen3_vl};
+
+/// No `config.json` is larger, in bytes.
+const MAX_CONFIG: u64 = 1 << 20;
+
+/// All families. A new one is a module and a line here.
+pub const FAMILIES: &[Family] = &[qwen3_vl::FAMILY];
+
+/// A family of models: those with one `model_type`.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// `model_type` of `config.json`.
+    pub model_type: &'static str,
+    /// Reads and checks a configuration of the family; the text names the file
+    /// in errors.
+    pub parse: fn(&[u8], &str) -> Result<Arc<dyn Architecture>, Error>,
+    /// The licence of a published model's weights, by its id, where its publisher
+    /// has stated it.
+    pub license: fn(&str) -> Option<&'static str>,
+}
+
+/// What a parameter does, which decides how it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The table of token embeddings, `[vocab, hidden]`.
+    Embedding,
+    /// A matrix of a decoder layer, `[out, in]`.
+    Body,
+    /// The head, `[vocab, hidden]`.
+    Head,
+    /// A matrix or table of the vision encoder.
+    Vision,
+    /// A weight of a norm.
+    Norm,
+    /// A bias.
+    Bias,
+}
+
+/// A parameter that a configuration calls for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its canonical name.
+    pub name: String,
+    /// Its extents, outermost first.
+    pub shape: Vec<usize>,
+    /// What it does.
+    pub role: Role,
+}
+
+/// One model of a family, as its configuration describes it.
+pub trait Architecture: Debug + Send + Sync {
+    /// `model_type` of its family.
+    fn model_type(&self) -> &'static str;
+
+    /// How stored names become canonical ones.
+    fn naming(&self) -> Naming;
+
+    /// Every parameter, in the order of the computation. A tied head is not
+    /// among them.
+    fn parameters(&self) -> Vec<Parameter>;
+
+    /// Decoder layers.
+    fn layers(&self) -> usize;
+
+    /// V: how many tokens there are.
+    fn vocab_size(&self) -> usize;
+
+    /// The longest context that the model was made for, in tokens.
+    fn max_context(&self) -> usize;
+
+    /// How pictures of `grid` × `grid` tokens are cut; `None` for a model that
+    /// takes none.
+    fn geometry(&self, grid: usize) -> Option<PictureGeometry>;
+
+    /// The decoder's program, whose weights are read and quantized only when its
+    /// constants are written.
+    ///
+    /// # Errors
+    /// A parameter that is missing or of another shape, a width that the recipe
+    /// cannot store, or a model that has no graph here.
+    fn lower_decoder(
+        &self,
+        checkpoint: &Arc<Checkpoint>,
+        recipe: &'static Recipe,
+        shape: CallShape,
+        grid: usize,
+    ) -> Result<Module, Error>;
+
+    /// The vision encoder's program.
+    ///
+    /// # Errors
+    /// As [`Architecture::lower_decoder`], and for a model that takes no
+    /// pictures.
+    fn lower_vision(&self, checkpoint: &Arc<Checkpoint>, grid: usize) -> Result<Module, Error>;
+
+    /// Positions (t, h, w) of a token list of transformers, in which every token
+    /// of a picture is the one that stands for it. `pictures` has the grid of
+    /// each, in order.
+    ///
+    /// # Errors
+    /// The list does not hold these pictures.
+    fn positions(&self, tokens: &[u32], pictures: &[Grid]) -> Result<Vec<[i32; 3]>, Error>;
+
+    /// Checks that every parameter is there, with its shape and a usable type.
+    /// Reads no weights.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`], for the first parameter that is wrong.
+    fn check(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        for parameter in self.parameters() {
+            checkpoint.tensor(&parameter.name, &parameter.shape)?;
+        }
+        Ok(())
+    }
+
+    /// The family's own type, for what only it can do: the reference model.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// The architecture of a checkpoint, by its `config.json`.
+///
+/// # Errors
+/// A configuration that is missing, is not JSON, is of a family that is not
+/// known, or has an unusable value.
+pub fn open(source: &Source) -> Result<Arc<dyn Architecture>, Error> {
+    let json = source
+        .read(CONFIG, MAX_CONFIG)?
+        .ok_or_else(|| checkpoint::Error::MissingFile {
+            place: source.place(),
+            file: CONFIG.into(),
+        })?;
+    let file = source.label(CONFIG);
+    (family_of(&json, &file)?.parse)(&json, &file)
+}
+
+/// The weights of a checkpoint, by the canonical names of its architecture.
+///
+/// # Errors
+/// As [`Checkpoint::open`].
+pub fn open_weights(
+    source: &Source,
+    architecture: &dyn Architecture,
+) -> Result<Arc<Checkpoint>, Error> {
+    Ok(Arc::new(Checkpoint::open(source, architecture.naming())?))
+}
+
+/// What a model argument names, as [`Source::open`]. A checkpoint of the hub is
+/// judged by its configuration before its weights are fetched.
+///
+/// # Errors
+/// As [`Source::open`] and [`open`].
+pub fn open_source(model: &str, revision: Option<&str>) -> Result<Source, Error> {
+    Source::open(model, revision, |source| open(source).map(|_| ()))
+}
+
+/// As [`open_source`], with reports of how far fetching is.
+///
+/// # Errors
+/// As [`open_source`].
+#[cfg(feature = "hub")]
+pub fn open_source_telling(
+    model: &str,
+    revision: Option<&str>,
+    tell: hub::Tell<'_>,
+) -> Result<Source, Error> {
+    Source::open_telling(model, revision, tell, |source| open(source).map(|_| ()))
+}
+
+/// The licence of a published model's weights, where its publisher has stated
+/// it. A fine-tune may be under other terms than what it was made of.
+#[must_use]
+pub fn known_license(model: &str) -> Option<&'static str> {
+    match model {
+        "nano" => Some("BSD-3-Clause"),
+        _ => FAMILIES.iter().find_map(|family| (family.license)(model)),
+    }
+}
+
+fn family_of(json: &[u8], file: &str) -> Result<&'static Family, Error> {
+    let root: Value = serde_json::from_slice(json).map_err(|error| Error::Json {
+        file: file.into(),
+        message: error.to_string(),
+    })?;
+    if !root.is_object() {
+        return Err(Error::Json {
+            file: file.into(),
+            message: "expected an object".into(),
+        });
+    }
+    let found = &root["model_type"];
+    let family = FAMILIES.iter().find(|family| found == family.model_type);
+    family.ok_or_else(|| {
+        let known: Vec<String> = FAMILIES
+            .iter()
+            .map(|family| format!("{:?}", family.model_type))
+            .collect();
+        Error::Architecture {
+            file: file.into(),
+            key: "model_type",
+            found: found.to_string(),
+            expected: known.join(", "),
+        }
+    })
+}
