@@ -3,6 +3,7 @@
 mod browser;
 mod compare;
 mod device;
+mod elsewhere;
 mod engine;
 mod hub;
 mod linter;
@@ -18,8 +19,8 @@ mod round_trip;
 mod scenes;
 mod shapes;
 
+use aimodel_cli::bench;
 use aimodel_cli::progress::seconds;
-use aimodel_cli::{bench, quickstart};
 use anyhow::{Result, bail};
 use clap::Parser;
 use std::process::{Command, ExitCode};
@@ -41,6 +42,7 @@ type Step = (&'static str, fn() -> Outcome);
 
 const STEPS: &[Step] = &[
     ("format", || cargo(&["fmt", "--all", "--check"], &[])),
+    ("dependencies", dependencies),
     ("lints", || {
         checked("clippy", &["--all-targets"], &["-D", "warnings"], &[])
     }),
@@ -68,7 +70,7 @@ const STEPS: &[Step] = &[
     ("release", release::run),
     ("hub", hub::run),
     ("benches", bench::check),
-    ("quickstart", quickstart::check),
+    ("an empty folder", elsewhere::run),
 ];
 
 fn main() -> ExitCode {
@@ -125,6 +127,18 @@ fn run(args: &Args) -> Result<bool> {
     }
     println!("{passed} passed, 0 failed");
     Ok(true)
+}
+
+/// Licences, sources and duplicates of all dependencies. Advisories take the
+/// network; the workflow on GitHub looks at them.
+fn dependencies() -> Outcome {
+    let found = Command::new("cargo-deny").arg("--version").output();
+    if !found.is_ok_and(|output| output.status.success()) {
+        return Ok("skipped: cargo-deny is not on the PATH".to_owned());
+    }
+    let checks = ["licenses", "bans", "sources"];
+    let quiet = ["deny", "--offline", "--log-level", "error", "check"];
+    cargo(&[&quiet[..], &checks].concat(), &[])
 }
 
 /// The crates' own tests, which leave nothing in the user's cache of the hub.
