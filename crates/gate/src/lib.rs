@@ -26,7 +26,7 @@ pub mod transcript;
 
 pub use candidate::{Candidate, Exported};
 pub use chain::{
-    Asked, Chain, CoreAi, ExternalTools, NoOracle, Outcome, Recording, Recordings, Settings,
+    Chain, CoreAi, ExternalTools, NamedPrompt, NoOracle, Outcome, Recording, Recordings, Settings,
     device_name, run,
 };
 pub use error::{Error, Result};

@@ -9,8 +9,8 @@ use std::{cell::Cell, fs, path::Path};
 
 use common::{Alone, Bench, Case};
 use gate::{
-    Answer, Answers, Asked, Candidate, CoreAi, ExternalTools, Outcome, Recording, Result, Settings,
-    Stage, StageReport, Verdict,
+    Answer, Answers, Candidate, CoreAi, ExternalTools, NamedPrompt, Outcome, Recording, Result,
+    Settings, Stage, StageReport, Verdict,
 };
 
 /// Answers every prompt with these tokens, each of which leads by this much.
@@ -39,7 +39,7 @@ impl ExternalTools for Says {
     fn core_ai(
         &self,
         _: &Candidate,
-        asked: &[Asked],
+        asked: &[NamedPrompt],
         tokens: usize,
     ) -> Result<Result<(Vec<Answer>, String), String>> {
         self.asked.set(self.asked.get() + 1);

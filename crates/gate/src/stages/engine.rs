@@ -3,7 +3,7 @@
 
 use crate::transcript::{Bound, Check, CheckId, Found, shortest};
 use crate::{
-    Answer, Answers, Asked, Chain, CoreAi, Error, Result,
+    Answer, Answers, Chain, CoreAi, Error, NamedPrompt, Result,
     evidence::{Evidence, tokens},
     transcript::{Measure, Series},
 };
@@ -91,7 +91,7 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
 fn follow(
     chain: &Chain<'_>,
     evidence: &mut Evidence,
-    asked: &Asked,
+    asked: &NamedPrompt,
     theirs: &Answer,
 ) -> Result<()> {
     let ours = chain.leads(asked, &theirs.tokens)?;
@@ -122,7 +122,10 @@ fn follow(
 
 /// What Core AI's runtime answers to prompts, and which one it is; or why
 /// nobody can say that.
-fn theirs(chain: &Chain<'_>, asked: &[Asked]) -> Result<Result<(Vec<Answer>, String), String>> {
+fn theirs(
+    chain: &Chain<'_>,
+    asked: &[NamedPrompt],
+) -> Result<Result<(Vec<Answer>, String), String>> {
     let (candidate, tokens) = (chain.candidate, chain.gates.engine.tokens);
     if let (CoreAi::Kept(path), Some(kept)) = (&chain.settings.core_ai, &chain.kept) {
         let vocabulary = candidate.config.text_config.vocab_size;

@@ -5,6 +5,7 @@
 //! With this, the model that the asset is judged by elsewhere is known to be
 //! the checkpoint's, and where a difference begins is known by the layer.
 
+use bundle::contract;
 use reference::qwen3_vl::Cache;
 
 use reference::qwen3_vl::VisionOutput;
@@ -17,7 +18,6 @@ use reference::oracle::Entry;
 
 use reference::oracle::Recorded;
 
-use bundle::contract;
 use models::TokenizedPrompt;
 use models::qwen3_vl::positions::from_tokens;
 use models::qwen3_vl::positions::{self, GraphRope};
@@ -168,23 +168,26 @@ fn asked(
     let Some(ours) = prompts.find(|ours| ours.name == entry.name) else {
         return Ok(());
     };
-    let (name, ours) = (Some(entry.name.as_str()), chain.ask(ours)?);
+    let (name, ours) = (Some(entry.name.as_str()), chain.ask(ours)?.prompt);
     let theirs = prompt.ids.get(..entry.prompt_tokens).unwrap_or_default();
-    let equal = ours.ids.iter().zip(theirs).filter(|(a, b)| a == b).count();
-    let shift = [ours.rope_shift_start, ours.rope_shift_amount].map(Some);
-    let expected = [contract::ROPE_SHIFT_START, contract::ROPE_SHIFT_AMOUNT];
-    let shifted = shift == expected.map(|name| prompt.input(name));
+    let equal = ours
+        .tokens
+        .ids
+        .iter()
+        .zip(theirs)
+        .filter(|(a, b)| a == b)
+        .count();
     let found = Found::Count {
         count: equal,
-        of: theirs.len().max(ours.ids.len()),
+        of: theirs.len().max(ours.tokens.ids.len()),
     };
     let mut check = Check::new(CheckId::HostTokens, name, found, Bound::All);
-    if !shifted {
+    if ours.tokens.inputs != prompt.inputs {
         check.holds = false;
-        check = check.note(format!(", and the shift is {shift:?}"));
+        check = check.note(format!(", and the inputs are {:?}", ours.tokens.inputs));
     }
     evidence.check(check);
-    if let (Some(ours), Some(theirs)) = (&ours.patches, &recorded.vision) {
+    if let (Some(ours), Some(theirs)) = (ours.patches.first(), &recorded.vision) {
         let level = |value: f32| ((value + 1.0) * 127.5).round();
         let pairs = ours.values.iter().zip(&theirs.patches.values);
         let apart = pairs.map(|(a, b)| (level(a.to_f32()) - level(*b)).abs());

@@ -15,8 +15,8 @@ use aimodel::{Module, open_asset, write_asset};
 use bundle::CallShape;
 use checkpoint::Source;
 use gate::{
-    Answer, Asked, Candidate, ExternalTools, Gates, Outcome, Recording, Result, Settings, Stage,
-    Transcript,
+    Answer, Candidate, ExternalTools, Gates, NamedPrompt, Outcome, Recording, Result, Settings,
+    Stage, Transcript,
 };
 use quantize::Recipe;
 use runtime::candle_core::Device;
@@ -54,7 +54,7 @@ impl ExternalTools for Alone {
     fn core_ai(
         &self,
         _: &Candidate,
-        _: &[Asked],
+        _: &[NamedPrompt],
         _: usize,
     ) -> Result<Result<(Vec<Answer>, String), String>> {
         Ok(Err("no runtime of Core AI in this test".to_owned()))

@@ -15,7 +15,8 @@ use std::{
 
 use checkpoint::Source;
 use gate::{
-    Answer, Asked, Candidate, ExternalTools, Gates, Outcome, Recording, Settings, Stage, Transcript,
+    Answer, Candidate, ExternalTools, Gates, NamedPrompt, Outcome, Recording, Settings, Stage,
+    Transcript,
 };
 use release::{Given, Parts, Release, Result};
 use tempfile::TempDir;
@@ -39,7 +40,7 @@ impl ExternalTools for Alone {
     fn core_ai(
         &self,
         _: &Candidate,
-        _: &[Asked],
+        _: &[NamedPrompt],
         _: usize,
     ) -> gate::Result<std::result::Result<(Vec<Answer>, String), String>> {
         Ok(Err("no runtime of Core AI in this test".to_owned()))
