@@ -26,7 +26,7 @@ pub fn source(model: &str, revision: Option<&str>) -> Result<Source> {
     #[cfg(not(feature = "hub"))]
     {
         use anyhow::Context;
-        let source = models::qwen3_vl::open_source(model, revision);
+        let source = models::open_source(model, revision);
         let may_be_an_id = model != "nano" && !Path::new(model).exists();
         match source {
             Err(error) if may_be_an_id => Err(error).context(unable("fetch a checkpoint")),
