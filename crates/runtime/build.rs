@@ -1,4 +1,4 @@
-//! Compiles the CUDA kernels, if the feature `cuda` is on.
+//! Compiles the CUDA kernels, where the feature `cuda` is on.
 
 use std::error::Error;
 

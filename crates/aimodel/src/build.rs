@@ -16,7 +16,7 @@ use crate::{
 
 /// The producer of the bytecode that Core AI's own library states. Its loader
 /// expects this one.
-pub const PRODUCER: &str = "MLIR22.0.0git";
+const PRODUCER: &str = "MLIR22.0.0git";
 
 /// Builds the module of an asset, graph by graph.
 ///

@@ -73,7 +73,7 @@ pub use asset::{
     Asset, HASH, METADATA, PROGRAM, open_asset, open_program, write_asset, write_asset_into,
 };
 pub use attr::{Approximate, Attribute};
-pub use build::{AssetBuilder, Composite, Graph, GraphBuilder, PRODUCER};
+pub use build::{AssetBuilder, Composite, Graph, GraphBuilder};
 pub use diff::{Difference, diff};
 pub use error::{Error, Result};
 pub use locate::{Locations, strip_locations};

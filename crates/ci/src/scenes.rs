@@ -6,14 +6,15 @@
 
 use super::{Outcome, nano};
 use crate::repo;
-use ::engine::Sampler;
+use ::engine::{Conversation, Limits, Sampler};
 use aimodel_cli::Refused;
-use aimodel_cli::ask::Model;
+use aimodel_cli::ask;
 use aimodel_cli::bundles::Choice;
+use aimodel_cli::device::Device;
 use anyhow::{Context, Result, ensure};
 use picture::Image;
-use runtime::candle_core::Device;
 use serde_json::Value;
+use std::ops::ControlFlow;
 
 /// The first seed of the scenes that nothing was trained on or tuned with.
 const UNSEEN: u64 = 2_000_000_000;
@@ -62,17 +63,16 @@ pub fn run() -> Outcome {
         mode: None,
         query: Some("s1".to_owned()),
     };
-    let model = Model::load(&choice.find()?, true, &Device::Cpu)?;
+    let model = ask::open(&choice.find()?, Device::Cpu)?;
     let (mut right, mut wrong) = (0, Vec::new());
     for seed in UNSEEN..UNSEEN + ASKED {
         let scene = Scene::of_seed(seed);
         let question = QUESTIONS[seed as usize % QUESTIONS.len()];
-        let answer = model.answer(
-            question,
-            Some(&scene.draw()?),
+        let answer = model.session().answer(
+            &Conversation::question(question, [scene.draw()?]),
             &mut Sampler::greedy(),
-            64,
-            |_| true,
+            Limits::new(64),
+            |_| ControlFlow::Continue(()),
         )?;
         let (found, expected) = (answer.text.trim(), scene.caption());
         match found == expected {

@@ -1,8 +1,9 @@
 //! `quickstart`: from nano's checkpoint to a caption, and to the proof that the
 //! bundle is right, in one go.
 
-use crate::ask::{Heard, Model};
+use crate::ask;
 use crate::bundles::Choice;
+use crate::device::Device;
 use crate::export::Job;
 use crate::progress::{self, say, seconds};
 use crate::venv::{CORE_AI_NEWEST, Venv};
@@ -11,11 +12,11 @@ use ::gate::Stage;
 use anyhow::{Context, Result, ensure};
 use bundle::CallShape;
 use checkpoint::Source;
-use engine::Sampler;
+use engine::{Conversation, Event, Limits, Sampler};
 use picture::Image;
 use quantize::Recipe;
-use runtime::candle_core::Device;
 use serde_json::Value;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -76,21 +77,21 @@ pub fn run(_: Args) -> Result<()> {
         mode: None,
         query: None,
     };
-    let model = Model::load(&choice.find()?, true, &Device::Cpu)?;
+    let model = ask::open(&choice.find()?, Device::Cpu)?;
     say("ask", &format!("{}: {question}", embedded::shown(&picture)))?;
     progress::print(&format!("{:>9}  ", "answer"))?;
-    let image = Image::load(&picture)?;
-    let mut sampler = Sampler::greedy();
-    let answer = model.answer(
-        question,
-        Some(&image),
-        &mut sampler,
-        64,
-        |heard| match heard {
-            Heard::Text(text) => progress::print(text).is_ok(),
-            Heard::Read(..) => true,
+    let answer = model.session().answer(
+        &Conversation::question(question, [Image::load(&picture)?]),
+        &mut Sampler::greedy(),
+        Limits::new(64),
+        |event| match event {
+            Event::Token { text, .. } | Event::Rest { text } if progress::print(text).is_err() => {
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
         },
-    )?;
+    );
+    let answer = answer.map_err(ask::explain)?;
     progress::print("\n")?;
     if answer.text.trim() != expected {
         let found = answer.text;

@@ -1,62 +1,79 @@
 //! Decodes greedily with exported assets, as `conformance/generate.py` does
 //! through Core AI's runtime.
 //!
-//!     cargo run -p engine --example generate -- DECODER.aimodel VISION.aimodel INPUT.safetensors MOST END...
+//!     cargo run --release -p engine --example generate -- DECODER.aimodel VISION.aimodel INPUT.safetensors COUNT STOP...
 //!
-//! INPUT holds `ids` [T] i32, image tokens as V + slot, and, if there is an
-//! image, `patches` [4N, 1536] f16 and `image_start` [1] i32. Prints each new
-//! id on a line of its own, and to standard error how long it took.
+//! INPUT holds `ids` [T] i32, picture tokens as V + slot, and, if there is a
+//! picture, `patches` [4N, …] f16 and `image_start` [1] i32. Prints each new id
+//! on a line of its own, and to standard error how long it took.
 
-use std::{error::Error, time::Instant};
+use std::{error::Error, ops::ControlFlow, time::Instant};
 
-use candle_core::{DType, Device};
-use engine::{Decoder, Image};
+use bundle::contract::{NO_IMAGE, ROPE_SHIFT_AMOUNT, ROPE_SHIFT_START};
+use candle_core::{DType, Device, Tensor};
+use engine::{Decoder, Sampler, StaticInputs, Step, VisionEncoder};
+use models::TokenizedPrompt;
+use picture::Patches;
 use runtime::{Options, Program};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [decoder, vision, input, most, ends @ ..] = &args[..] else {
-        return Err("usage: generate DECODER VISION INPUT MOST END...".into());
+    let [decoder, vision, input, count, stops @ ..] = &args[..] else {
+        return Err("usage: generate DECODER VISION INPUT COUNT STOP...".into());
     };
-    let ends = ends
+    let stops = stops
         .iter()
-        .map(|end| end.parse())
+        .map(|stop| stop.parse())
         .collect::<Result<Vec<u32>, _>>()?;
-    let device = match cfg!(feature = "cuda") {
-        true => runtime::cuda(0)?,
-        false => Device::Cpu,
+    let device = if cfg!(feature = "cuda") {
+        runtime::cuda(0)?
+    } else {
+        Device::Cpu
     };
     let given = candle_core::safetensors::load(input, &Device::Cpu)?;
-    let ids = given["ids"].to_dtype(DType::I64)?.to_vec1::<i64>()?;
-    let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
     let clock = Instant::now();
-    let (mut start, mut amount, mut image) = (1 << 30, 0, None);
+    let (mut pictures, mut shift) = (StaticInputs::new(), [NO_IMAGE, 0]);
     if let Some(patches) = given.get("patches") {
         let vision = Program::load(vision, device.clone(), Options::default())?;
-        let encoded = Image::encode(&vision, patches.clone())?;
-        let tokens = encoded.embeds.dim(0)? as i32;
-        let first = given["image_start"]
-            .to_dtype(DType::I64)?
-            .to_vec1::<i64>()?[0] as i32;
-        start = first + tokens;
-        amount = tokens - f64::from(tokens).sqrt() as i32;
-        image = Some(encoded);
-        eprintln!("image: {:.3} s", clock.elapsed().as_secs_f64());
+        let (rows, cols) = patches.dims2()?;
+        let values = patches.flatten_all()?.to_vec1()?;
+        pictures = VisionEncoder::new(vision)?.encode(&Patches { rows, cols, values })?;
+        let start = integers(&given["image_start"])?[0];
+        // Four patches make a token, and the grid is a square.
+        let tokens = (rows / 4) as i32;
+        shift = [start + tokens, tokens - tokens.isqrt()];
+        eprintln!("picture: {:.3} s", clock.elapsed().as_secs_f64());
     }
     let clock = Instant::now();
-    let engine = Decoder::new(Program::load(decoder, device, Options::default())?)?;
+    let decoder = Decoder::new(Program::load(decoder, device, Options::default())?)?;
     eprintln!("load: {:.3} s", clock.elapsed().as_secs_f64());
-    let mut session = engine.start(start, amount, image.as_ref())?;
+    let prompt = TokenizedPrompt {
+        ids: integers(&given["ids"])?,
+        inputs: [ROPE_SHIFT_START, ROPE_SHIFT_AMOUNT]
+            .into_iter()
+            .zip(shift)
+            .collect(),
+        ..TokenizedPrompt::default()
+    };
+    let mut sequence = decoder.start(&decoder.inputs(&prompt, pictures)?)?;
     let clock = Instant::now();
-    let mut first = None;
-    let tokens = session.generate(&ids, most.parse()?, &ends, |token| {
-        first.get_or_insert_with(|| clock.elapsed().as_secs_f64());
-        println!("{token}");
-        true
+    let (mut first, mut sampler) = (None, Sampler::greedy());
+    let count = count.parse()?;
+    let made = sequence.generate(&prompt.ids, &mut sampler, count, &stops, |step| {
+        if let Step::Token(token) = step {
+            first.get_or_insert_with(|| clock.elapsed().as_secs_f64());
+            println!("{token}");
+        }
+        ControlFlow::Continue(())
     })?;
     let (first, total) = (first.unwrap_or_default(), clock.elapsed().as_secs_f64());
-    let prompt = ids.len() as f64 / first;
-    let rate = (tokens.len() - 1) as f64 / (total - first);
+    let prompt = prompt.ids.len() as f64 / first;
+    let rate = (made.tokens.len() - 1) as f64 / (total - first);
     eprintln!("prompt: {first:.3} s, {prompt:.1} tokens/s; then {rate:.1} tokens/s");
     Ok(())
+}
+
+fn integers(tensor: &Tensor) -> candle_core::Result<Vec<i32>> {
+    let wide = tensor.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+    Ok(wide.into_iter().map(|number| number as i32).collect())
 }

@@ -1,127 +1,66 @@
 //! The nano checkpoint, exported and run: its captions, and fused against
 //! unfused. With the feature `cuda` or `metal`, on that device.
 
+// Helpers outside test functions, which clippy.toml does not exempt.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::{path::Path, sync::Arc};
+mod common;
 
-use bundle::CallShape;
-use bundle::contract;
+use std::{ops::ControlFlow, path::Path};
+
+use bundle::{CallShape, contract};
 use candle_core::{DType, Device, Tensor};
-use checkpoint::Source;
-use checkpoint::TokenizerFiles;
-use engine::{Decoder, Image};
-use models::qwen3_vl::Chat;
-use models::qwen3_vl::Config;
-use quantize::Recipe;
+use common::{device, exported, recipe, scenes};
+use engine::{
+    Decoder, Error, Event, FinishReason, Limits, Model, Prompt, Sampler, StaticInputs,
+    VisionEncoder,
+};
 use runtime::{Options, Program};
-
-const GRID: usize = 4;
 
 /// Composite graphs and products operation by operation.
 const UNFUSED: Options = Options::unfused();
-
-fn exported(
-    mode: &'static Recipe,
-    shapes: Vec<CallShape>,
-) -> (tempfile::TempDir, Vec<std::path::PathBuf>) {
-    let out = tempfile::tempdir().unwrap();
-    let options = export::Options {
-        recipe: mode,
-        shapes,
-        grid: GRID as u64,
-        max_context: 4096,
-        decoder: true,
-        vision: true,
-        name: Some("nano".to_owned()),
-        license: None,
-        created: 0,
-    };
-    let bundles = export::export(
-        &Source::nano(),
-        out.path(),
-        &options,
-        Arc::new(|_, _| std::ops::ControlFlow::Continue(())),
-    );
-    let assets = bundles.unwrap().into_iter().map(|bundle| bundle.asset);
-    (out, assets.collect())
-}
-
-/// The device that the tests were built for.
-fn device() -> Device {
-    match cfg!(feature = "cuda") {
-        true => runtime::cuda(0).unwrap(),
-        false => Device::metal_if_available(0).unwrap(),
-    }
-}
 
 fn load(asset: &Path, options: Options) -> Program {
     Program::load(asset, device(), options).unwrap()
 }
 
-struct Scene {
-    prompt: models::TokenizedPrompt,
-    patches: Tensor,
-    answer: String,
-}
-
-fn scenes(chat: &Chat, config: &Config) -> Vec<Scene> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../oracles/nano/scenes");
-    let list = std::fs::read(folder.join("scenes.json")).unwrap();
-    let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
-    let scenes = list["prompts"].as_array().unwrap().iter();
-    let scenes = scenes.filter(|scene| scene["image"].is_string());
-    scenes
-        .map(|scene| {
-            let picture = picture::Image::load(&folder.join(scene["image"].as_str().unwrap()));
-            let patches = picture
-                .unwrap()
-                .patches(GRID, &config.vision_config)
-                .unwrap();
-            let dims = (patches.rows, patches.cols);
-            let prompt = scene["prompt"].as_str().unwrap();
-            Scene {
-                prompt: chat.question(prompt, Some(GRID)).unwrap(),
-                patches: Tensor::from_vec(patches.values, dims, &Device::Cpu).unwrap(),
-                answer: scene["answer"].as_str().unwrap().to_owned(),
-            }
-        })
-        .collect()
-}
-
-fn nano() -> (Chat, Config) {
-    let source = Source::nano();
-    let config = Config::load(&source).unwrap();
-    let chat = Chat::load(&TokenizerFiles::load(&source).unwrap(), &config).unwrap();
-    (chat, config)
-}
-
 #[test]
 fn captions_are_right() {
-    let (chat, config) = nano();
-    let (_out, assets) = exported(Recipe::named("int8hu").unwrap(), vec![CallShape::One]);
-    let scenes = scenes(&chat, &config);
-    assert!(scenes.len() >= 8);
-    for options in [Options::default(), UNFUSED] {
-        let engine = Decoder::new(load(&assets[0], options)).unwrap();
-        let vision = load(&assets[1], options);
-        for scene in &scenes {
-            let image = Image::encode(&vision, scene.patches.clone()).unwrap();
-            let prompt = &scene.prompt;
-            let shift = [contract::ROPE_SHIFT_START, contract::ROPE_SHIFT_AMOUNT];
-            let [start, amount] = shift.map(|name| prompt.input(name).unwrap());
-            let mut session = engine.start(start, amount, Some(&image)).unwrap();
-            let mut heard = Vec::new();
-            let tokens = session.generate(&prompt.ids, 64, chat.end_tokens(), |token| {
-                heard.push(token);
-                true
-            });
-            let tokens = tokens.unwrap();
-            assert_eq!(tokens, heard);
-            assert!(chat.end_tokens().contains(tokens.last().unwrap()));
-            assert_eq!(chat.decode(&tokens).unwrap().trim(), scene.answer);
+    let (_out, bundles) = exported(recipe("int8hu"), vec![CallShape::One]);
+    for runtime in [Options::default(), UNFUSED] {
+        let mut options = engine::Options::new(device());
+        options.runtime = runtime;
+        let model = Model::open(&bundles[0].path, options).unwrap();
+        let mut session = model.session();
+        for scene in scenes() {
+            let (mut tokens, mut text, mut read) = (Vec::new(), String::new(), 0);
+            let answer = session.answer(
+                &scene.question,
+                &mut Sampler::greedy(),
+                Limits::new(64),
+                |event| {
+                    match event {
+                        Event::Prompt { read: now, .. } => read = now,
+                        Event::Token { token, text: new } => {
+                            tokens.push(token);
+                            text.push_str(new);
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                    ControlFlow::Continue(())
+                },
+            );
+            let answer = answer.unwrap();
+            assert_eq!(answer.text.trim(), scene.answer);
+            assert_eq!((&answer.tokens, &answer.text), (&tokens, &text));
+            assert_eq!(model.tokenizer().decode(&tokens).unwrap(), text);
+            let last = *tokens.last().unwrap();
+            assert_eq!(answer.finish, FinishReason::Stop(last));
+            assert!(model.tokenizer().stop_tokens().contains(&last));
             // The last token was not read.
-            assert_eq!(session.seen(), prompt.ids.len() + tokens.len() - 1);
+            assert_eq!(read, answer.timings.prompt_tokens);
+            let sequence = session.sequence().unwrap();
+            assert_eq!(sequence.len(), read + tokens.len() - 1);
         }
     }
 }
@@ -140,37 +79,34 @@ fn least_cosine(a: &Tensor, b: &Tensor) -> f64 {
 }
 
 /// The logits after each token of a prompt, and what the image became.
-fn read(vision: &Program, decoder: Program, scene: &Scene) -> (Tensor, Tensor) {
-    let image = Image::encode(vision, scene.patches.clone()).unwrap();
-    let engine = Decoder::new(decoder).unwrap();
-    let prompt = &scene.prompt;
-    let shift = [contract::ROPE_SHIFT_START, contract::ROPE_SHIFT_AMOUNT];
-    let [start, amount] = shift.map(|name| prompt.input(name).unwrap());
-    let mut session = engine.start(start, amount, Some(&image)).unwrap();
-    (session.read_all(&prompt.ids).unwrap(), image.embeds)
+fn read(vision: Program, decoder: Program, prompt: &Prompt) -> (Tensor, Tensor) {
+    let vision = VisionEncoder::new(vision).unwrap();
+    let decoder = Decoder::new(decoder).unwrap();
+    let pictures = vision.encode(&prompt.patches[0]).unwrap();
+    let image = pictures.get(contract::IMAGE_EMBEDS).unwrap().clone();
+    let inputs = decoder.inputs(&prompt.tokens, pictures).unwrap();
+    let mut sequence = decoder.start(&inputs).unwrap();
+    (sequence.read_all(&prompt.tokens.ids).unwrap(), image)
 }
 
 #[test]
 fn fusions_and_chunks_change_nothing_that_matters() {
-    let (chat, config) = nano();
-    let scene = scenes(&chat, &config).swap_remove(0);
-    for mode in [
-        Recipe::named("int8hu").unwrap(),
-        Recipe::named("int8lin").unwrap(),
-        Recipe::named("fp16").unwrap(),
-    ] {
+    let scene = scenes().swap_remove(0);
+    for mode in [recipe("int8hu"), recipe("int8lin"), recipe("fp16")] {
         let queries = vec![CallShape::One, CallShape::Dynamic, CallShape::Prefill(8)];
-        let (_out, assets) = exported(mode, queries);
+        let (_out, bundles) = exported(mode, queries);
+        let model = common::open(&bundles[0].path).unwrap();
+        let prompt = model.prompt(&scene.question).unwrap();
+        let assets: Vec<&Path> = bundles.iter().map(|one| one.asset.as_path()).collect();
         let [decoders @ .., vision] = &assets[..] else {
             panic!("nothing was exported")
         };
         // What the processor computes, fused, is what all others are held to.
-        let on_cpu = |asset| Program::load(asset, Device::Cpu, Options::default()).unwrap();
-        let first = read(&on_cpu(vision), on_cpu(&decoders[0]), &scene);
+        let on_cpu = |asset: &Path| Program::load(asset, Device::Cpu, Options::default()).unwrap();
+        let first = read(on_cpu(vision), on_cpu(decoders[0]), &prompt);
         for options in [Options::default(), UNFUSED, Options::as_core_ai()] {
-            let vision = load(vision, options);
             for decoder in decoders {
-                let found = read(&vision, load(decoder, options), &scene);
+                let found = read(load(vision, options), load(decoder, options), &prompt);
                 let cosines = (
                     least_cosine(&found.0, &first.0),
                     least_cosine(&found.1, &first.1),
@@ -185,8 +121,8 @@ fn fusions_and_chunks_change_nothing_that_matters() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let (_out, assets) = exported(Recipe::named("int8hu").unwrap(), vec![CallShape::One]);
-    let decoder = load(&assets[0], Options::default());
+    let (_out, bundles) = exported(recipe("int8hu"), vec![CallShape::One]);
+    let decoder = load(&bundles[0].asset, Options::default());
     let problem = decoder.function("prefill").unwrap_err().to_string();
     assert_eq!(
         problem,
@@ -209,25 +145,34 @@ fn what_does_not_fit_is_refused() {
         "function `main`, input `input_ids`: expected tensor<1x1xsi32>, found [1, 2] of i64"
     );
 
-    let vision = load(&assets[1], Options::default());
-    assert!(
-        Decoder::new(vision)
-            .unwrap_err()
-            .to_string()
-            .contains("no decoder")
-    );
-    let engine = Decoder::new(decoder).unwrap();
+    let vision = load(&bundles[1].asset, Options::default());
+    let error = Decoder::new(vision).unwrap_err();
+    assert!(matches!(error, Error::NotADecoder(_)), "{error}");
+    let error = VisionEncoder::new(decoder.clone()).unwrap_err();
+    assert!(matches!(error, Error::NotAVisionEncoder(_)), "{error}");
+
+    let decoder = Decoder::new(decoder).unwrap();
     let small = Tensor::zeros((2, 2), DType::F16, &Device::Cpu).unwrap();
-    let image = Image {
-        embeds: small.clone(),
-        deepstack: small,
-    };
-    let problem = engine.start(0, 0, Some(&image)).unwrap_err().to_string();
-    assert!(problem.contains("exported for [16, 128]"), "{problem}");
-    let mut session = engine.start(contract::NO_IMAGE, 0, None).unwrap();
-    assert!(session.read(&[]).is_err());
+    let inputs = StaticInputs::new().with(contract::IMAGE_EMBEDS, small.clone());
+    let error = decoder.start(&inputs).unwrap_err();
+    assert!(matches!(error, Error::Input { .. }), "{error}");
+    let problem = error.to_string();
+    assert!(
+        problem.contains("expected tensor<16x128xf16>, found [2, 2]"),
+        "{problem}"
+    );
+    let error = decoder
+        .start(&StaticInputs::new().with("sound", small))
+        .unwrap_err();
+    assert!(matches!(error, Error::UnknownInput { .. }), "{error}");
+    assert!(error.to_string().contains("rope_shift_start"), "{error}");
+
+    let mut sequence = decoder.start(&StaticInputs::new()).unwrap();
+    assert!(matches!(sequence.read(&[]), Err(Error::NoTokens)));
+    assert!(matches!(sequence.read_all(&[]), Err(Error::NoTokens)));
+    assert!(sequence.is_empty());
     // The cache grows as it is written.
-    session.read(&[5; 70]).unwrap();
-    let cache = session.states().get("keyCache").unwrap();
+    sequence.read(&[5; 70]).unwrap();
+    let cache = sequence.states().get(contract::KEY_CACHE).unwrap();
     assert_eq!(cache.dims(), [4, 1, 2, 128, 32]);
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Asked, Error, Result, Subject,
+    Error, NamedPrompt, Result, Subject,
     device::{AssetId, Prompt},
     json,
     report::hidden,
@@ -55,7 +55,7 @@ pub struct Answer {
 
 impl Answer {
     /// To a prompt.
-    pub fn new(asked: &Asked, tokens: Vec<u32>, margins: Vec<f32>) -> Answer {
+    pub fn new(asked: &NamedPrompt, tokens: Vec<u32>, margins: Vec<f32>) -> Answer {
         Answer {
             name: asked.name.clone(),
             input: input(asked),
@@ -65,7 +65,7 @@ impl Answer {
     }
 }
 
-fn input(asked: &Asked) -> String {
+fn input(asked: &NamedPrompt) -> String {
     Prompt::new(asked, &[], &[]).input
 }
 
@@ -140,7 +140,7 @@ impl Answers {
     /// They lack a prompt or tokens. `place` is where they come from.
     pub fn to(
         &self,
-        asked: &[Asked],
+        asked: &[NamedPrompt],
         tokens: usize,
         vocabulary: usize,
         place: &Path,
@@ -154,7 +154,7 @@ impl Answers {
         })
     }
 
-    fn one(&self, asked: &Asked, tokens: usize, vocabulary: usize) -> Result<Answer, String> {
+    fn one(&self, asked: &NamedPrompt, tokens: usize, vocabulary: usize) -> Result<Answer, String> {
         let (name, input) = (&asked.name, input(asked));
         let same = |answer: &&Answer| answer.name == *name && answer.input == input;
         let Some(answer) = self.prompts.iter().find(same) else {
@@ -185,6 +185,7 @@ impl Answers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use models::TokenizedPrompt;
 
     fn asset(name: &str) -> AssetId {
         AssetId {
@@ -193,13 +194,16 @@ mod tests {
         }
     }
 
-    fn asked(name: &str, ids: &[i32]) -> Asked {
-        Asked {
+    fn asked(name: &str, ids: &[i32]) -> NamedPrompt {
+        NamedPrompt {
             name: name.to_owned(),
-            ids: ids.to_vec(),
-            rope_shift_start: 1 << 30,
-            rope_shift_amount: 0,
-            patches: None,
+            prompt: engine::Prompt {
+                tokens: TokenizedPrompt {
+                    ids: ids.to_vec(),
+                    ..TokenizedPrompt::default()
+                },
+                patches: Vec::new(),
+            },
         }
     }
 

@@ -6,26 +6,15 @@ use std::{
     time::Instant,
 };
 
-use models::qwen3_vl::{Chat, positions::GraphRope};
-
+use ::engine::{Conversation, Decoder, PictureSpec, Prompt, Prompter, Sequence, VisionEncoder};
 use checkpoint::TokenizerFiles;
-
-use picture::Image as Picture;
-
-use reference::qwen3_vl::TextModel;
-
-use reference::qwen3_vl::VisionModel;
-
-use reference::oracle::Entry;
-
-use reference::oracle::Oracle;
-
-use ::engine::{Decoder, Image, Session};
-use reference::oracle::Recorded;
-use runtime::{
-    Options, Program,
-    candle_core::{Device, Tensor},
+use models::qwen3_vl::Chat;
+use picture::Image;
+use reference::{
+    oracle::{Entry, Oracle, Recorded},
+    qwen3_vl::{TextModel, VisionModel},
 };
+use runtime::{Options, Program, candle_core::Device};
 
 use crate::{
     Answer, Answers, Error, Gates, Result, Subject,
@@ -53,7 +42,7 @@ pub trait Outside {
     fn core_ai(
         &self,
         subject: &Subject,
-        prompts: &[Asked],
+        prompts: &[NamedPrompt],
         tokens: usize,
     ) -> Result<Result<(Vec<Answer>, String), String>>;
 }
@@ -79,19 +68,13 @@ pub struct Recording<'a> {
     pub root: &'a Path,
 }
 
-/// A prompt as a decoder takes it.
+/// A prompt of the set, as a host makes it.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct NamedPrompt {
     /// Its name.
     pub name: String,
-    /// Tokens, those of the image as V + slot.
-    pub ids: Vec<i32>,
-    /// From here on, positions are shifted.
-    pub rope_shift_start: i32,
-    /// By how much.
-    pub rope_shift_amount: i32,
-    /// [4N, C · T · P · P], row-major, if there is an image.
-    pub patches: Option<picture::Patches>,
+    /// The tokens, and the patches of its picture.
+    pub prompt: Prompt,
 }
 
 /// Who says what Core AI's runtime answers.
@@ -139,12 +122,12 @@ pub struct Chain<'a> {
     pub settings: &'a Settings,
     /// Python and Core AI's runtime.
     pub outside: &'a dyn Outside,
-    chat: Chat,
+    prompter: Prompter,
     recorded: OnceCell<Result<Recordings, NoOracle>>,
     models: OnceCell<(VisionModel, TextModel)>,
-    programs: OnceCell<(Program, Decoder)>,
+    programs: OnceCell<(VisionEncoder, Decoder)>,
     /// What [`Chain::answers`] gave.
-    answers: OnceCell<Vec<(Asked, Vec<u32>)>>,
+    answers: OnceCell<Vec<(NamedPrompt, Vec<u32>)>>,
     /// What Core AI's runtime answered before, where a file says that.
     pub(crate) kept: Option<Answers>,
 }
@@ -193,7 +176,7 @@ pub fn run(
         settings,
         outside,
         kept: kept(&settings.core_ai, subject, stages)?,
-        chat: Chat::load(&TokenizerFiles::load(&subject.source)?, &subject.config)?,
+        prompter: prompter(subject)?,
         recorded: OnceCell::new(),
         models: OnceCell::new(),
         programs: OnceCell::new(),
@@ -239,6 +222,17 @@ pub fn run(
         required: Vec::new(),
         stages: reports,
     })
+}
+
+/// Prompts as the checkpoint's tokenizer and template make them.
+fn prompter(subject: &Subject) -> Result<Prompter> {
+    let chat = Chat::load(&TokenizerFiles::load(&subject.source)?, &subject.config)?;
+    let pictures = PictureSpec {
+        grid: subject.geometry.grid,
+        patches: subject.geometry.patches,
+    };
+    let (name, writer) = (subject.decoder.name(), Box::new(chat));
+    Ok(Prompter::new(name, writer, Some(pictures)))
 }
 
 /// What is on file of Core AI's answers. That it serves, or can be written, is
@@ -361,7 +355,7 @@ impl Chain<'_> {
     }
 
     /// The vision encoder and the decoder, ready to run.
-    pub fn programs(&self) -> Result<&(Program, Decoder)> {
+    pub fn programs(&self) -> Result<&(VisionEncoder, Decoder)> {
         if let Some(known) = self.programs.get() {
             return Ok(known);
         }
@@ -369,10 +363,10 @@ impl Chain<'_> {
             let device = self.settings.device.clone();
             Program::new(module, device, self.settings.options)
         };
-        let vision = load(&self.subject.vision.asset.module)?;
-        let engine = Decoder::new(load(&self.subject.decoder.asset.module)?)?;
+        let vision = VisionEncoder::new(load(&self.subject.vision.asset.module)?)?;
+        let decoder = Decoder::new(load(&self.subject.decoder.asset.module)?)?;
         let (found, expected) = (
-            engine.vocabulary(),
+            decoder.vocabulary(),
             self.subject.config.text_config.vocab_size,
         );
         if found != expected {
@@ -383,71 +377,48 @@ impl Chain<'_> {
                 problem,
             ));
         }
-        Ok(self.programs.get_or_init(|| (vision, engine)))
+        Ok(self.programs.get_or_init(|| (vision, decoder)))
     }
 
     /// A prompt of the set, tokenized, with its picture cut to patches.
-    pub fn ask(&self, prompt: &set::Prompt) -> Result<Asked> {
+    pub fn ask(&self, prompt: &set::Prompt) -> Result<NamedPrompt> {
         let image = prompt.image.as_ref();
-        let made = self
-            .chat
-            .question(&prompt.text, image.map(|_| self.subject.geometry.grid))?;
-        let patches = match image {
-            None => None,
-            Some(file) => {
-                let picture = Picture::load(&self.settings.root.join(file))?;
-                Some(picture.patches(self.subject.geometry.grid, self.subject.geometry.patches)?)
-            }
-        };
-        let rope = GraphRope::of(&made, self.subject.config.text_config.vocab_size);
-        Ok(Asked {
+        let image = image.map(|file| Image::load(&self.settings.root.join(file)));
+        let conversation = Conversation::question(prompt.text.as_str(), image.transpose()?);
+        Ok(NamedPrompt {
             name: prompt.name.clone(),
-            ids: made.ids,
-            rope_shift_start: rope.shift_start,
-            rope_shift_amount: rope.shift_amount,
-            patches,
+            prompt: self.prompter.prompt(&conversation)?,
         })
     }
 
     /// What our engine answers to each prompt of the set: `tokens` of them,
     /// past end tokens.
-    pub fn answers(&self) -> Result<&[(Asked, Vec<u32>)]> {
+    pub fn answers(&self) -> Result<&[(NamedPrompt, Vec<u32>)]> {
         if let Some(known) = self.answers.get() {
             return Ok(known);
         }
         let tokens = self.gates.engine.tokens.max(self.gates.device.tokens);
         let answers = self.gates.prompts.iter().map(|prompt| {
             let asked = self.ask(prompt)?;
-            let made = self
-                .session(&asked)?
-                .generate(&asked.ids, tokens, &[], |_| true)?;
+            let ids = &asked.prompt.tokens.ids;
+            let made = self.start(&asked.prompt)?.greedy(ids, tokens)?;
             Ok((asked, made))
         });
         let answers = answers.collect::<Result<Vec<_>>>()?;
         Ok(self.answers.get_or_init(|| answers))
     }
 
-    /// A conversation of our engine, with a prompt's picture.
-    fn session(&self, asked: &Asked) -> Result<Session<'_>> {
-        let (vision, engine) = self.programs()?;
-        let image = match &asked.patches {
-            None => None,
-            Some(patches) => {
-                let shape = (patches.rows, patches.cols);
-                let values = patches.values.clone();
-                let patches = Tensor::from_vec(values, shape, &Device::Cpu)?;
-                Some(Image::encode(vision, patches)?)
-            }
-        };
-        let (start, amount) = (asked.rope_shift_start, asked.rope_shift_amount);
-        Ok(engine.start(start, amount, image.as_ref())?)
+    /// A sequence of our engine, with a prompt's picture.
+    fn start(&self, prompt: &Prompt) -> Result<Sequence> {
+        let (vision, decoder) = self.programs()?;
+        Ok(prompt.start(decoder, Some(vision))?)
     }
 
     /// By how many logits each of these tokens leads all others in our engine,
     /// after a prompt and the tokens before it; less than 0 where another leads.
-    pub fn leads(&self, asked: &Asked, tokens: &[u32]) -> Result<Vec<f32>> {
-        let mut session = self.session(asked)?;
-        let mut logits = session.read(&asked.ids)?;
+    pub fn leads(&self, asked: &NamedPrompt, tokens: &[u32]) -> Result<Vec<f32>> {
+        let mut sequence = self.start(&asked.prompt)?;
+        let mut logits = sequence.read(&asked.prompt.tokens.ids)?;
         let mut leads = Vec::new();
         for (at, token) in tokens.iter().enumerate() {
             let of = logits.get(*token as usize).copied().unwrap_or(f32::NAN);
@@ -455,7 +426,7 @@ impl Chain<'_> {
             let others = others.filter(|(other, _)| *other != *token as usize);
             leads.push(of - others.fold(f32::NEG_INFINITY, |most, (_, logit)| most.max(*logit)));
             if at + 1 < tokens.len() {
-                logits = session.read(&[*token as i32])?;
+                logits = sequence.read(&[*token as i32])?;
             }
         }
         Ok(leads)
@@ -463,7 +434,7 @@ impl Chain<'_> {
 
     /// A token, readable.
     pub fn text(&self, token: u32) -> String {
-        self.chat.token(token)
+        self.prompter.tokenizer().text_of(token)
     }
 
     /// Decoder layers that are compared.

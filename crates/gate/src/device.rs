@@ -8,10 +8,11 @@
 
 use std::path::Path;
 
+use bundle::contract::{NO_IMAGE, ROPE_SHIFT_AMOUNT, ROPE_SHIFT_START};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Asked, Exported, Result, json};
+use crate::{Exported, NamedPrompt, Result, json};
 
 mod iphone;
 mod judge;
@@ -111,13 +112,14 @@ impl AssetId {
 
 impl Prompt {
     /// A prompt with its answer.
-    pub fn new(asked: &Asked, expected: &[u32], margins: &[f32]) -> Self {
+    pub fn new(asked: &NamedPrompt, expected: &[u32], margins: &[f32]) -> Self {
+        let engine::Prompt { tokens, patches } = &asked.prompt;
         let mut prompt = Self {
             name: asked.name.clone(),
-            ids: asked.ids.clone(),
-            rope_shift_start: asked.rope_shift_start,
-            rope_shift_amount: asked.rope_shift_amount,
-            patches: asked.patches.as_ref().map(|patches| Patches {
+            ids: tokens.ids.clone(),
+            rope_shift_start: tokens.input(ROPE_SHIFT_START).unwrap_or(NO_IMAGE),
+            rope_shift_amount: tokens.input(ROPE_SHIFT_AMOUNT).unwrap_or(0),
+            patches: patches.first().map(|patches| Patches {
                 rows: patches.rows,
                 columns: patches.cols,
                 values: patches.to_le_bytes(),

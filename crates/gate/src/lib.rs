@@ -26,8 +26,8 @@ pub mod transcript;
 
 pub use answers::{Answer, Answers};
 pub use chain::{
-    Asked, Chain, CoreAi, NoOracle, Outcome, Outside, Recording, Recordings, Settings, device_name,
-    run,
+    Chain, CoreAi, NamedPrompt, NoOracle, Outcome, Outside, Recording, Recordings, Settings,
+    device_name, run,
 };
 pub use error::{Error, Result};
 pub use evidence::Evidence;

@@ -9,7 +9,7 @@ use std::{cell::Cell, fs, path::Path};
 
 use common::{Alone, Bench, Case};
 use gate::{
-    Answer, Answers, Asked, CoreAi, Outcome, Outside, Recording, Result, Settings, Stage,
+    Answer, Answers, CoreAi, NamedPrompt, Outcome, Outside, Recording, Result, Settings, Stage,
     StageReport, Subject, Verdict,
 };
 
@@ -39,7 +39,7 @@ impl Outside for Says {
     fn core_ai(
         &self,
         _: &Subject,
-        asked: &[Asked],
+        asked: &[NamedPrompt],
         tokens: usize,
     ) -> Result<Result<(Vec<Answer>, String), String>> {
         self.asked.set(self.asked.get() + 1);

@@ -82,13 +82,15 @@ impl PatchSpec {
         (fits && possible).then_some((cut, grid))
     }
 
-    /// Patches of a grid.
-    fn rows(self, grid: usize) -> usize {
+    /// How many patches a square of `grid` × `grid` merged tokens has.
+    #[must_use]
+    pub fn rows(self, grid: usize) -> usize {
         grid * grid * self.merge_size * self.merge_size
     }
 
-    /// Values of a patch.
-    fn cols(self) -> usize {
+    /// How many values a patch has.
+    #[must_use]
+    pub fn cols(self) -> usize {
         COLOURS * self.temporal_patch_size * self.patch_size * self.patch_size
     }
 }

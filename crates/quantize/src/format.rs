@@ -60,6 +60,21 @@ impl BlockFormat {
         }
     }
 
+    /// Bytes that the integers of so many weights take, packed.
+    #[must_use]
+    pub const fn data_bytes(self, weights: usize) -> usize {
+        (weights * self.bits as usize).div_ceil(8)
+    }
+
+    /// Bytes that the scales of so many weights take, whole blocks of them.
+    #[must_use]
+    pub const fn scale_bytes(self, weights: usize) -> usize {
+        match weights.checked_div(self.block) {
+            Some(blocks) => blocks * 2,
+            None => 0,
+        }
+    }
+
     /// Whether this crate can make the format.
     ///
     /// # Errors

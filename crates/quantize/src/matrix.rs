@@ -73,8 +73,9 @@ impl<'a> Matrix<'a> {
 
     /// Quantizes the given rows.
     ///
-    /// `data` takes rows · cols bytes, int8 in two's complement, row-major;
-    /// `scales` takes rows · cols / [`block`](BlockFormat::block) f16 values,
+    /// `data` takes [`data_bytes`](BlockFormat::data_bytes) per row, integers in
+    /// two's complement, row-major; `scales` takes
+    /// [`scale_bytes`](BlockFormat::scale_bytes) per row, f16 values,
     /// little-endian, row-major. Large matrices can be done in several calls, a range of rows
     /// each; the bytes are the same.
     ///
@@ -98,8 +99,9 @@ impl<'a> Matrix<'a> {
                 block: format.block,
             });
         }
-        let (cols, blocks) = (self.cols, self.cols / format.block);
-        let pieces = self.pieces(rows, ("int8", cols, data), ("scale", blocks * 2, scales))?;
+        let data = ("data", format.data_bytes(self.cols), data);
+        let scales = ("scale", format.scale_bytes(self.cols), scales);
+        let pieces = self.pieces(rows, data, scales)?;
         self.run(pieces, |piece| {
             kernel::quantize(
                 piece.element,

@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! Why an asset cannot be loaded or run.
 
 use aimodel::TensorType;
 
@@ -22,7 +22,7 @@ pub enum Error {
         /// The operation's stored name.
         name: String,
     },
-    /// Something in a graph that this runtime cannot run.
+    /// A graph that this runtime cannot run.
     #[error("graph @{graph}, operation {index}, `{op}`: {problem}")]
     Graph {
         /// The graph.
@@ -51,9 +51,9 @@ pub enum Error {
     /// A function that the asset does not have.
     #[error("there is no function `{name}`; the asset has {known}")]
     Function {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
-        /// What there is.
+        /// The names that the asset has.
         known: String,
     },
     /// An input that is missing, unknown or of another type.
@@ -63,9 +63,9 @@ pub enum Error {
         function: String,
         /// The input.
         name: String,
-        /// Its type, or what there is instead.
+        /// Its type; for an unknown name, the known ones.
         expected: String,
-        /// What was given.
+        /// The shape and dtype that were given.
         found: String,
     },
     /// A state that does not fit what a function declares.
@@ -113,7 +113,7 @@ impl From<candle_core::Error> for Error {
 /// Shorthand.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why one operation failed; the place is added by who runs it.
+/// Why one operation failed. The caller adds which operation it was.
 #[derive(Debug)]
 pub(crate) struct Problem(pub String);
 
@@ -126,7 +126,7 @@ impl From<candle_core::Error> for Problem {
     }
 }
 
-/// What a tensor error says, without the backtrace that it may carry.
+/// The message of a tensor error, without the backtrace that it may carry.
 fn plain(error: &candle_core::Error) -> String {
     match error {
         candle_core::Error::WithBacktrace { inner, .. } => plain(inner),
@@ -134,7 +134,7 @@ fn plain(error: &candle_core::Error) -> String {
     }
 }
 
-/// An operation refuses what it was given.
+/// Fails with a problem of the operands.
 pub(crate) fn refuse<T>(problem: impl Into<String>) -> OpResult<T> {
     Err(Problem(problem.into()))
 }

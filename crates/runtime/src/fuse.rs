@@ -1,4 +1,5 @@
-//! Patterns that are computed in one piece.
+//! Finds composites and products with constant matrices, which are computed as
+//! one operation.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,7 +14,7 @@ use crate::{
     value::Value,
 };
 
-/// What the declaration of a composite says, where this runtime can compute
+/// The operation that a composite graph declares, where this runtime can compute
 /// it directly.
 pub(crate) fn composite(view: &GraphView<'_>) -> Option<Composite> {
     let declaration = Attribute::read(view.module, view.composite?).ok()?;
@@ -68,7 +69,7 @@ pub(crate) fn composite(view: &GraphView<'_>) -> Option<Composite> {
     }
 }
 
-/// Calls of composites become operations.
+/// Replaces calls of composites by operations.
 pub(crate) fn calls(graph: &mut Graph, composites: &[Option<Arc<Composite>>]) {
     for step in &mut graph.steps {
         if let Op::Invoke(callee) = step.op
@@ -169,8 +170,9 @@ fn int8_matrix(parts: [usize; 4], constants: &Constants) -> OpResult<Option<Weig
     }
 }
 
-/// Scaled si8 constants become constants of floats, for devices on which
-/// that is done once and not at each call. `done` holds those that were.
+/// Replaces scaled si8 constants by constants of floats, for devices on which
+/// that is done at loading and not at each call. `done` maps the operands of
+/// those that were replaced to the new constants.
 pub(crate) fn fold_scales(
     graph: &mut Graph,
     constants: &mut Constants,

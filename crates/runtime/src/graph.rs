@@ -34,7 +34,7 @@ pub(crate) struct Step {
     pub name: String,
     pub operands: Vec<Source>,
     pub results: Vec<usize>,
-    /// Slots that nothing needs after this step.
+    /// Slots that no later step takes.
     pub last_uses: Vec<usize>,
 }
 
@@ -42,20 +42,20 @@ pub(crate) struct Step {
 #[derive(Clone, Debug)]
 pub(crate) struct Graph {
     pub name: String,
-    /// How many values it has; the arguments come first.
+    /// The number of values; the arguments come first.
     pub slots: usize,
-    /// What the tensors among them are made of.
+    /// The element types of those that are tensors.
     #[cfg_attr(not(feature = "cuda"), expect(dead_code))]
     pub elements: Vec<Option<ElementType>>,
-    /// Which arguments are states.
+    /// Whether each argument is a state.
     pub arguments: Vec<bool>,
     pub steps: Vec<Step>,
     pub outputs: Vec<Source>,
-    /// Outputs that may be views of a state, which later calls change.
+    /// Whether each output may be a view of a state, which later calls change.
     pub shared: Vec<bool>,
 }
 
-/// The constants of a program, each content once.
+/// The constants of a program; equal ones are stored once.
 #[derive(Default)]
 pub(crate) struct Constants {
     pub values: Vec<Value>,
@@ -80,10 +80,10 @@ impl Constants {
             return Ok(*found);
         }
         let Ok(Type::Tensor(ty)) = Type::read(module, type_id) else {
-            return refuse("it is no tensor");
+            return refuse("it is not a tensor");
         };
         let Some(dims) = ty.static_dims() else {
-            return refuse(format!("{ty} is no type of a constant"));
+            return refuse(format!("a constant cannot be a {ty}"));
         };
         let dims = dims.into_iter().map(|d| d as usize).collect();
         let attribute = Attribute::read(module, attr).map_err(|e| Problem(e.to_string()))?;
@@ -92,11 +92,11 @@ impl Constants {
             Attribute::DenseResource(id) => match module.resources.get(id.index()) {
                 Some((_, resource)) => match &resource.value {
                     ResourceValue::Blob { data, .. } => large(ty.element, dims, data)?,
-                    _ => return refuse(format!("{} is no blob", resource.key)),
+                    _ => return refuse(format!("{} is not a blob", resource.key)),
                 },
                 None => return refuse("its resource is missing"),
             },
-            _ => return refuse("its value is of no known kind"),
+            _ => return refuse("its value is of an unknown kind"),
         };
         let index = self.push(value);
         self.known.insert((attr, type_id.index()), index);
@@ -109,7 +109,7 @@ fn small(element: ElementType, dims: Vec<usize>, bytes: &[u8]) -> OpResult<Value
         return Ok(Value::Ints(Ints::from_bytes(element, dims, bytes)?));
     }
     let Some(dtype) = float_dtype(element) else {
-        return refuse(format!("constants of {element} are not known"));
+        return refuse(format!("constants of {element} are not supported"));
     };
     let count: usize = dims.iter().product();
     let size = dtype.size_in_bytes();
@@ -146,7 +146,7 @@ fn large(element: ElementType, dims: Vec<usize>, data: &aimodel::Blob) -> OpResu
     }
 }
 
-/// Compiles a graph. `graphs` are the positions of all graphs by name.
+/// Compiles a graph. `graphs` has the positions of all graphs by name.
 pub(crate) fn compile(
     view: &GraphView<'_>,
     graphs: &HashMap<String, usize>,
@@ -242,14 +242,14 @@ fn parse(
             let ty = ty.map(|value| Type::of(view.module, *value));
             match ty {
                 Some(Ok(Type::Tensor(ty))) => Op::Cast(ty.element),
-                _ => return refuse("its result is no tensor"),
+                _ => return refuse("its result is not a tensor"),
             }
         }
         "primitive.gelu_v1" => {
             let attribute = view.property(op, "approximate");
             match attribute.map(|id| Attribute::read(view.module, id)) {
                 Some(Ok(Attribute::Approximate(how))) => Op::Gelu(how),
-                _ => return refuse("it does not say how it is computed"),
+                _ => return refuse("it has no attribute for the approximation"),
             }
         }
         "dataflow.invoke_v1" => match view.callee(op) {
@@ -257,14 +257,14 @@ fn parse(
                 Some(index) => Op::Invoke(*index),
                 None => return refuse(format!("there is no graph @{callee}")),
             },
-            None => return refuse("it does not say what it calls"),
+            None => return refuse("it has no name of a graph to call"),
         },
         _ => return Ok(Op::by_name(name)),
     }))
 }
 
 impl Graph {
-    /// Which step gives each slot.
+    /// The step that computes each slot.
     pub fn producers(&self) -> HashMap<usize, usize> {
         let steps = self.steps.iter().enumerate();
         steps
@@ -287,9 +287,9 @@ impl Graph {
         users
     }
 
-    /// Finds updates of what was just read from a state and goes straight
-    /// back to it, where nothing sees the old content afterwards: these change
-    /// the state itself.
+    /// Finds slice updates of a state's content whose result is written back to
+    /// the same state. Where no later step sees the old content, they change the
+    /// state in place.
     fn write_in_place(&mut self) {
         let (producers, users) = (self.producers(), self.users());
         let last_looks = self.last_looks(&users);
@@ -320,11 +320,11 @@ impl Graph {
         }
     }
 
-    /// The last step that takes each slot, or a view of it. An update, which
-    /// makes a new value of it, takes it once.
+    /// The last step that takes each slot, or a view of it. A slice update makes
+    /// a new value, not a view.
     fn last_looks(&self, users: &HashMap<usize, Vec<usize>>) -> Vec<usize> {
         let mut last = vec![0; self.slots];
-        // Users come after what they take: their own views are known.
+        // Steps come after those they take from, so their own views are known.
         for (slot, users) in users {
             last[*slot] = users.iter().copied().max().unwrap_or(0);
         }
@@ -342,7 +342,7 @@ impl Graph {
         last
     }
 
-    /// Says how products are summed.
+    /// Sets how products are summed.
     pub fn set_accumulate(&mut self, accumulate: Accumulate) {
         for step in &mut self.steps {
             if let Op::MatMul(how) = &mut step.op {
@@ -369,7 +369,7 @@ impl Graph {
         }
     }
 
-    /// Drops steps whose results nothing takes, and notes where each value is
+    /// Drops steps whose results no step takes, and notes where each value is
     /// taken for the last time.
     pub fn tidy(&mut self) {
         let mut needed = vec![false; self.slots];

@@ -3,10 +3,14 @@
 //! [`Program`] loads an asset and makes its graphs ready, [`Function`] calls
 //! one of them, and [`States`] hold what it keeps between calls.
 //!
-//! Floats are tensors of the type that the graph states. Everything is
-//! computed in single precision and rounded at the end of each operation, as
-//! Core AI's own runtime does on a processor. Integers and booleans, which say
-//! where and how much, are computed on the host.
+//! Floats are tensors of the dtype that the graph states. Everything is computed
+//! in f32 and rounded at the end of each operation, as Core AI's own runtime
+//! does on a CPU. Integers and booleans, which are positions and extents, are
+//! computed on the host.
+//!
+//! Where to look: `graph` compiles a module to steps, `program` runs them, `ops`
+//! has what each operation computes, `backend` the seam between operations and
+//! devices, `kernel` the loops of the CPU, and `thread_pool` its threads.
 #![deny(
     missing_docs,
     clippy::undocumented_unsafe_blocks,

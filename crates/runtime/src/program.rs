@@ -1,4 +1,4 @@
-//! Programs, their functions, and calls.
+//! Programs, their functions, and calls of them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,8 +32,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
-    /// Whether composite graphs and products with constant matrices are
-    /// computed in one piece. The results differ by less than a rounding of
+    /// Whether a composite graph, and a product with a constant matrix, is
+    /// computed as one operation. The results differ by less than a rounding of
     /// the intermediate values to f16.
     pub fuse: bool,
     /// How products of f16 are summed where they are not fused.
@@ -90,8 +90,9 @@ pub enum OutputRows {
     /// All.
     All,
     /// This one alone, where an output `[1, S, V]` is a fused product with a
-    /// constant matrix: it comes as `[1, 1, V]`, and is the same number for
-    /// number up to the order of sums. Other outputs come whole.
+    /// constant matrix: the output is then `[1, 1, V]`, and its elements differ
+    /// from those of [`OutputRows::All`] by the order of sums at most. Other
+    /// outputs have all rows.
     One(usize),
 }
 
@@ -127,8 +128,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Opens an asset folder, verifies it and makes it ready. Large constants
-    /// stay in the mapped file where the device is the processor.
+    /// Opens an asset folder, verifies the program and compiles it for a device.
+    /// On the CPU, large constants stay in the mapped file.
     ///
     /// # Errors
     /// An asset that cannot be read or is not valid, or an operation that this
@@ -139,7 +140,7 @@ impl Program {
         Self::new(&asset.module, device, options)
     }
 
-    /// Makes a module ready.
+    /// Compiles a module for a device.
     ///
     /// # Errors
     /// As for [`Program::load`].
@@ -193,7 +194,7 @@ impl Program {
         self.backend.device()
     }
 
-    /// Its functions: what each is called, takes and gives.
+    /// Its functions: their names, inputs, states and outputs.
     pub fn functions(&self) -> &[aimodel::Function] {
         &self.functions
     }
@@ -274,7 +275,7 @@ impl Program {
         Ok(outputs.collect())
     }
 
-    /// A product whose rows are those of an output.
+    /// A fused product that is an output, for the rows that are wanted.
     fn one_row(&self, step: &Step, operands: &[&Value], rows: OutputRows) -> OpResult<Vec<Value>> {
         match (rows, operands) {
             (OutputRows::One(row), [Value::Float(x), rest @ ..])
@@ -297,7 +298,7 @@ impl Program {
     ) -> OpResult<Vec<Value>> {
         let cell = |cells: &mut [Cell], value: Option<&Value>| match value {
             Some(Value::Handle(index)) if *index < cells.len() => Ok(*index),
-            _ => refuse("expected a state"),
+            _ => refuse("expected a state as the operand"),
         };
         match step.op {
             Op::ReadHandle => {
@@ -308,7 +309,7 @@ impl Program {
                 let at = cell(cells, operands.first().copied())?;
                 let content = match operands.get(1) {
                     Some(value) => value.float(self.device())?,
-                    None => return refuse("there is nothing to write"),
+                    None => return refuse("an operand is missing"),
                 };
                 cells[at].write(&content)?;
                 Ok(vec![Value::Token])
@@ -357,7 +358,7 @@ impl Graph {
         }
     }
 
-    /// Says where a problem arose.
+    /// A problem of a step, with the place where it arose.
     pub(crate) fn error(&self, step: &Step, operands: &[&Value], problem: Problem) -> Error {
         let operands: Vec<String> = operands.iter().map(|value| value.to_string()).collect();
         Error::Step {
@@ -370,7 +371,7 @@ impl Graph {
     }
 }
 
-/// Moves the constants that are still taken to the device, and drops the rest.
+/// Moves the constants that steps still take to the device, and drops the rest.
 fn place(values: Vec<Value>, graphs: &[Graph], device: &Device) -> Result<Vec<Value>> {
     let sources = graphs.iter().flat_map(|graph| {
         let operands = graph.steps.iter().flat_map(|step| &step.operands);
@@ -419,31 +420,32 @@ impl<'p> Function<'p> {
         &self.signature.name
     }
 
-    /// What a call takes.
+    /// The inputs of a call.
     pub fn inputs(&self) -> &'p [Parameter] {
         &self.signature.inputs
     }
 
-    /// What the host keeps between calls.
+    /// The states, which [`States`] keeps between calls.
     pub fn states(&self) -> &'p [Parameter] {
         &self.signature.states
     }
 
-    /// What a call gives.
+    /// The outputs of a call.
     pub fn outputs(&self) -> &'p [Parameter] {
         &self.signature.outputs
     }
 
-    /// The type of an input, where it has one of that name.
+    /// The type of an input; `None` where there is none of that name.
     pub fn input(&self, name: &str) -> Option<&'p TensorType> {
         let found = self.signature.inputs.iter().find(|p| p.name == name);
         found.map(|parameter| &parameter.ty)
     }
 
     /// Calls it. Inputs are given by name, in any order and on any device;
-    /// integers may be of any integer type. Integer outputs come as i64 on the
-    /// host. States that `states` does not have yet start as zeros; after an
-    /// error they may hold a part of what the call would have written.
+    /// integers may have any integer dtype. Outputs are named as the function
+    /// declares them; integers are i64 on the host. States that `states` does
+    /// not have yet start as zeros. After an error they may hold a part of what
+    /// the call would have written.
     ///
     /// # Errors
     /// Inputs that are not those of the function, states of another type, or
@@ -456,7 +458,7 @@ impl<'p> Function<'p> {
         self.run_rows(inputs, states, OutputRows::All)
     }
 
-    /// Calls it as [`Function::run`] does, for the sake of some rows of its
+    /// Calls it as [`Function::run`] does, and computes only some rows of its
     /// outputs.
     ///
     /// # Errors
@@ -508,9 +510,12 @@ impl<'p> Function<'p> {
             }
         }
         let (mut values, mut handles) = (values.into_iter(), 0..cells.len());
-        let arguments = graph.arguments.iter().filter_map(|state| match state {
-            true => handles.next().map(Value::Handle),
-            false => values.next(),
+        let arguments = graph.arguments.iter().filter_map(|is_state| {
+            if *is_state {
+                handles.next().map(Value::Handle)
+            } else {
+                values.next()
+            }
         });
         let arguments = arguments.collect();
         let results = self.program.run(&*call, graph, arguments, &mut cells, rows);
@@ -534,9 +539,10 @@ impl<'p> Function<'p> {
                 name: output.name.clone(),
                 problem: problem.0,
             })?;
-            let tensor = match shared {
-                true => tensor.force_contiguous()?,
-                false => tensor,
+            let tensor = if *shared {
+                tensor.force_contiguous()?
+            } else {
+                tensor
             };
             Ok((output.name.clone(), tensor))
         });
@@ -554,7 +560,7 @@ fn describe(tensor: &Tensor) -> String {
     format!("{:?} of {}", tensor.dims(), tensor.dtype().as_str())
 }
 
-/// An input as a value; `None` where it is not of the type.
+/// An input as a value; `None` where it does not have the type.
 fn input(tensor: &Tensor, ty: &TensorType, device: &Device) -> Result<Option<Value>> {
     let fits = tensor.rank() == ty.rank()
         && tensor
@@ -566,7 +572,7 @@ fn input(tensor: &Tensor, ty: &TensorType, device: &Device) -> Result<Option<Val
         return Ok(None);
     }
     if let Some(dtype) = float_dtype(ty.element) {
-        // CUDA has no memory of no bytes.
+        // CUDA cannot allocate 0 bytes.
         let tensor = match tensor.elem_count() {
             0 => tensor.to_device(&Device::Cpu)?,
             _ => tensor.to_device(device)?,

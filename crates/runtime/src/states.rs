@@ -1,4 +1,4 @@
-//! What a host keeps between calls.
+//! The tensors that a program keeps between calls, such as a KV cache.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use crate::{
     value::float_dtype,
 };
 
-/// The least capacity of a dimension that grows.
-const FIRST_CAPACITY: usize = 64;
+/// The capacity that an open extent starts with.
+const MIN_CAPACITY: usize = 64;
 
 /// The states of a session, by their names. Functions of a program that name
 /// the same state share it.
 ///
-/// A state starts as zeros. Where the program leaves an extent open, the
-/// state holds as much as was ever written, and room for more.
+/// A state starts as zeros. Where the program leaves an extent open, the state's
+/// extent is a capacity, which grows as more is written.
 #[derive(Clone, Debug, Default)]
 pub struct States {
     tensors: BTreeMap<String, Tensor>,
@@ -31,27 +31,27 @@ impl States {
         Self::default()
     }
 
-    /// What a state holds, with the room for more; `None` before it was used.
+    /// The content of a state, up to its capacity; `None` before it was used.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)
     }
 
-    /// Replaces what a state holds. Where an extent is open, the content's is
-    /// the capacity that it starts with.
+    /// Replaces the content of a state. Where an extent is open, that of
+    /// `content` is the capacity to start with.
     ///
     /// # Errors
     /// A tensor that cannot be copied.
     pub fn set(&mut self, name: &str, content: &Tensor) -> Result<()> {
-        // Calls write in place: nobody else may see that.
+        // Calls write in place, which must not change `content`.
         let own = content.force_contiguous()?;
         self.tensors.insert(name.to_owned(), own);
         Ok(())
     }
 
-    /// States that hold the same, and are changed by themselves.
+    /// A copy, which later calls change by itself.
     ///
     /// # Errors
-    /// No room for a copy.
+    /// There is no memory for a copy.
     pub fn copy(&self) -> Result<Self> {
         let mut copy = Self::new();
         for (name, content) in &self.tensors {
@@ -60,12 +60,12 @@ impl States {
         Ok(copy)
     }
 
-    /// Forgets everything.
+    /// Drops all states.
     pub fn clear(&mut self) {
         self.tensors.clear();
     }
 
-    /// Takes a state out for a call, which puts it back.
+    /// Takes a state for a call, which puts it back.
     pub(crate) fn take(&mut self, name: &str, ty: &TensorType, device: &Device) -> Result<Cell> {
         let mismatch = |found: String| Error::State {
             name: name.to_owned(),
@@ -73,14 +73,16 @@ impl States {
             found,
         };
         let Some(dtype) = float_dtype(ty.element) else {
-            return Err(mismatch("a type that no state can have here".to_owned()));
+            return Err(mismatch(
+                "a type that a state cannot have in this runtime".to_owned(),
+            ));
         };
         let tensor = match self.tensors.remove(name) {
             Some(tensor) => tensor,
             None => {
                 let dims = ty.dims.iter().map(|dim| match dim {
                     Dim::Static(extent) => *extent as usize,
-                    Dim::Dynamic => FIRST_CAPACITY,
+                    Dim::Dynamic => MIN_CAPACITY,
                 });
                 Tensor::zeros(dims.collect::<Vec<_>>(), dtype, device)?
             }
@@ -117,14 +119,14 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// Replaces what it holds.
+    /// Replaces the content.
     pub fn write(&mut self, content: &DeviceTensor) -> OpResult<()> {
         let fits = content.rank() == self.open.len()
             && (0..self.open.len())
                 .all(|i| self.open[i] || content.dims()[i] == self.tensor.dims()[i]);
         if !fits {
             return refuse(format!(
-                "{:?} does not fit into a state of {:?}",
+                "{:?} does not fit a state of {:?}",
                 content.dims(),
                 self.tensor.dims()
             ));
@@ -136,7 +138,7 @@ impl Cell {
         Ok(())
     }
 
-    /// Writes a slice in place, after the state was made large enough.
+    /// Writes a slice in place; makes the state larger first where it must.
     pub fn update(
         &mut self,
         backend: &dyn Backend,
@@ -146,7 +148,7 @@ impl Cell {
         let counts: Vec<usize> = parts.iter().map(|part| part.count).collect();
         if counts != update.dims() || parts.iter().any(|part| part.stride != 1) {
             return refuse(format!(
-                "the slice is {counts:?}, and {:?} shall go there",
+                "the slice is {counts:?}, and the update is {:?}",
                 update.dims()
             ));
         }
@@ -159,7 +161,7 @@ impl Cell {
                 continue;
             }
             if !self.open[axis] {
-                return refuse(format!("{need} does not fit into {have} of a state"));
+                return refuse(format!("{need} does not fit a fixed extent of {have}"));
             }
             let mut dims = self.tensor.dims().to_vec();
             dims[axis] = need.max(2 * have);

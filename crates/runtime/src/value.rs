@@ -1,4 +1,4 @@
-//! What flows between operations.
+//! The values of a graph.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
 /// A value of a graph.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
-    /// Integers and booleans stay on the host: they say where and how much.
+    /// Integers and booleans stay on the host: they are positions and extents.
     Ints(Ints),
     /// Floats are on the device.
     Float(DeviceTensor),
@@ -22,11 +22,11 @@ pub(crate) enum Value {
     Mapped(Mapped),
     /// A state, by its position among those of the call.
     Handle(usize),
-    /// Order only.
+    /// Only orders reads and writes.
     Token,
 }
 
-/// Integers in a strided view; what is broadcast is not copied.
+/// Integers in a strided view, so that broadcasting copies nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct Ints {
     pub element: ElementType,
@@ -35,7 +35,7 @@ pub(crate) struct Ints {
     pub data: Arc<[i64]>,
 }
 
-/// A constant matrix or table in the file: f16 or si8.
+/// A constant matrix or table in the mapped file: f16 or si8.
 #[derive(Clone, Debug)]
 pub(crate) struct Mapped {
     pub element: ElementType,
@@ -69,8 +69,7 @@ pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> OpResult<Vec<usize>> {
         .collect()
 }
 
-/// An integer in the range of an element type, as arithmetic of that width
-/// leaves it.
+/// An integer wrapped to the range of an element type.
 pub(crate) fn wrap(element: ElementType, value: i64) -> i64 {
     match element {
         ElementType::Bool => i64::from(value != 0),
@@ -84,7 +83,7 @@ pub(crate) fn wrap(element: ElementType, value: i64) -> i64 {
     }
 }
 
-/// The tensor library's name for a float type.
+/// The tensor library's dtype for a float type.
 pub(crate) fn float_dtype(element: ElementType) -> Option<DType> {
     Some(match element {
         ElementType::F16 => DType::F16,
@@ -162,12 +161,12 @@ impl Ints {
 
     pub fn as_usizes(&self) -> OpResult<Vec<usize>> {
         let values = self.dense().into_iter().map(|value| {
-            usize::try_from(value).or_else(|_| refuse(format!("{value} is no extent")))
+            usize::try_from(value).or_else(|_| refuse(format!("{value} is not an extent")))
         });
         values.collect()
     }
 
-    /// The only element.
+    /// The element, where there is exactly one.
     pub fn scalar(&self) -> OpResult<i64> {
         match self.dense()[..] {
             [value] => Ok(value),
@@ -204,7 +203,7 @@ impl Ints {
     /// The same elements in other extents.
     pub fn reshape(&self, dims: Vec<usize>) -> OpResult<Self> {
         if dims.iter().product::<usize>() != self.count() {
-            return refuse(format!("{:?} do not fit into {dims:?}", self.dims));
+            return refuse(format!("{:?} cannot be reshaped to {dims:?}", self.dims));
         }
         Ok(Self::new(self.element, dims, self.dense()))
     }
@@ -230,7 +229,7 @@ impl Ints {
         Ok(Tensor::from_vec(values, self.dims.as_slice(), device)?)
     }
 
-    /// As a tensor that a host can read.
+    /// As a tensor of i64 on the host.
     pub fn to_tensor(&self) -> OpResult<Tensor> {
         Ok(Tensor::from_vec(
             self.dense(),
@@ -277,15 +276,15 @@ impl Mapped {
             return refuse(format!("expected floats, found {}", self.element));
         }
         Ok(Tensor::from_vec(
-            halves(self.bytes()?),
+            read_f16(self.bytes()?),
             self.dims.as_slice(),
             device,
         )?)
     }
 }
 
-/// Little-endian halves.
-pub(crate) fn halves(bytes: &[u8]) -> Vec<f16> {
+/// Little-endian f16.
+pub(crate) fn read_f16(bytes: &[u8]) -> Vec<f16> {
     let pairs = bytes.chunks_exact(2);
     pairs.map(|b| f16::from_le_bytes([b[0], b[1]])).collect()
 }

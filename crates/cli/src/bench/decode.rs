@@ -10,12 +10,16 @@ use crate::export::Job;
 use crate::home;
 use crate::progress::size;
 use anyhow::{Context, Result, bail, ensure};
-use bundle::Bundle;
-use engine::{Decoder, Image};
-use runtime::candle_core::{self, DType, Tensor};
+use bundle::{Bundle, contract};
+use engine::{Decoder, Sampler, StaticInputs, Step, VisionEncoder};
+use half::f16;
+use models::TokenizedPrompt;
+use picture::Patches;
+use runtime::candle_core;
 use runtime::{Options, Program};
 use serde_json::{Value, json};
 use std::hint::black_box;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 /// Flags of `bench decode`.
@@ -109,9 +113,9 @@ struct Run {
 
 /// What is measured.
 struct Subject {
-    engine: Decoder,
-    vision: Option<(Program, Tensor)>,
-    prompt: Vec<i32>,
+    decoder: Decoder,
+    vision: Option<(VisionEncoder, Patches)>,
+    prompt: TokenizedPrompt,
     new: u32,
 }
 
@@ -121,17 +125,21 @@ fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Found> {
     let opened = aimodel::open_asset(&asset)?;
     let load = |module| Program::new(module, device.clone(), Options::default());
     let load = |module| load(module).with_context(|| asset.display().to_string());
-    let engine = Decoder::new(load(&opened.module)?)?;
+    let decoder = Decoder::new(load(&opened.module)?)?;
     let vision = match work.vision {
         true => Some(vision(bundle, &device)?),
         false => None,
     };
     let subject = Subject {
-        prompt: ids(engine.vocabulary())
-            .take(work.prompt as usize)
-            .collect(),
+        prompt: TokenizedPrompt {
+            ids: ids(decoder.vocabulary())
+                .take(work.prompt as usize)
+                .collect(),
+            inputs: vec![(contract::ROPE_SHIFT_START, contract::NO_IMAGE)],
+            ..TokenizedPrompt::default()
+        },
         new: work.new,
-        engine,
+        decoder,
         vision,
     };
     // Once before it counts, so that the weights are in memory.
@@ -156,15 +164,14 @@ fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Found> {
 }
 
 /// The vision encoder of a bundle, and patches for it.
-fn vision(bundle: &Bundle, device: &candle_core::Device) -> Result<(Program, Tensor)> {
+fn vision(bundle: &Bundle, device: &candle_core::Device) -> Result<(VisionEncoder, Patches)> {
     let asset = bundle.vision()?;
     let program = Program::load(&asset, device.clone(), Options::default())?;
-    let dims = program.function("main")?.input("patches");
-    let dims = dims.and_then(|ty| ty.static_dims());
-    let dims = dims.with_context(|| format!("{} takes no patches", asset.display()))?;
-    let dims: Vec<usize> = dims.into_iter().map(|extent| extent as usize).collect();
-    let patches = Tensor::rand(-1_f32, 1.0, dims, &candle_core::Device::Cpu)?;
-    Ok((program, patches.to_dtype(DType::F16)?.to_device(device)?))
+    let encoder = VisionEncoder::new(program).with_context(|| asset.display().to_string())?;
+    let [rows, cols] = encoder.dims();
+    let mut levels = ids(1 << 12).map(|id| f16::from_f32(id as f32 / 2048.0 - 1.0));
+    let values = levels.by_ref().take(rows * cols).collect();
+    Ok((encoder, Patches { rows, cols, values }))
 }
 
 /// Tokens, the same each time, all over the vocabulary.
@@ -180,19 +187,27 @@ impl Subject {
     /// Does everything once.
     fn run(&self) -> Result<Run> {
         let vision = match &self.vision {
-            Some((program, patches)) => {
-                let (image, seconds) = timed(|| self.encode(program, patches));
-                black_box(image?);
+            Some((encoder, patches)) => {
+                let (inputs, seconds) = timed(|| {
+                    let inputs = encoder.encode(patches)?;
+                    encoder.synchronize()?;
+                    Ok::<_, engine::Error>(inputs)
+                });
+                black_box(inputs?);
                 Some(seconds)
             }
             None => None,
         };
-        let mut session = self.engine.start(1 << 30, 0, None)?;
+        let inputs = self.decoder.inputs(&self.prompt, StaticInputs::new())?;
+        let mut sequence = self.decoder.start(&inputs)?;
         let (started, mut times) = (Instant::now(), Vec::new());
         // One more, so that each of the others has one before it.
-        session.generate(&self.prompt, self.new as usize + 1, &[], |_| {
-            times.push(started.elapsed().as_secs_f64());
-            true
+        let (mut sampler, count) = (Sampler::greedy(), self.new as usize + 1);
+        sequence.generate(&self.prompt.ids, &mut sampler, count, &[], |step| {
+            if let Step::Token(_) = step {
+                times.push(started.elapsed().as_secs_f64());
+            }
+            ControlFlow::Continue(())
         })?;
         let (Some(prefill), Some(end)) = (times.first(), times.last()) else {
             bail!("the decoder gave no token");
@@ -204,12 +219,6 @@ impl Subject {
             decode: decode / f64::from(self.new),
             vision,
         })
-    }
-
-    fn encode(&self, program: &Program, patches: &Tensor) -> Result<Image> {
-        let image = Image::encode(program, patches.clone())?;
-        image.embeds.device().synchronize()?;
-        Ok(image)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::python::{self, Tensors};
 use crate::venv::{CORE_AI_NEWEST, Venv};
 use crate::{doctor, embedded, home, progress};
 use anyhow::{Context, ensure};
-use gate::{Answer, Asked, Error, Outcome, Outside, Recording, Result, Subject};
+use gate::{Answer, Error, NamedPrompt, Outcome, Outside, Recording, Result, Subject};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -67,7 +67,7 @@ impl Outside for Python {
     fn core_ai(
         &self,
         subject: &Subject,
-        prompts: &[Asked],
+        prompts: &[NamedPrompt],
         tokens: usize,
     ) -> Result<Result<(Vec<Answer>, String), String>> {
         let venv = match Venv::core_ai(CORE_AI_NEWEST) {
@@ -92,7 +92,7 @@ const MEMORY: u64 = 3;
 fn ask(
     venv: &Venv,
     subject: &Subject,
-    prompts: &[Asked],
+    prompts: &[NamedPrompt],
     tokens: usize,
 ) -> anyhow::Result<Vec<Answer>> {
     let program = subject.decoder.asset.dir.join(aimodel::PROGRAM);
@@ -100,7 +100,10 @@ fn ask(
     let (free, _) = doctor::memory_there();
     let at_once = usize::try_from(free / (MEMORY * bytes).max(1))?.clamp(1, prompts.len().max(1));
     if bytes > LONG {
-        let steps: usize = prompts.iter().map(|asked| asked.ids.len() + tokens).sum();
+        let steps: usize = prompts
+            .iter()
+            .map(|asked| asked.prompt.tokens.ids.len() + tokens)
+            .sum();
         eprintln!(
             "Core AI's runtime is asked for {steps} tokens in {} prompts, {at_once} at once: about a \
              minute each, for a program of {}",
@@ -125,15 +128,17 @@ const LONG: u64 = 500_000_000;
 fn continue_greedily(
     venv: &Venv,
     subject: &Subject,
-    asked: &Asked,
+    asked: &NamedPrompt,
     tokens: usize,
 ) -> anyhow::Result<Answer> {
     let mut given = Tensors::default();
-    given.i32("ids", &asked.ids);
-    if let Some(patches) = &asked.patches {
+    let prompt = &asked.prompt;
+    given.i32("ids", &prompt.tokens.ids);
+    if let Some(patches) = prompt.patches.first() {
         given.f16("patches", patches.cols, &patches.values);
-        let start = asked.rope_shift_start - subject.geometry.image_tokens as i32;
-        given.i32("image_start", &[start]);
+        let images = prompt.tokens.placements.iter();
+        let starts: Vec<i32> = images.map(|image| image.start as i32).collect();
+        given.i32("image_start", &starts);
     }
     let scratch = home::scratch()?;
     let input = scratch.path().join("prompt.safetensors");

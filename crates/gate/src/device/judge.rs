@@ -230,7 +230,7 @@ pub(super) mod tests {
         let text = Prompt {
             name: "text".to_owned(),
             ids: vec![5, 6, 7],
-            rope_shift_start: 1 << 30,
+            rope_shift_start: bundle::contract::NO_IMAGE,
             rope_shift_amount: 0,
             patches: None,
             input: String::new(),

@@ -2,7 +2,7 @@
 //! same bundle and from the same picture.
 
 use crate::{
-    Answer, Answers, Asked, Chain, CoreAi, Error, Result,
+    Answer, Answers, Chain, CoreAi, Error, NamedPrompt, Result,
     evidence::{Evidence, tokens},
     transcript::{Measure, Series},
 };
@@ -99,7 +99,7 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
 fn follow(
     chain: &Chain<'_>,
     evidence: &mut Evidence,
-    asked: &Asked,
+    asked: &NamedPrompt,
     theirs: &Answer,
 ) -> Result<()> {
     let ours = chain.leads(asked, &theirs.tokens)?;
@@ -131,7 +131,10 @@ fn follow(
 
 /// What Core AI's runtime answers to prompts, and which one it is; or why
 /// nobody can say that.
-fn theirs(chain: &Chain<'_>, asked: &[Asked]) -> Result<Result<(Vec<Answer>, String), String>> {
+fn theirs(
+    chain: &Chain<'_>,
+    asked: &[NamedPrompt],
+) -> Result<Result<(Vec<Answer>, String), String>> {
     let (subject, tokens) = (chain.subject, chain.gates.engine.tokens);
     if let (CoreAi::Kept(path), Some(kept)) = (&chain.settings.core_ai, &chain.kept) {
         let vocabulary = subject.config.text_config.vocab_size;

@@ -17,10 +17,13 @@ use reference::oracle::Recorded;
 
 use reference::cosine;
 
-use ::engine::{Image, Session, argmax};
+use ::engine::{Sequence, StaticInputs, argmax};
+use bundle::contract;
+use half::f16;
 use models::TokenizedPrompt;
 use models::qwen3_vl::positions::in_graph;
 use models::qwen3_vl::positions::{self, GraphRope};
+use picture::Patches;
 use runtime::{
     States,
     candle_core::{DType, Device, Tensor},
@@ -67,38 +70,31 @@ fn judge(
     evidence: &mut Evidence,
 ) -> Result<()> {
     let (config, bar, margin) = (&chain.subject.config, chain.gates.gpu, chain.gates.margin);
-    let (vision, engine) = chain.programs()?;
+    let (vision, decoder) = chain.programs()?;
     let name = Some(entry.name.as_str());
     let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
     let prompt = positions::prompt(recorded.input_ids.clone(), &grids, config)?;
-    let image = match &recorded.vision {
-        None => None,
-        Some(theirs) => {
-            let (rows, columns) = (theirs.patches.shape[0], theirs.patches.shape[1]);
-            let patches = theirs.patches.values.clone();
-            let patches = Tensor::from_vec(patches, (rows, columns), &Device::Cpu)?;
-            let image = Image::encode(vision, patches.to_dtype(DType::F16)?)?;
-            for (what, ours, theirs) in [
-                (
-                    "image_embeds, least cosine",
-                    &image.embeds,
-                    &theirs.image_embeds,
-                ),
-                (
-                    "deepstack_embeds, least cosine",
-                    &image.deepstack,
-                    &theirs.deepstack_embeds,
-                ),
-            ] {
-                evidence.cosine(what, name, least(&rows_of(ours, theirs)?), bar.cosine);
-            }
-            Some(image)
+    let mut pictures = StaticInputs::new();
+    if let Some(expected) = &recorded.vision {
+        let values = &expected.patches.values;
+        let patches = Patches {
+            rows: expected.patches.shape[0],
+            cols: expected.patches.shape[1],
+            values: values.iter().map(|value| f16::from_f32(*value)).collect(),
+        };
+        pictures = vision.encode(&patches)?;
+        for (output, expected) in [
+            (contract::IMAGE_EMBEDS, &expected.image_embeds),
+            (contract::DEEPSTACK_EMBEDS, &expected.deepstack_embeds),
+        ] {
+            let found = pictures.get(output);
+            let found = found.map_or(Ok(vec![0.0]), |found| rows_of(found, expected))?;
+            let what = format!("{output}, least cosine");
+            evidence.cosine(&what, name, least(&found), bar.cosine);
         }
-    };
-    let start = || {
-        let rope = GraphRope::of(&prompt, config.text_config.vocab_size);
-        engine.start(rope.shift_start, rope.shift_amount, image.as_ref())
-    };
+    }
+    let inputs = decoder.inputs(&prompt, pictures)?;
+    let start = || decoder.start(&inputs);
 
     // A
     let (head, after) = prompt.ids.split_at(entry.prompt_tokens);
@@ -171,8 +167,8 @@ fn judge(
     let mut session = start()?;
     let mut states = States::new();
     for (state, array) in [
-        ("keyCache", &recorded.keys),
-        ("valueCache", &recorded.values),
+        (contract::KEY_CACHE, &recorded.keys),
+        (contract::VALUE_CACHE, &recorded.values),
     ] {
         let cache = Tensor::from_vec(array.values.clone(), array.shape.clone(), &Device::Cpu)?;
         let cache = cache.narrow(3, 0, cached)?.to_dtype(DType::F16)?;
@@ -191,12 +187,12 @@ fn judge(
 }
 
 /// Tokens after a prompt that was read, whose last logits are `[1, V]`.
-fn greedy(mut session: Session<'_>, last: &Tensor, most: usize) -> Result<Vec<u32>> {
+fn greedy(mut session: Sequence, last: &Tensor, most: usize) -> Result<Vec<u32>> {
     if most == 0 {
         return Ok(Vec::new());
     }
     let first = argmax(&last.flatten_all()?.to_vec1()?);
-    let rest = session.generate(&[first as i32], most - 1, &[], |_| true)?;
+    let rest = session.greedy(&[first as i32], most - 1)?;
     Ok([vec![first], rest].concat())
 }
 
@@ -207,7 +203,7 @@ fn forced(
     entry: &Entry,
     recorded: &Recorded,
     prompt: &TokenizedPrompt,
-    (mut session, last, made): (Session<'_>, Tensor, &[u32]),
+    (mut session, last, made): (Sequence, Tensor, &[u32]),
     evidence: &mut Evidence,
 ) -> Result<()> {
     let bar = chain.gates.gpu;

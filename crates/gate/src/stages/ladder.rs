@@ -17,7 +17,6 @@ use reference::oracle::Entry;
 
 use reference::oracle::Recorded;
 
-use bundle::contract;
 use models::TokenizedPrompt;
 use models::qwen3_vl::positions::from_tokens;
 use models::qwen3_vl::positions::{self, GraphRope};
@@ -185,12 +184,16 @@ fn asked(
     let Some(ours) = prompts.find(|ours| ours.name == entry.name) else {
         return Ok(());
     };
-    let (name, ours) = (Some(entry.name.as_str()), chain.ask(ours)?);
+    let (name, ours) = (Some(entry.name.as_str()), chain.ask(ours)?.prompt);
     let theirs = prompt.ids.get(..entry.prompt_tokens).unwrap_or_default();
-    let equal = ours.ids.iter().zip(theirs).filter(|(a, b)| a == b).count();
-    let shift = [ours.rope_shift_start, ours.rope_shift_amount].map(Some);
-    let expected = [contract::ROPE_SHIFT_START, contract::ROPE_SHIFT_AMOUNT];
-    let holds = ours.ids == theirs && shift == expected.map(|name| prompt.input(name));
+    let equal = ours
+        .tokens
+        .ids
+        .iter()
+        .zip(theirs)
+        .filter(|(a, b)| a == b)
+        .count();
+    let holds = ours.tokens.ids == theirs && ours.tokens.inputs == prompt.inputs;
     let found = format!("{equal} of {} equal", theirs.len());
     evidence.check(
         "token ids as a host makes them",
@@ -199,7 +202,7 @@ fn asked(
         "all equal",
         holds,
     );
-    if let (Some(ours), Some(theirs)) = (&ours.patches, &recorded.vision) {
+    if let (Some(ours), Some(theirs)) = (ours.patches.first(), &recorded.vision) {
         let level = |value: f32| ((value + 1.0) * 127.5).round();
         let pairs = ours.values.iter().zip(&theirs.patches.values);
         let apart = pairs.map(|(a, b)| (level(a.to_f32()) - level(*b)).abs());

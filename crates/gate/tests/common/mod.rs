@@ -15,7 +15,8 @@ use aimodel::{Module, open_asset, write_asset};
 use bundle::CallShape;
 use checkpoint::Source;
 use gate::{
-    Answer, Asked, Gates, Outcome, Outside, Recording, Result, Settings, Stage, Subject, Transcript,
+    Answer, Gates, NamedPrompt, Outcome, Outside, Recording, Result, Settings, Stage, Subject,
+    Transcript,
 };
 use quantize::Recipe;
 use runtime::candle_core::Device;
@@ -53,7 +54,7 @@ impl Outside for Alone {
     fn core_ai(
         &self,
         _: &Subject,
-        _: &[Asked],
+        _: &[NamedPrompt],
         _: usize,
     ) -> Result<Result<(Vec<Answer>, String), String>> {
         Ok(Err("no runtime of Core AI in this test".to_owned()))

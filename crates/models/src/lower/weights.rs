@@ -174,15 +174,17 @@ struct Quantized {
 }
 
 impl Quantized {
-    fn blocks(&self) -> usize {
-        self.parts.cols / self.format.block
+    /// Bytes of data, and of scales, for each row.
+    fn row_bytes(&self) -> [usize; 2] {
+        let cols = self.parts.cols;
+        [self.format.data_bytes(cols), self.format.scale_bytes(cols)]
     }
 
     /// Writes the data, and returns the scales.
     fn run(&self, out: &mut dyn io::Write) -> Result<Vec<u8>, BlobError> {
-        let row_scales = self.blocks() * 2;
+        let [row_data, row_scales] = self.row_bytes();
         let mut scales = vec![0; self.parts.rows * row_scales];
-        self.parts.stream(self.parts.cols, out, |rows, data| {
+        self.parts.stream(row_data, out, |rows, data| {
             let scales = &mut scales[rows.start * row_scales..rows.end * row_scales];
             self.parts
                 .with_matrix(|matrix| matrix.quantize(self.format, rows, data, scales))
@@ -195,7 +197,7 @@ struct DataBlob(Arc<Quantized>);
 
 impl BlobSource for DataBlob {
     fn len(&self) -> u64 {
-        (self.0.parts.rows * self.0.parts.cols) as u64
+        (self.0.parts.rows * self.0.row_bytes()[0]) as u64
     }
 
     fn write_to(&self, out: &mut dyn io::Write) -> Result<(), BlobError> {
@@ -209,7 +211,7 @@ struct ScaleBlob(Arc<Quantized>);
 
 impl BlobSource for ScaleBlob {
     fn len(&self) -> u64 {
-        (self.0.parts.rows * self.0.blocks() * 2) as u64
+        (self.0.parts.rows * self.0.row_bytes()[1]) as u64
     }
 
     fn write_to(&self, out: &mut dyn io::Write) -> Result<(), BlobError> {
@@ -228,10 +230,10 @@ impl BlobSource for ScaleBlob {
 }
 
 /// A matrix that is ready to multiply with: `[rows, cols]` of f16 in the graph,
-/// dequantized there if it is stored as int8.
+/// dequantized there if it is stored in blocks.
 ///
 /// # Errors
-/// A width that blocks of 32 do not divide, for int8.
+/// A format that is not implemented, or a width that its blocks do not divide.
 pub fn matrix(
     body: &mut GraphBuilder<'_>,
     key: &str,
@@ -246,6 +248,15 @@ pub fn matrix(
         }
         Storage::Block(format) => format,
     };
+    let refused = |source| Error::Weights {
+        tensor: parts.label(),
+        source,
+    };
+    format.check().map_err(refused)?;
+    let element = match format.bits {
+        8 => ElementType::Si8,
+        _ => return Err(refused(quantize::Error::Format(format))),
+    };
     if !parts.cols.is_multiple_of(format.block) {
         return Err(Error::Width {
             tensor: parts.label(),
@@ -259,7 +270,7 @@ pub fn matrix(
         format,
         scales: Mutex::new(None),
     });
-    let ty = TensorType::fixed([rows, cols], ElementType::Si8);
+    let ty = TensorType::fixed([rows, cols], element);
     let data = Blob::new(DataBlob(quantized.clone()));
     let data = constant(body, &format!("{key}.data"), ty, data)?;
     let ty = TensorType::fixed(blocks, ElementType::F16);
@@ -269,7 +280,7 @@ pub fn matrix(
         ty,
         Blob::new(ScaleBlob(quantized)),
     )?;
-    let zero_point = body.splat(TensorType::fixed(blocks, ElementType::Si8), &[0])?;
+    let zero_point = body.splat(TensorType::fixed(blocks, element), &[0])?;
     let offset = body.splat(TensorType::fixed(blocks, ElementType::F16), &[0, 0])?;
     Ok(body.blockwise_shift_scale(data, scale, zero_point, offset)?)
 }

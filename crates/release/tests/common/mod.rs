@@ -15,7 +15,7 @@ use std::{
 
 use checkpoint::Source;
 use gate::{
-    Answer, Asked, Gates, Outcome, Outside, Recording, Settings, Stage, Subject, Transcript,
+    Answer, Gates, NamedPrompt, Outcome, Outside, Recording, Settings, Stage, Subject, Transcript,
 };
 use release::{Given, Parts, Release, Result};
 use tempfile::TempDir;
@@ -39,7 +39,7 @@ impl Outside for Alone {
     fn core_ai(
         &self,
         _: &Subject,
-        _: &[Asked],
+        _: &[NamedPrompt],
         _: usize,
     ) -> gate::Result<std::result::Result<(Vec<Answer>, String), String>> {
         Ok(Err("no runtime of Core AI in this test".to_owned()))

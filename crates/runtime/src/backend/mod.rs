@@ -32,7 +32,7 @@ pub(crate) use tensor::DeviceTensor;
 
 /// The kernels of a device. Each gives `None` where there is none for the
 /// operands; what it gives may still have to be computed. Unless a backend says
-/// otherwise, tensors that lie on the CPU are computed there.
+/// otherwise, tensors on the CPU are computed there.
 pub(crate) trait Backend: Debug + Send + Sync {
     fn device(&self) -> &Device;
 
@@ -151,7 +151,7 @@ impl Call for Immediate {
     }
 }
 
-/// Several operations in one piece, as a backend computes them.
+/// Several operations that a backend computes as one.
 pub(crate) trait FusedOp: Any + Debug + Send + Sync {
     fn run(&self, operands: &Operands<'_>) -> OpResult<Value>;
 

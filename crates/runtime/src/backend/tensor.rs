@@ -29,7 +29,7 @@ impl DeviceTensor {
         self.0
     }
 
-    /// The tensor for a kernel of the backend, or for a look at where it lies.
+    /// The tensor for a kernel of the backend, or to find out where it is stored.
     pub(super) fn queued(&self) -> &Tensor {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Products that are summed in halves, as Core AI's own runtime does.
+//! Products that are summed in f16, as Core AI's own runtime does.
 
 use half::{f16, slice::HalfFloatSliceExt};
 
@@ -18,14 +18,14 @@ pub(crate) fn multiply_f16(x: &[f16], y: &[f16], [rows, inner, cols]: [usize; 3]
     out
 }
 
-/// One row of a product of halves.
+/// One row of a product of f16.
 fn multiply_row(x: &[f16], y: &[f16], out: &mut [f16]) {
     let cols = out.len();
     let mut sums = vec![0.0_f32; cols];
     let mut products = vec![0.0_f32; cols];
     for (x, y) in x.iter().zip(y.chunks_exact(cols)) {
         let x = x.to_f32();
-        // Rounded to halves, of which single precision holds all.
+        // Rounded to f16; f32 holds all of those.
         y.convert_to_f32_slice(&mut products);
         for product in &mut products {
             *product *= x;

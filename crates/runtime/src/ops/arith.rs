@@ -112,7 +112,7 @@ fn ints(op: Binary, x: &Ints, y: &Ints) -> OpResult<Ints> {
     Ok(Ints::new(element, dims, values))
 }
 
-/// The floats in at least single precision, in which everything is computed.
+/// The floats as at least f32, in which everything is computed.
 pub(crate) fn wide(x: &Tensor) -> OpResult<Tensor> {
     match x.dtype() {
         DType::F16 | DType::BF16 => Ok(x.to_dtype(DType::F32)?),
@@ -159,7 +159,7 @@ pub fn select(operands: &Operands<'_>) -> OpResult<Value> {
         let chosen = chosen.map(|(flag, (x, y))| if flag != 0 { x } else { y });
         return Ok(Value::Ints(Ints::new(element, dims, chosen.collect())));
     }
-    // Most often one side is chosen as a whole.
+    // Most often one side is chosen for all elements, and needs no copy.
     let values = flags.dense();
     let side = match (values.iter().all(|f| *f != 0), flags.all_zero()) {
         (true, _) => Some(1),
@@ -181,7 +181,9 @@ pub fn cast(element: ElementType, operands: &Operands<'_>) -> OpResult<Value> {
     match (x.is_float(), float_dtype(element)) {
         (true, Some(dtype)) => Ok(Value::from(operands.float(0)?.to_dtype(dtype)?)),
         (false, Some(dtype)) => Ok(Value::from(x.ints()?.to_float(dtype, operands.device()?)?)),
-        (_, None) if !is_integer(element) => refuse(format!("casts to {element} are not known")),
+        (_, None) if !is_integer(element) => {
+            refuse(format!("casts to {element} are not supported"))
+        }
         (true, None) => {
             let x = operands.float(0)?;
             let values = x.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;

@@ -1,7 +1,7 @@
 //! Composite graphs, computed directly instead of operation by operation.
 //!
-//! Where their graphs round to halves on the way, single precision is kept;
-//! the results differ by less than such a rounding.
+//! Where their graphs round intermediate values to f16, f32 is kept; the results
+//! differ by less than such a rounding.
 
 use std::{
     collections::VecDeque,
@@ -26,23 +26,24 @@ pub(crate) enum Composite {
     RmsNorm { eps: f64 },
     /// `(x − mean) ÷ √(variance + ε) · gamma + beta` over the last axis.
     LayerNorm { eps: f64 },
-    /// Turns the first half of a head's elements with the second.
+    /// Rotary embedding: rotates the pairs that the first and the second half of
+    /// a head's elements make.
     Rope(Angles),
     /// Attention; where causal, the last query sees all keys.
     Attention { causal: bool },
 }
 
-/// By how much rotary embeddings turn at some positions.
+/// The angles of a rotary embedding.
 #[derive(Debug)]
 pub(crate) struct Angles {
     base: f64,
-    /// The last few that were asked for: layers ask for the same again.
-    known: Mutex<VecDeque<Arc<Turns>>>,
+    /// Those of the last few lists of positions: layers use the same again.
+    known: Mutex<VecDeque<Arc<Rotations>>>,
 }
 
-/// Sines and cosines, `[positions, half]`, rounded to halves.
+/// Sines and cosines, `[positions, half]`, rounded to f16.
 #[derive(Debug)]
-struct Turns {
+struct Rotations {
     positions: Vec<i64>,
     half: usize,
     sin: Vec<f32>,
@@ -50,7 +51,7 @@ struct Turns {
 }
 
 impl Angles {
-    /// As many as there are ways to count the positions of an image.
+    /// One for each coordinate of a position in a picture.
     const KNOWN: usize = 3;
 
     /// Frequencies are powers of `base`.
@@ -61,18 +62,18 @@ impl Angles {
         }
     }
 
-    /// How fast each pair of a head's elements turns, the first the fastest.
+    /// The angle of each pair of a head's elements per position, falling.
     pub fn frequencies(&self, half: usize) -> Vec<f32> {
         (0..half)
             .map(|i| 1.0 / (self.base.powf(f64::from(i as f32 / half as f32)) as f32))
             .collect()
     }
 
-    fn of(&self, positions: &[i64], half: usize) -> Arc<Turns> {
+    fn of(&self, positions: &[i64], half: usize) -> Arc<Rotations> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |turns: &&Arc<Turns>| turns.half == half && turns.positions == positions;
-        if let Some(turns) = known.iter().find(same) {
-            return turns.clone();
+        let same = |known: &&Arc<Rotations>| known.half == half && known.positions == positions;
+        if let Some(found) = known.iter().find(same) {
+            return found.clone();
         }
         let frequencies = self.frequencies(half);
         let angles = positions
@@ -82,15 +83,15 @@ impl Angles {
         let (sin, cos) = angles
             .map(|angle| (rounded(angle.sin()), rounded(angle.cos())))
             .unzip();
-        let turns = Arc::new(Turns {
+        let rotations = Arc::new(Rotations {
             positions: positions.to_vec(),
             half,
             sin,
             cos,
         });
         known.truncate(Self::KNOWN - 1);
-        known.push_front(turns.clone());
-        turns
+        known.push_front(rotations.clone());
+        rotations
     }
 }
 
@@ -143,7 +144,7 @@ fn rope(angles: &Angles, operands: &Operands<'_>) -> OpResult<DeviceTensor> {
         [1, _, rows, dim] if rows == positions.len() && dim % 2 == 0 => (rows, dim),
         _ => {
             return refuse(format!(
-                "{} positions do not turn {:?}",
+                "{} positions do not fit {:?}",
                 positions.len(),
                 x.dims()
             ));
@@ -170,7 +171,7 @@ fn attention(causal: bool, operands: &Operands<'_>) -> OpResult<DeviceTensor> {
     let shape = kernel::AttentionShape::new(query.dims(), key.dims(), value.dims(), causal)?;
     let dtype = query.dtype();
     let scale = 1.0 / (shape.dim as f64).sqrt();
-    // The graph's scale and scaled queries are halves.
+    // The graph's scale and scaled queries are f16.
     let scale = match dtype {
         DType::F16 => f16::from_f64(scale).to_f64(),
         _ => scale,

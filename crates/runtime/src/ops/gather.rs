@@ -1,4 +1,4 @@
-//! Operations that look elements up.
+//! Operations that gather elements by indices.
 
 use aimodel::ElementType;
 use candle_core::Tensor;
@@ -7,14 +7,15 @@ use half::f16;
 use super::{Operands, axis};
 use crate::{
     error::{OpResult, refuse},
-    value::{Ints, Mapped, Value, halves, row_major},
+    value::{Ints, Mapped, Value, read_f16, row_major},
 };
 
-/// Where each row of indices points among the first dimensions of `dims`.
+/// The row-major position that each row of indices has among the first
+/// dimensions of `dims`, and how many dimensions those are.
 fn places(dims: &[usize], indices: &Ints) -> OpResult<(Vec<usize>, usize)> {
     let depth = indices.dims.last().copied().unwrap_or(0);
     if depth == 0 || depth > dims.len() {
-        return refuse(format!("{:?} does not index {dims:?}", indices.dims));
+        return refuse(format!("indices {:?} do not fit {dims:?}", indices.dims));
     }
     let strides = row_major(&dims[..depth]);
     let rows = indices.dense();
@@ -28,7 +29,7 @@ fn places(dims: &[usize], indices: &Ints) -> OpResult<(Vec<usize>, usize)> {
             };
             match usize::try_from(wrapped) {
                 Ok(index) if index < extent => place += index * stride,
-                _ => return refuse(format!("index {index} is out of {extent}")),
+                _ => return refuse(format!("index {index} is out of range for {extent}")),
             }
         }
         Ok(place)
@@ -52,7 +53,7 @@ pub fn gather_nd(operands: &Operands<'_>) -> OpResult<Value> {
                 rows.flatten().copied().collect(),
             ))
         }
-        // A table is read where it lies.
+        // A table in the mapped file is read there.
         Value::Mapped(table) if table.element == ElementType::F16 => {
             let rows = rows_of(table, &places, width)?;
             Value::from(Tensor::from_vec(rows, dims, operands.device()?)?)
@@ -77,8 +78,8 @@ fn rows_of(table: &Mapped, places: &[usize], width: usize) -> OpResult<Vec<f16>>
     let mut rows = Vec::with_capacity(places.len() * width);
     for at in places {
         match bytes.get(2 * at * width..2 * (at + 1) * width) {
-            Some(row) => rows.extend(halves(row)),
-            None => return refuse("a constant is shorter than its type"),
+            Some(row) => rows.extend(read_f16(row)),
+            None => return refuse("a constant is shorter than its type says"),
         }
     }
     Ok(rows)
@@ -91,7 +92,7 @@ pub fn gather_along_axis(operands: &Operands<'_>) -> OpResult<Value> {
     let fits = dims.len() == indices.dims.len()
         && (0..dims.len()).all(|i| i == axis || indices.dims[i] == dims[i]);
     if !fits {
-        return refuse(format!("{:?} does not index {x}", indices.dims));
+        return refuse(format!("indices {:?} do not fit {x}", indices.dims));
     }
     let mut indices = indices;
     let extent = dims[axis] as i64;
@@ -100,7 +101,7 @@ pub fn gather_along_axis(operands: &Operands<'_>) -> OpResult<Value> {
         .iter()
         .find(|v| !(-extent..extent).contains(*v))
     {
-        return refuse(format!("index {out} is out of {extent}"));
+        return refuse(format!("index {out} is out of range for {extent}"));
     }
     let wrapped = |v: &i64| if *v < 0 { v + extent } else { *v };
     indices.data = indices.data.iter().map(wrapped).collect();
@@ -108,7 +109,7 @@ pub fn gather_along_axis(operands: &Operands<'_>) -> OpResult<Value> {
         return Ok(Value::Ints(take_ints(x, &indices, axis)));
     }
     let x = operands.view(0)?;
-    // One index for a whole slice: the slices are taken as they are.
+    // One index for a whole slice: whole slices are copied.
     let whole =
         (0..dims.len()).all(|i| i == axis || indices.strides[i] == 0 || indices.dims[i] == 1);
     if whole {
@@ -135,9 +136,13 @@ fn take_ints(x: &Ints, indices: &Ints, axis: usize) -> Ints {
     let (data, strides) = (x.dense(), row_major(&x.dims));
     let own = row_major(&indices.dims);
     let taken = indices.dense().into_iter().enumerate().map(|(at, index)| {
-        let place = (0..own.len()).map(|i| match i == axis {
-            true => index as usize * strides[i],
-            false => at / own[i] % indices.dims[i] * strides[i],
+        let place = (0..own.len()).map(|i| {
+            let position = if i == axis {
+                index as usize
+            } else {
+                at / own[i] % indices.dims[i]
+            };
+            position * strides[i]
         });
         data[place.sum::<usize>()]
     });

@@ -13,8 +13,8 @@ use crate::{
     value::{Value, broadcast, row_major},
 };
 
-/// Halves are multiplied in single precision where the device has no product
-/// of halves that accumulates so.
+/// A product of contiguous matrices. f16 is multiplied in f32 where the device
+/// has no product of f16 that sums in f32.
 fn product(how: Accumulate, x: &Tensor, y: &Tensor, device: &Device) -> OpResult<Tensor> {
     let dtype = x.dtype();
     match (dtype, device.is_cpu()) {
@@ -43,12 +43,20 @@ pub fn batch_matmul(how: Accumulate, operands: &Operands<'_>) -> OpResult<Value>
 /// The product of matrices, over batches that broadcast.
 fn multiply(how: Accumulate, x: &Tensor, y: &Tensor, device: &Device) -> OpResult<Tensor> {
     let (Some(xb), Some(yb)) = (x.rank().checked_sub(2), y.rank().checked_sub(2)) else {
-        return refuse(format!("{:?} and {:?} are no matrices", x.dims(), y.dims()));
+        return refuse(format!(
+            "{:?} and {:?} are not matrices",
+            x.dims(),
+            y.dims()
+        ));
     };
     let (rows, inner) = (x.dims()[xb], x.dims()[xb + 1]);
     let cols = y.dims()[yb + 1];
     if y.dims()[yb] != inner {
-        return refuse(format!("{:?} · {:?} is no product", x.dims(), y.dims()));
+        return refuse(format!(
+            "{:?} and {:?} cannot be multiplied",
+            x.dims(),
+            y.dims()
+        ));
     }
     let batch = broadcast(&x.dims()[..xb], &y.dims()[..yb])?;
     let result = [&batch[..], &[rows, cols]].concat();
@@ -89,7 +97,9 @@ pub(crate) fn dequantize(
     let divides =
         dims.len() == blocks.len() && dims.iter().zip(&blocks).all(|(d, b)| *b > 0 && d % b == 0);
     if !divides || zero.dims() != blocks || offset.dims() != blocks {
-        return refuse(format!("{scale}, {zero}, {offset} are no blocks of {data}"));
+        return refuse(format!(
+            "{scale}, {zero} and {offset} do not divide {data} into blocks"
+        ));
     }
     let floats = |value: &Value| -> OpResult<Vec<f32>> {
         let host = value.float(&Device::Cpu)?.to_device(&Device::Cpu)?;
@@ -125,7 +135,7 @@ pub(crate) fn dequantize(
     let scaled = |at: usize, byte: u8| (i64::from(byte as i8) - zeros[at]) as f32 * scales[at];
     Ok(match element {
         DType::F16 => {
-            // Each step in halves, as the graph says.
+            // Each step is rounded to f16, as the graph says.
             let value =
                 |at, byte| f16::from_f32(f16::from_f32(scaled(at, byte)).to_f32() + offsets[at]);
             Tensor::from_vec(by_block(data, [cols, run], block, value), dims, device)?

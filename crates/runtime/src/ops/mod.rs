@@ -1,4 +1,4 @@
-//! The operations: what each is called in a file, and what it computes.
+//! The operations: their names in a file, and what they compute.
 
 mod arith;
 mod composite;
@@ -56,18 +56,18 @@ pub(crate) enum Op {
     CreateToken,
     ReadHandle,
     WriteHandle,
-    /// A slice update of what was just read from a state and goes back to it.
+    /// A slice update of a state in place; the slot of its handle.
     UpdateHandle(usize),
     /// Runs another graph.
     Invoke(usize),
     /// A composite graph, computed directly.
     Composite(Arc<Composite>),
-    /// Several in one piece, as a backend computes them.
+    /// Several operations that a backend computes as one.
     Fused(Arc<dyn FusedOp>),
 }
 
 impl Op {
-    /// The operation of a stored name, where the name alone says it all.
+    /// The operation of a stored name, where it has no attributes.
     pub fn by_name(name: &str) -> Option<Self> {
         let plain = name
             .strip_prefix("primitive.")
@@ -193,7 +193,7 @@ impl Operands<'_> {
         match self.operands.get(index) {
             Some(value) => Ok(value),
             None => refuse(format!(
-                "operand {index} is missing of {}",
+                "operand {index} is missing; there are {}",
                 self.operands.len()
             )),
         }
@@ -237,6 +237,6 @@ pub(crate) fn axis(value: i64, rank: usize) -> OpResult<usize> {
     };
     match usize::try_from(at) {
         Ok(at) if at < rank => Ok(at),
-        _ => refuse(format!("there is no axis {value} among {rank}")),
+        _ => refuse(format!("axis {value} is out of range for rank {rank}")),
     }
 }

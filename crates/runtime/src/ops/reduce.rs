@@ -8,7 +8,7 @@ use crate::{
     value::{Ints, Value, row_major, wrap},
 };
 
-/// How elements are put together. The axes stay, with an extent of 1.
+/// How elements are combined. Reduced axes stay, with an extent of 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reduce {
     Sum,
@@ -76,14 +76,14 @@ pub fn softmax(operands: &Operands<'_>) -> OpResult<Value> {
     Ok(Value::from(along(&wide(&x)?, axis)?.to_dtype(x.dtype())?))
 }
 
-/// Softmax along an axis, of single precision.
+/// Softmax along an axis of f32.
 pub(crate) fn along(x: &Tensor, axis: usize) -> OpResult<Tensor> {
     let above = x.broadcast_sub(&x.max_keepdim(axis)?)?;
     let powers = above.exp()?;
     Ok(powers.broadcast_div(&powers.sum_keepdim(axis)?)?)
 }
 
-/// The mean over the last axis, of single precision.
+/// The mean over the last axis of f32.
 pub(crate) fn last_mean(x: &Tensor) -> OpResult<Tensor> {
     debug_assert_eq!(x.dtype(), DType::F32);
     Ok(x.mean_keepdim(D::Minus1)?)

@@ -1,4 +1,4 @@
-//! Operations that move elements, and those that compute with extents.
+//! Operations that move elements, and operations on extents.
 
 use aimodel::ElementType;
 use candle_core::Tensor;
@@ -28,7 +28,7 @@ pub fn reshape(operands: &Operands<'_>) -> OpResult<Value> {
                 },
             );
         if rest <= 0 || count as i64 % rest != 0 {
-            return refuse(format!("{count} elements do not fit into {dims:?}"));
+            return refuse(format!("{count} elements cannot be reshaped to {dims:?}"));
         }
         dims[open] = count as i64 / rest;
     }
@@ -50,7 +50,7 @@ pub fn transpose(operands: &Operands<'_>) -> OpResult<Value> {
     let x = operands.at(0)?;
     let order = operands.axes(1, x.dims().len())?;
     if order.len() != x.dims().len() {
-        return refuse(format!("{order:?} is no order of {x}"));
+        return refuse(format!("{order:?} does not order the axes of {x}"));
     }
     Ok(match x {
         Value::Ints(ints) => {
@@ -63,7 +63,7 @@ pub fn transpose(operands: &Operands<'_>) -> OpResult<Value> {
     })
 }
 
-/// Where a slice lies along one axis.
+/// The part of one axis that a slice covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
     pub begin: usize,
@@ -71,9 +71,9 @@ pub(crate) struct Bounds {
     pub stride: usize,
 }
 
-/// The bounds of a slice. A begin or an end that is negative counts from the
-/// end of the axis, and one beyond it is the end; where `grow` holds, an end
-/// beyond it stands for itself.
+/// The bounds of a slice. A negative begin or end counts from the end of the
+/// axis, and one beyond the end is the end; with `grow`, one beyond the end
+/// stays as it is.
 pub(crate) fn bounds(
     dims: &[usize],
     begin: &Ints,
@@ -89,16 +89,17 @@ pub(crate) fn bounds(
     }
     let clamp = |value: i64, extent: i64, grow: bool| {
         let value = if value < 0 { value + extent } else { value };
-        // The greatest number means the end, never an extent.
-        match grow && value < i64::from(i32::MAX) {
-            true => value.max(0),
-            false => value.clamp(0, extent),
+        // The largest i32 means the end, never an extent.
+        if grow && value < i64::from(i32::MAX) {
+            value.max(0)
+        } else {
+            value.clamp(0, extent)
         }
     };
     let one = |i: usize| {
         let extent = dims[i] as i64;
         if stride[i] < 1 {
-            return refuse(format!("a stride of {} is not known", stride[i]));
+            return refuse(format!("a stride of {} is not supported", stride[i]));
         }
         let from = clamp(begin[i], extent, grow);
         let to = clamp(end[i], extent, grow).max(from);
@@ -165,7 +166,7 @@ pub fn slice_update(operands: &Operands<'_>) -> OpResult<Value> {
     let counts: Vec<usize> = parts.iter().map(|part| part.count).collect();
     if counts != update.dims() {
         return refuse(format!(
-            "the slice is {counts:?}, and {update} shall go there"
+            "the slice is {counts:?}, and the update is {update}"
         ));
     }
     if counts.contains(&0) {
@@ -176,7 +177,7 @@ pub fn slice_update(operands: &Operands<'_>) -> OpResult<Value> {
     }
     let (x, update) = (operands.float(0)?, operands.float(4)?.contiguous()?);
     if parts.iter().any(|part| part.stride != 1) {
-        return refuse("a stride in a slice update is not known for floats");
+        return refuse("a stride in a slice update of floats is not supported");
     }
     let x = DeviceTensor::from(x.force_contiguous()?);
     write_slice(operands.backend, &x, &update.into(), &parts)?;
@@ -213,7 +214,7 @@ pub(crate) fn write_slice(
                 parts[first].begin = 0;
                 write_slice(backend, &inner.into(), &update.into(), &parts)
             }
-            // Only what lies in one piece can be written.
+            // Only contiguous parts can be written.
             Some(axis) => {
                 for i in 0..dims[axis] {
                     let mut parts = parts.to_vec();
@@ -255,7 +256,7 @@ pub fn concat(operands: &Operands<'_>) -> OpResult<Value> {
     let parts = &operands.operands[1..];
     let along = operands.ints(0)?.scalar()?;
     let Some(first) = parts.first() else {
-        return refuse("there is nothing to join");
+        return refuse("there are no tensors to concatenate");
     };
     if first.is_float() {
         let parts = (0..parts.len())
@@ -269,7 +270,7 @@ pub fn concat(operands: &Operands<'_>) -> OpResult<Value> {
             })
             .collect::<OpResult<Vec<_>>>()?;
         let axis = axis(along, parts[0].rank())?;
-        // CUDA has no memory of no bytes, and such a part adds nothing.
+        // CUDA cannot allocate 0 bytes, and such a part adds nothing.
         let adds = |part: &Tensor| part.dims().get(axis).is_none_or(|extent| *extent > 0);
         let full: Vec<Tensor> = parts.iter().filter(|part| adds(part)).cloned().collect();
         return Ok(Value::from(match (&full[..], &parts[..]) {
@@ -301,7 +302,7 @@ fn concat_ints(axis: usize, parts: &[Ints]) -> OpResult<Ints> {
             && (0..dims.len()).all(|i| i == axis || part.dims[i] == dims[i]);
         if !same {
             return refuse(format!(
-                "{:?} does not join {:?} along {axis}",
+                "{:?} and {:?} cannot be concatenated along axis {axis}",
                 part.dims, parts[0].dims
             ));
         }
@@ -345,7 +346,7 @@ pub fn shrink_dims(operands: &Operands<'_>) -> OpResult<Value> {
     }
     match x {
         Value::Float(tensor) => {
-            // Keeps a view of a cache a view.
+            // A reshape could copy a view of a cache.
             let mut y = tensor.clone();
             let mut axes = operands.axes(1, x.dims().len())?;
             axes.sort_unstable();
@@ -392,7 +393,7 @@ pub fn broadcast_shapes(operands: &Operands<'_>) -> OpResult<Value> {
 }
 
 /// The most numbers that a range may have.
-const LONGEST: i128 = 1 << 28;
+const MAX_RANGE: i128 = 1 << 28;
 
 pub fn range(operands: &Operands<'_>) -> OpResult<Value> {
     let first = operands.ints(0)?;
@@ -402,14 +403,14 @@ pub fn range(operands: &Operands<'_>) -> OpResult<Value> {
         operands.ints(2)?.scalar()?,
     );
     let span = i128::from(end) - i128::from(begin);
-    // Forward: the steps that begin before the end.
+    // As if forward: the steps that begin before the end.
     let (span, length) = (span * i128::from(step.signum()), i128::from(step).abs());
     if length == 0 {
-        return refuse("a step of 0");
+        return refuse("the step is 0");
     }
     let count = span.div_euclid(length) + i128::from(span.rem_euclid(length) != 0);
-    if count > LONGEST {
-        return refuse(format!("{count} numbers are too many"));
+    if count > MAX_RANGE {
+        return refuse(format!("a range of {count} numbers is too long"));
     }
     let values = (0..count.max(0)).map(|i| begin + i as i64 * step).collect();
     Ok(Value::Ints(Ints::vector(first.element, values)))

@@ -1,4 +1,4 @@
-//! Attention to a cache of halves.
+//! Attention over a cache of f16.
 
 use std::ffi::c_void;
 
@@ -17,7 +17,7 @@ use crate::{
     kernel::AttentionShape,
 };
 
-/// The least keys of a block, and the most blocks that share the keys.
+/// The fewest keys of a block, and the most blocks that share the keys.
 const MIN_KEYS_PER_BLOCK: usize = 64;
 const MAX_SPLITS: usize = 32;
 
@@ -50,11 +50,11 @@ pub(super) fn attention(
     let Some(cuda) = CudaContext::of(query.device())? else {
         return Ok(None);
     };
-    let together = shape.heads == shape.kv_heads;
-    let query = match together {
-        true => query.clone(),
-        // The heads that share keys are one matrix.
-        false => contiguous(query)?,
+    let query = if shape.heads == shape.kv_heads {
+        query.clone()
+    } else {
+        // The heads that share keys are multiplied as one matrix.
+        contiguous(query)?
     };
     let places = (
         cuda.f16_view(&query),
@@ -68,14 +68,14 @@ pub(super) fn attention(
     if ![&q, &k, &v].into_iter().all(by_row) {
         return Ok(None);
     }
-    match one(&cuda, shape, scale, [&q, &k, &v])? {
+    match one_query(&cuda, shape, scale, [&q, &k, &v])? {
         Some(out) => Ok(Some(out)),
-        None => many(&cuda, shape, scale, [&q, &k, &v]).map(Some),
+        None => many_queries(&cuda, shape, scale, [&q, &k, &v]).map(Some),
     }
 }
 
-/// One query a head.
-fn one(
+/// One query for each head.
+fn one_query(
     cuda: &CudaContext,
     shape: AttentionShape,
     scale: f64,
@@ -129,7 +129,8 @@ fn one(
     };
     let grid = [splits, kv_heads, group / side];
     let shared = 4 * side * (THREADS / lanes) * (dim + 2);
-    // SAFETY: the views have the extents of `shape`, and the parts have room.
+    // SAFETY: the views have the extents of `shape`; the checks above bound what
+    // is written to `parts` and `counters`; `out` has `heads · dim` elements.
     unsafe { cuda.launch(kernel, grid, THREADS, shared, &args)? };
     Ok(Some(out))
 }
@@ -145,18 +146,18 @@ struct SoftmaxArgs {
     causal: i32,
 }
 
-/// A batch of matrices in memory: from one row to the next, from one matrix to
-/// the next.
+/// A batch of matrices in memory, with the distances between rows and between
+/// matrices.
 #[derive(Clone, Copy)]
 struct Matrix {
     pointer: u64,
     row: usize,
     next: usize,
-    single: bool,
+    is_f32: bool,
 }
 
-/// Scores of all queries, their softmax, and what it makes of the values.
-fn many(
+/// Scores of all queries, their softmax, and the values weighted by it.
+fn many_queries(
     cuda: &CudaContext,
     shape: AttentionShape,
     scale: f64,
@@ -176,7 +177,7 @@ fn many(
         pointer: view.pointer,
         row: view.strides[2].max(dim),
         next: view.strides[1],
-        single: false,
+        is_f32: false,
     };
     let (key, value) = (matrix(key), matrix(value));
     let query = match group {
@@ -185,7 +186,7 @@ fn many(
             pointer: query.pointer,
             row: dim,
             next: queries * dim,
-            single: false,
+            is_f32: false,
         },
     };
     let count = kv_heads * queries * keys;
@@ -197,14 +198,14 @@ fn many(
         pointer: cuda.pointer(&scores),
         row: keys,
         next: queries * keys,
-        single: true,
+        is_f32: true,
     };
     let weight = Matrix {
         pointer: cuda.pointer(&weights),
-        single: false,
+        is_f32: false,
         ..score
     };
-    // Rows of all heads side by side, which is how they are needed next.
+    // Rows of all heads side by side, as the next operation needs them.
     let (out, pointer) = match group {
         1 => cuda.alloc_output(&[1, rows, heads, dim])?,
         _ => cuda.alloc_output(&[1, heads, rows, dim])?,
@@ -213,7 +214,7 @@ fn many(
         pointer,
         row: if group == 1 { heads * dim } else { dim },
         next: if group == 1 { dim } else { queries * dim },
-        single: false,
+        is_f32: false,
     };
     multiply(
         cuda,
@@ -233,7 +234,8 @@ fn many(
         causal: i32::from(causal),
     };
     let blocks = [(kv_heads * queries).div_ceil(WARPS), 1, 1];
-    // SAFETY: there is a warp for each row of the scores.
+    // SAFETY: scores and weights have `count` elements, and there is a warp for
+    // each of their rows.
     unsafe { cuda.launch(Kernel::Softmax, blocks, THREADS, 0, &args)? };
     multiply(
         cuda,
@@ -250,15 +252,15 @@ fn many(
     })
 }
 
-/// `out = factor · x · y`, or `yᵀ`, for each matrix of a batch; sums are in
-/// single precision.
+/// `out = factor · x · y`, or `yᵀ` for `y`, for each matrix of a batch; sums are
+/// in f32.
 fn multiply(
     cuda: &CudaContext,
     [rows, inner, cols]: [usize; 3],
     batch: usize,
     factor: f64,
     x: Matrix,
-    (y, turned): (Matrix, bool),
+    (y, transposed): (Matrix, bool),
     out: Matrix,
 ) -> OpResult<()> {
     let int = |value: usize| match i32::try_from(value) {
@@ -266,20 +268,25 @@ fn multiply(
         Err(_) => refuse(format!("{value} is too large for a product")),
     };
     let (alpha, beta) = (factor as f32, 0.0_f32);
-    let ty = |matrix: Matrix| match matrix.single {
-        true => sys::cudaDataType::CUDA_R_32F,
-        false => sys::cudaDataType::CUDA_R_16F,
+    let ty = |matrix: Matrix| {
+        if matrix.is_f32 {
+            sys::cudaDataType::CUDA_R_32F
+        } else {
+            sys::cudaDataType::CUDA_R_16F
+        }
     };
     flush()?;
     let blas = cuda.device.cublas_handle();
-    // By columns, as the library counts, everything is its own transpose.
-    // SAFETY: the callers' matrices are memory of this card of these extents.
+    // cuBLAS is column-major, so each matrix is its own transpose to it, and the
+    // operands change places.
+    // SAFETY: the callers' matrices are memory of this GPU with these extents.
     let status = unsafe {
         result::gemm_strided_batched_ex(
             *blas.handle(),
-            match turned {
-                true => sys::cublasOperation_t::CUBLAS_OP_T,
-                false => sys::cublasOperation_t::CUBLAS_OP_N,
+            if transposed {
+                sys::cublasOperation_t::CUBLAS_OP_T
+            } else {
+                sys::cublasOperation_t::CUBLAS_OP_N
             },
             sys::cublasOperation_t::CUBLAS_OP_N,
             int(cols)?,
@@ -304,5 +311,5 @@ fn multiply(
             sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,
         )
     };
-    status.map_err(|error| Problem(format!("cuBLAS says: {error:?}")))
+    status.map_err(|error| Problem(format!("cuBLAS: {error:?}")))
 }

@@ -1,4 +1,4 @@
-//! Halves from one place to another.
+//! Copies of f16 between views.
 
 use candle_core::Tensor;
 
@@ -36,8 +36,8 @@ pub(super) fn contiguous(x: &Tensor) -> OpResult<Tensor> {
     Ok(x.contiguous()?)
 }
 
-/// Writes `x` into the memory of a view of the same extents; false where that
-/// is left to the tensor library.
+/// Writes `x` into the memory of a view of the same extents; gives false where
+/// the tensor library must do it.
 pub(super) fn write(to: &Tensor, x: &Tensor) -> OpResult<bool> {
     let Some(cuda) = CudaContext::of(to.device())? else {
         return Ok(false);
@@ -65,12 +65,10 @@ fn copy(cuda: &CudaContext, from: &DeviceView, to: &DeviceView) -> OpResult<bool
         strides,
         count: int,
     };
-    let kernel = match wide {
-        true => Kernel::Copy8,
-        false => Kernel::Copy1,
-    };
+    let kernel = if wide { Kernel::Copy8 } else { Kernel::Copy1 };
     let blocks = count.div_ceil(THREADS).min(BLOCKS * cuda.multiprocessors);
-    // SAFETY: both views have these extents.
+    // SAFETY: both views have these extents, as was checked, and are memory of
+    // this GPU.
     unsafe { cuda.launch(kernel, [blocks, 1, 1], THREADS, 0, &args)? };
     Ok(true)
 }

@@ -1,8 +1,8 @@
-//! What of a graph is computed in one piece on a card.
+//! Fuses steps of a graph that a kernel computes as one.
 //!
-//! A step is put together with those before it whose results nothing else
-//! takes. What they take is then looked at later than it was, so nothing may
-//! write to a state in between.
+//! A step is fused with earlier ones whose results no other step takes. Their
+//! operands are then read later than before, so no step in between may write to
+//! a state.
 
 use std::{any::Any, collections::HashMap, sync::Arc};
 
@@ -22,10 +22,10 @@ use crate::{
     value::Value,
 };
 
-/// Matrices that are on the card, by the constants that they are made of.
+/// Matrices on the GPU, by the constants that they are made of.
 pub(super) type Matrices = HashMap<[usize; 2], Arc<Int8>>;
 
-/// Puts the steps of a graph together.
+/// Fuses the steps of a graph.
 pub(super) fn fuse(
     graph: &mut Graph,
     constants: &Constants,
@@ -33,14 +33,14 @@ pub(super) fn fuse(
     matrices: &mut Matrices,
 ) -> OpResult<()> {
     products(graph, constants, cuda, matrices)?;
-    ropes(graph);
-    chains(graph);
-    ends_of_products(graph);
-    norms(graph);
+    mixed_ropes(graph);
+    elementwise(graph);
+    product_epilogues(graph);
+    norm_prologues(graph);
     Ok(())
 }
 
-/// Who gives each slot, and how often it is taken.
+/// The step that computes each slot, and how often the slot is taken.
 struct Flow {
     producers: HashMap<usize, usize>,
     uses: Vec<usize>,
@@ -68,25 +68,25 @@ impl Flow {
         }
     }
 
-    /// The step that a value comes from, if it may be computed at step `at`,
-    /// which alone takes it.
-    fn before(&self, graph: &Graph, source: Source, at: usize) -> Option<usize> {
+    /// The step that computes a value, if only step `at` takes the value and it
+    /// may as well be computed there.
+    fn fusible_producer(&self, graph: &Graph, source: Source, at: usize) -> Option<usize> {
         let from = self.producer(source)?;
-        let alone = matches!(source, Source::Slot(slot) if self.uses[slot] == 1);
+        let only_use = matches!(source, Source::Slot(slot) if self.uses[slot] == 1);
         let writes = |step: &Step| {
             matches!(
                 step.op,
                 Op::UpdateHandle(_) | Op::WriteHandle | Op::Invoke(_)
             )
         };
-        let calm = !graph.steps.get(from + 1..at)?.iter().any(writes);
-        (alone && calm).then_some(from)
+        let no_write_between = !graph.steps.get(from + 1..at)?.iter().any(writes);
+        (only_use && no_write_between).then_some(from)
     }
 }
 
-/// Takes the operands of a step that became a part of another one; nothing
-/// takes its result, and `Graph::tidy` drops it.
-fn take(graph: &mut Graph, at: usize) -> Vec<Source> {
+/// Takes the operands of a step that became a part of another one. No step takes
+/// its result any more, and `Graph::tidy` drops it.
+fn take_operands(graph: &mut Graph, at: usize) -> Vec<Source> {
     std::mem::take(&mut graph.steps[at].operands)
 }
 
@@ -110,7 +110,7 @@ fn products(
                 Value::Mapped(mapped)
                     if mapped.element == ElementType::F16 && mapped.dims.len() == 2 =>
                 {
-                    (Weight::Half, Some(Source::Constant(half)))
+                    (Weight::F16, Some(Source::Constant(half)))
                 }
                 _ => continue,
             },
@@ -161,7 +161,7 @@ fn int8(
     Ok(Some(matrix))
 }
 
-/// Whether a zero point and an offset are zeros throughout.
+/// Whether a zero point and an offset are all zeros.
 fn no_shift(zero: &Value, offset: &Value) -> OpResult<bool> {
     let Value::Float(offset) = offset else {
         return Ok(false);
@@ -171,13 +171,13 @@ fn no_shift(zero: &Value, offset: &Value) -> OpResult<bool> {
     Ok(offset.all(|value| value == 0.0) && zero.ints()?.all_zero())
 }
 
-/// Sums of turned rows by masks: `rope(x, p) · m + rope(x, q) · n + …`.
-fn ropes(graph: &mut Graph) {
+/// Sums of rotary embeddings by masks: `rope(x, p) · m + rope(x, q) · n + …`.
+fn mixed_ropes(graph: &mut Graph) {
     let flow = Flow::new(graph);
     for at in (0..graph.steps.len()).rev() {
         let mut terms = Vec::new();
         let mut steps = Vec::new();
-        let Some(x) = turned(graph, &flow, at, &mut terms, &mut steps) else {
+        let Some(x) = rope_terms(graph, &flow, at, &mut terms, &mut steps) else {
             continue;
         };
         if terms.len() < 2 || terms.len() > MAX_ROPES {
@@ -190,7 +190,7 @@ fn ropes(graph: &mut Graph) {
             operands.extend([positions, mask]);
         }
         for step in steps {
-            take(graph, step);
+            take_operands(graph, step);
         }
         graph.steps[at].op = Op::Fused(Arc::new(Fused::Rope(MixedRope::new(composites))));
         graph.steps[at].operands = operands;
@@ -199,8 +199,9 @@ fn ropes(graph: &mut Graph) {
 
 type Term = (Arc<Composite>, Source, Source);
 
-/// The one x of the terms that step `at` sums, and the steps that they take.
-fn turned(
+/// The `x` that all terms of the sum at step `at` have; the terms, and the steps
+/// that compute them, go to `terms` and `steps`.
+fn rope_terms(
     graph: &Graph,
     flow: &Flow,
     at: usize,
@@ -213,16 +214,19 @@ fn turned(
     };
     match step.op {
         Op::Binary(Binary::Add) => {
-            let (left, right) = (flow.before(graph, a, at)?, flow.before(graph, b, at)?);
-            let x = turned(graph, flow, left, terms, steps)?;
-            // A sum on the right would be rounded elsewhere.
+            let (left, right) = (
+                flow.fusible_producer(graph, a, at)?,
+                flow.fusible_producer(graph, b, at)?,
+            );
+            let x = rope_terms(graph, flow, left, terms, steps)?;
+            // Summed from the right, the roundings would be others.
             let single = matches!(graph.steps[right].op, Op::Binary(Binary::Mul));
-            let same = single && turned(graph, flow, right, terms, steps)? == x;
+            let same = single && rope_terms(graph, flow, right, terms, steps)? == x;
             steps.extend([left, right]);
             same.then_some(x)
         }
         Op::Binary(Binary::Mul) => {
-            let rope = flow.before(graph, a, at)?;
+            let rope = flow.fusible_producer(graph, a, at)?;
             match (&graph.steps[rope].op, &graph.steps[rope].operands[..]) {
                 (Op::Composite(composite), &[x, positions])
                     if matches!(**composite, Composite::Rope(_))
@@ -239,8 +243,8 @@ fn turned(
     }
 }
 
-/// Operations element by element become chains.
-fn chains(graph: &mut Graph) {
+/// Elementwise operations, together with those that they follow.
+fn elementwise(graph: &mut Graph) {
     let flow = Flow::new(graph);
     for at in 0..graph.steps.len() {
         let step = &graph.steps[at];
@@ -258,54 +262,54 @@ fn chains(graph: &mut Graph) {
             continue;
         };
         let operands = step.operands.clone();
-        let link = |other: Option<usize>, reversed: bool| ElementwiseOp {
+        let operation = |other: Option<usize>, reversed: bool| ElementwiseOp {
             op: step.op.clone(),
             other,
             reversed,
             element,
         };
-        // A chain that comes first goes on here.
+        // Goes on with what is fused already.
         let longer = operands.iter().enumerate().find_map(|(index, source)| {
-            let from = flow.before(graph, *source, at)?;
-            let Some(Fused::Elementwise(chain)) = fused(graph, from) else {
+            let from = flow.fusible_producer(graph, *source, at)?;
+            let Some(Fused::Elementwise(sequence)) = fused(graph, from) else {
                 return None;
             };
             let inputs = &graph.steps[from].operands;
             let room =
-                chain.links.len() < MAX_OPS && inputs.len() + operands.len() - 1 <= MAX_INPUTS;
-            room.then_some((index, from, chain.clone(), inputs.clone()))
+                sequence.ops.len() < MAX_OPS && inputs.len() + operands.len() - 1 <= MAX_INPUTS;
+            room.then_some((index, from, sequence.clone(), inputs.clone()))
         });
-        let (chain, inputs) = match longer {
-            Some((index, from, mut chain, mut inputs)) => {
+        let (sequence, inputs) = match longer {
+            Some((index, from, mut sequence, mut inputs)) => {
                 let other = operands.iter().enumerate().find(|(i, _)| *i != index);
-                chain
-                    .links
-                    .push(link(other.map(|_| inputs.len()), index == 1));
+                sequence
+                    .ops
+                    .push(operation(other.map(|_| inputs.len()), index == 1));
                 inputs.extend(other.map(|(_, source)| *source));
-                take(graph, from);
-                (chain, inputs)
+                take_operands(graph, from);
+                (sequence, inputs)
             }
             None => {
                 let other = (operands.len() == 2).then_some(1);
-                let links = vec![link(other, false)];
-                (FusedElementwise { links }, operands)
+                let ops = vec![operation(other, false)];
+                (FusedElementwise { ops }, operands)
             }
         };
-        graph.steps[at].op = Op::Fused(Arc::new(Fused::Elementwise(chain)));
+        graph.steps[at].op = Op::Fused(Arc::new(Fused::Elementwise(sequence)));
         graph.steps[at].operands = inputs;
     }
 }
 
-/// Products end with what is added to them, or with what gates them.
-fn ends_of_products(graph: &mut Graph) {
+/// Products, together with an addition or a gate at their end.
+fn product_epilogues(graph: &mut Graph) {
     let flow = Flow::new(graph);
     for at in 0..graph.steps.len() {
-        let Some(Fused::Elementwise(chain)) = fused(graph, at) else {
+        let Some(Fused::Elementwise(sequence)) = fused(graph, at) else {
             continue;
         };
         let inputs = &graph.steps[at].operands;
         let plain = |index: usize| {
-            let from = flow.before(graph, inputs[index], at)?;
+            let from = flow.fusible_producer(graph, inputs[index], at)?;
             match fused(graph, from)? {
                 Fused::Product(product) if product.weights.len() == 1 && !product.add => {
                     Some((from, product.weights[0].clone()))
@@ -313,7 +317,7 @@ fn ends_of_products(graph: &mut Graph) {
                 _ => None,
             }
         };
-        let ops: Vec<&Op> = chain.links.iter().map(|link| &link.op).collect();
+        let ops: Vec<&Op> = sequence.ops.iter().map(|operation| &operation.op).collect();
         match (&ops[..], inputs.len()) {
             ([Op::Binary(Binary::Add)], 2) => {
                 let Some((index, (from, weight))) =
@@ -322,7 +326,7 @@ fn ends_of_products(graph: &mut Graph) {
                     continue;
                 };
                 let other = inputs[1 - index];
-                let mut operands = take(graph, from);
+                let mut operands = take_operands(graph, from);
                 operands.push(other);
                 become_product(graph, at, vec![weight], true, operands);
             }
@@ -335,8 +339,8 @@ fn ends_of_products(graph: &mut Graph) {
                 if gate == up || first(gate) != first(up) {
                     continue;
                 }
-                let mut operands = take(graph, up);
-                operands.extend(take(graph, gate).into_iter().skip(1));
+                let mut operands = take_operands(graph, up);
+                operands.extend(take_operands(graph, gate).into_iter().skip(1));
                 become_product(graph, at, vec![up_weight, gate_weight], false, operands);
             }
             _ => {}
@@ -359,8 +363,8 @@ fn become_product(
     graph.steps[at].operands = operands;
 }
 
-/// Products and turns begin with the RMS norm that only they look at.
-fn norms(graph: &mut Graph) {
+/// Products and rotary embeddings, together with an RMS norm before them.
+fn norm_prologues(graph: &mut Graph) {
     let flow = Flow::new(graph);
     for at in 0..graph.steps.len() {
         let Some(&first) = graph.steps[at].operands.first() else {
@@ -369,7 +373,7 @@ fn norms(graph: &mut Graph) {
         if fused(graph, at).is_none() {
             continue;
         }
-        let Some(from) = flow.before(graph, first, at) else {
+        let Some(from) = flow.fusible_producer(graph, first, at) else {
             continue;
         };
         let (Op::Composite(norm), &[x, scale]) =
@@ -377,29 +381,29 @@ fn norms(graph: &mut Graph) {
         else {
             continue;
         };
-        // A kernel reads constants before all else is there.
+        // The kernels read the scale before their other operands are ready.
         let constant = matches!(scale, Source::Constant(_));
         if !constant || !matches!(**norm, Composite::RmsNorm { .. }) {
             continue;
         }
         let norm = Some(norm.clone());
-        let (fused, place) = match fused(graph, at) {
+        let (fused, at_operand) = match fused(graph, at) {
             Some(Fused::Product(product)) => {
                 let (weights, add) = (product.weights.clone(), product.add);
-                let place = product.first();
-                (Fused::Product(Product { weights, norm, add }), place)
+                let at_operand = product.norm_operand();
+                (Fused::Product(Product { weights, norm, add }), at_operand)
             }
-            Some(Fused::Rope(turn)) => {
-                let mut turn = MixedRope::new(turn.ropes.clone());
-                turn.norm = norm;
-                (Fused::Rope(turn), 1)
+            Some(Fused::Rope(rope)) => {
+                let mut rope = MixedRope::new(rope.ropes.clone());
+                rope.norm = norm;
+                (Fused::Rope(rope), 1)
             }
             _ => continue,
         };
-        take(graph, from);
+        take_operands(graph, from);
         let step = &mut graph.steps[at];
         step.op = Op::Fused(Arc::new(fused));
         step.operands[0] = x;
-        step.operands.insert(place, scale);
+        step.operands.insert(at_operand, scale);
     }
 }

@@ -1,5 +1,5 @@
-//! Operations element by element, one after the other, without their
-//! intermediate results in memory.
+//! Elementwise operations, one after the other, whose intermediate results stay
+//! in registers.
 
 use aimodel::{Approximate, ElementType};
 use candle_core::{Device, Tensor, cuda_backend::CudaStorageSlice};
@@ -12,26 +12,26 @@ use crate::{
     value::{Value, broadcast},
 };
 
-/// The most inputs and operations; the same as in `kernels/`.
+/// The most inputs, and the most operations; the same as in `kernels/`.
 pub(super) const MAX_INPUTS: usize = 6;
 pub(super) const MAX_OPS: usize = 12;
 
-/// One operation of a chain, on what the one before it gives.
+/// One operation, on the result of the one before it.
 #[derive(Clone, Debug)]
 pub(crate) struct ElementwiseOp {
     pub op: Op,
-    /// The other operand, by its place among those of the chain.
+    /// The other operand, by its position among the inputs.
     pub other: Option<usize>,
     /// Whether the other operand comes first.
     pub reversed: bool,
-    /// What the result is made of.
+    /// The element type of the result.
     pub element: ElementType,
 }
 
-/// A chain begins with its first operand.
+/// Operations of which the first takes the first input.
 #[derive(Clone, Debug)]
 pub(crate) struct FusedElementwise {
-    pub links: Vec<ElementwiseOp>,
+    pub ops: Vec<ElementwiseOp>,
 }
 
 #[repr(C)]
@@ -51,14 +51,14 @@ struct ElementwiseArgs {
     extents: [i32; RANK],
     strides: [[i32; RANK]; MAX_INPUTS],
     half_input: [u8; MAX_INPUTS],
-    links: [ElementwiseOpArgs; MAX_OPS],
+    ops: [ElementwiseOpArgs; MAX_OPS],
     padding: u16,
     count: i32,
-    links_count: i32,
+    ops_count: i32,
     half_out: i32,
 }
 
-/// The number of an operation in `kernels/`, if a chain may have it.
+/// The number of an operation in `kernels/`, if it can be fused.
 pub(super) fn code(op: &Op) -> Option<u8> {
     Some(match op {
         Op::Binary(Binary::Add) => 0,
@@ -81,10 +81,10 @@ pub(super) fn code(op: &Op) -> Option<u8> {
 }
 
 impl FusedElementwise {
-    /// Operations on halves, each with the next operand if it takes two.
+    /// Operations on f16. Those with two operands take the next input.
     pub fn of(ops: &[Op]) -> Self {
         let mut inputs = 1;
-        let links = ops.iter().map(|op| {
+        let ops = ops.iter().map(|op| {
             let other = matches!(op, Op::Binary(_)).then_some(inputs);
             inputs += usize::from(other.is_some());
             ElementwiseOp {
@@ -94,9 +94,7 @@ impl FusedElementwise {
                 element: ElementType::F16,
             }
         });
-        Self {
-            links: links.collect(),
-        }
+        Self { ops: ops.collect() }
     }
 
     pub fn run(&self, operands: &Operands<'_>) -> OpResult<Value> {
@@ -110,23 +108,23 @@ impl FusedElementwise {
 
     fn run_unfused(&self, operands: &Operands<'_>) -> OpResult<Value> {
         let mut value = operands.at(0)?.clone();
-        for link in &self.links {
-            let other = link.other.map(|at| operands.at(at)).transpose()?;
+        for operation in &self.ops {
+            let other = operation.other.map(|at| operands.at(at)).transpose()?;
             let pair = match other {
                 None => vec![&value],
-                Some(other) if link.reversed => vec![other, &value],
+                Some(other) if operation.reversed => vec![other, &value],
                 Some(other) => vec![&value, other],
             };
-            value = link.op.run(operands.backend, &pair)?;
+            value = operation.op.run(operands.backend, &pair)?;
         }
         Ok(value)
     }
 
     fn run_fused(&self, device: &Device, inputs: &[DeviceTensor]) -> OpResult<Option<Tensor>> {
-        let (Some(cuda), Some(last)) = (CudaContext::of(device)?, self.links.last()) else {
+        let (Some(cuda), Some(last)) = (CudaContext::of(device)?, self.ops.last()) else {
             return Ok(None);
         };
-        if inputs.len() > MAX_INPUTS || self.links.len() > MAX_OPS {
+        if inputs.len() > MAX_INPUTS || self.ops.len() > MAX_OPS {
             return Ok(None);
         }
         let mut dims = Vec::new();
@@ -161,41 +159,40 @@ impl FusedElementwise {
             extents,
             strides,
             half_input,
-            links: [ElementwiseOpArgs::default(); MAX_OPS],
+            ops: [ElementwiseOpArgs::default(); MAX_OPS],
             padding: 0,
             count: int,
-            links_count: self.links.len() as i32,
+            ops_count: self.ops.len() as i32,
             half_out: i32::from(half_out),
         };
-        for (link, args) in self.links.iter().zip(&mut args.links) {
-            let Some(code) = code(&link.op) else {
-                return refuse(format!("{:?} is no link of a chain", link.op));
+        for (operation, args) in self.ops.iter().zip(&mut args.ops) {
+            let Some(code) = code(&operation.op) else {
+                return refuse(format!("{:?} cannot be fused", operation.op));
             };
             *args = ElementwiseOpArgs {
                 code,
-                input: link.other.unwrap_or(0) as u8,
-                reversed: u8::from(link.reversed),
-                half_result: u8::from(link.element == ElementType::F16),
+                input: operation.other.unwrap_or(0) as u8,
+                reversed: u8::from(operation.reversed),
+                half_result: u8::from(operation.element == ElementType::F16),
             };
         }
-        let out = match half_out {
-            true => {
-                let (out, pointer) = cuda.alloc_output(&dims)?;
-                args.out = pointer;
-                out
-            }
-            false => {
-                let out = cuda.alloc_uninit(count)?;
-                args.out = cuda.pointer(&out);
-                cuda.tensor(CudaStorageSlice::F32(out), dims)
-            }
+        let out = if half_out {
+            let (out, pointer) = cuda.alloc_output(&dims)?;
+            args.out = pointer;
+            out
+        } else {
+            let out = cuda.alloc_uninit(count)?;
+            args.out = cuda.pointer(&out);
+            cuda.tensor(CudaStorageSlice::F32(out), dims)
         };
-        let kernel = match wide {
-            true => Kernel::Elementwise8,
-            false => Kernel::Elementwise1,
+        let kernel = if wide {
+            Kernel::Elementwise8
+        } else {
+            Kernel::Elementwise1
         };
         let blocks = items.div_ceil(THREADS).min(BLOCKS * cuda.multiprocessors);
-        // SAFETY: the views have been broadcast to the extents of the result.
+        // SAFETY: the views were broadcast to the extents of the result, which
+        // has `count` elements.
         unsafe { cuda.launch(kernel, [blocks, 1, 1], THREADS, 0, &args)? };
         Ok(Some(out))
     }

@@ -1,10 +1,10 @@
-//! What belongs to one call: memory for its results, one after the other,
-//! without asking for it each time, and the launches that go to the card
-//! together. The next call has the memory again.
+//! The launches of one call, which are sent to the GPU in batches, and a slab of
+//! memory for its small results, so that they need no allocation each. The next
+//! call uses the slab again.
 //!
-//! A launch that waits for others must see its operands as they are: whatever
-//! else is done on the card comes after [`flush`], and what a graph no longer
-//! needs is kept by [`defer_drop`] until then.
+//! A launch that waits in the queue must find its operands unchanged: all other
+//! work on the GPU comes after [`flush`], which [`DeviceTensor::ready`] sees to,
+//! and values that the call no longer needs are held until then.
 
 use std::{
     cell::RefCell,
@@ -20,12 +20,12 @@ use crate::{
     value::Value,
 };
 
-/// Halves of a slab, and the most of a result that lies in one.
+/// Elements of a slab, f16, and the most of a result that is put there.
 const SLAB: usize = 8 << 20;
 const MAX_OUTPUT: usize = 1 << 16;
-/// Launches that go to the card together.
+/// Launches that are sent together.
 const BATCH: usize = 32;
-/// Results begin at multiples of so many halves.
+/// Results in a slab begin at multiples of so many elements.
 const ALIGNED: usize = 128;
 
 struct LaunchQueue {
@@ -34,7 +34,7 @@ struct LaunchQueue {
     pointer: u64,
     used: usize,
     launches: Vec<Launch>,
-    /// How often launches went to the card together.
+    /// How many batches were sent.
     sent: usize,
     held: Vec<Value>,
 }
@@ -43,8 +43,8 @@ thread_local! {
     static QUEUE: RefCell<Option<LaunchQueue>> = const { RefCell::new(None) };
 }
 
-/// A call, whose results lie in a slab as long as it lasts. What outlives it
-/// goes through [`detach`].
+/// A call. Its results may be in the slab as long as it lasts; those that
+/// outlive it go through [`Call::detach`].
 pub(crate) struct Scope {
     active: bool,
 }
@@ -103,7 +103,7 @@ impl Drop for Scope {
     }
 }
 
-/// Room for a result in the slab of the call, if there is one.
+/// A result in the slab of the call, if there is a call and room.
 pub(super) fn alloc_output(cuda: &CudaContext, dims: &[usize]) -> OpResult<Option<(Tensor, u64)>> {
     let count: usize = dims.iter().product();
     QUEUE.with_borrow_mut(|call| {
@@ -137,8 +137,8 @@ impl LaunchQueue {
     }
 }
 
-/// Takes a launch to the others of the call; gives it back if there is none.
-/// They go to the card some at a time, so that it need not wait for the last.
+/// Adds a launch to those of the call; gives it back if there is no call. They
+/// are sent in batches, so that the GPU starts before the last is known.
 pub(super) fn enqueue(cuda: &CudaContext, launch: Launch) -> OpResult<Option<Launch>> {
     QUEUE.with_borrow_mut(|call| match call {
         Some(call) if call.cuda.device.id() == cuda.device.id() => {
@@ -152,7 +152,7 @@ pub(super) fn enqueue(cuda: &CudaContext, launch: Launch) -> OpResult<Option<Lau
     })
 }
 
-/// Puts the launches of the call into the stream.
+/// Puts the launches of this thread's call into the stream.
 pub(crate) fn flush() -> OpResult<()> {
     QUEUE.with_borrow_mut(|call| match call {
         Some(call) => call.submit(),

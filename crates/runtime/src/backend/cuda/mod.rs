@@ -1,9 +1,11 @@
-//! Kernels of our own on an NVIDIA card, beside those of the tensor library.
+//! Our own kernels for NVIDIA GPUs, beside those of the tensor library.
 //!
-//! `kernels/` has them; each takes one struct, whose twin stands beside the
-//! function that launches it. `fuse.rs` finds in a graph what they compute in
-//! one piece. Where an operand lies otherwise than a kernel can take it, there
-//! is no result, and the tensor library does it.
+//! They are in `kernels/`. Each takes one struct, whose Rust counterpart stands
+//! beside the function that launches the kernel. `backend.rs` is the seam to the
+//! operations; `fuse.rs` finds the steps of a graph that a kernel computes as
+//! one; `launch_queue.rs` collects the launches of a call, and `graph_capture.rs`
+//! sends them. Where an operand is stored otherwise than a kernel expects,
+//! there is no result, and the tensor library computes it.
 
 mod attention;
 mod backend;
@@ -63,24 +65,25 @@ mod ptx {
 
 /// Threads of most blocks; the same as in `kernels/`.
 const THREADS: usize = 256;
-/// Rows that a block of them has, where a warp has one.
+/// Rows of such a block, where each warp computes one.
 const WARPS: usize = THREADS / 32;
-/// Integers that go with a launch itself.
+/// Integers that a launch carries in its parameters.
 const INLINE: usize = 8;
-/// Bytes of shared memory that a block has without asking.
+/// Bytes of shared memory that a block has by default.
 const SHARED: usize = 48 << 10;
-/// Floats for parts of an attention.
+/// Floats for partial results of an attention.
 const SCRATCH: usize = 1 << 21;
 /// Counters of groups of heads.
 const COUNTERS: usize = 1 << 10;
-/// The most axes of a chain or a copy; the same as in `kernels/`.
+/// The most axes of elementwise operations and copies; the same as in
+/// `kernels/`.
 const RANK: usize = 5;
-/// Blocks for each processor, where elements are many.
+/// The most blocks for each multiprocessor in elementwise kernels.
 const BLOCKS: usize = 16;
-/// Lists of integers that are kept on the card for the next layer.
+/// Lists of integers that stay on the GPU, since the next layer needs them too.
 const UPLOADS: usize = 8;
 
-/// An operation that was put together from several, for a card.
+/// An operation that was fused from several.
 #[derive(Debug)]
 enum Fused {
     Product(Product),
@@ -102,7 +105,7 @@ impl FusedOp for Fused {
     }
 }
 
-/// The kernels, by their names in `kernels/`.
+/// The kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kernel {
     ProductInt8,
@@ -124,6 +127,7 @@ enum Kernel {
     Argmax,
 }
 
+/// The kernels and their names in `kernels/`.
 const KERNELS: [(Kernel, &str); 17] = [
     (Kernel::ProductInt8, "product_int8"),
     (Kernel::ProductHalf, "product_half"),
@@ -146,12 +150,13 @@ const KERNELS: [(Kernel, &str); 17] = [
 
 impl From<DriverError> for Problem {
     fn from(error: DriverError) -> Self {
-        Self(format!("the card says: {error}"))
+        Self(format!("CUDA: {error}"))
     }
 }
 
-/// A card with the kernels loaded. All work goes through the one stream of the
-/// device, so that what is launched may be read or freed by what comes after.
+/// A GPU with the kernels loaded. All work goes through the one stream of the
+/// device, so that what is launched later may read the results and free the
+/// operands of what was launched before.
 struct CudaContext {
     device: CudaDevice,
     stream: Arc<CudaStream>,
@@ -167,12 +172,12 @@ struct CudaContext {
     graphs: Mutex<Vec<CapturedGraph>>,
 }
 
-/// The cards that were used, the last few devices of the process.
+/// The contexts of the last few devices that were used.
 static CONTEXTS: Mutex<VecDeque<Arc<CudaContext>>> = Mutex::new(VecDeque::new());
 const CONTEXTS_KEPT: usize = 8;
 
 impl CudaContext {
-    /// The card that a device is; none for a processor.
+    /// The context of a device; `None` where that is not an NVIDIA GPU.
     pub fn of(device: &Device) -> OpResult<Option<Arc<Self>>> {
         let Device::Cuda(device) = device else {
             return Ok(None);
@@ -220,7 +225,7 @@ impl CudaContext {
     ///
     /// # Safety
     /// `parameters` is the kernel's struct, and all that it points to is
-    /// memory of this card that this stream may use.
+    /// memory of this GPU that this stream may use.
     unsafe fn launch<T: NoUninit>(
         &self,
         kernel: Kernel,
@@ -252,9 +257,10 @@ impl CudaContext {
         }
     }
 
-    /// Memory that is not yet written.
+    /// Memory that is not initialized.
     fn alloc_uninit<T: DeviceRepr>(&self, count: usize) -> OpResult<CudaSlice<T>> {
-        // SAFETY: what is launched next writes all of it.
+        // SAFETY: the callers launch a kernel next that writes all of it, before
+        // anything reads it.
         Ok(unsafe { self.device.alloc(count)? })
     }
 
@@ -262,7 +268,7 @@ impl CudaContext {
         slice.device_ptr(&self.stream).0
     }
 
-    /// Room for a result of halves, and where it lies.
+    /// A tensor of f16 for a result, uninitialized, and its address.
     fn alloc_output(&self, dims: &[usize]) -> OpResult<(Tensor, u64)> {
         if let Some(result) = launch_queue::alloc_output(self, dims)? {
             return Ok(result);
@@ -284,7 +290,7 @@ impl CudaContext {
         Tensor::from_storage(Storage::Cuda(storage), dims, BackpropOp::none(), false)
     }
 
-    /// Where a tensor of halves lies, if it is on this card.
+    /// The memory of a tensor of f16, if it is on this GPU.
     fn f16_view(&self, tensor: &Tensor) -> Option<DeviceView> {
         match tensor.dtype() {
             DType::F16 => self.float_view(tensor),
@@ -292,7 +298,7 @@ impl CudaContext {
         }
     }
 
-    /// Where a tensor of halves or singles lies.
+    /// The memory of a tensor of f16 or f32, if it is on this GPU.
     fn float_view(&self, tensor: &Tensor) -> Option<DeviceView> {
         let (storage, layout) = tensor.storage_and_layout();
         let Storage::Cuda(storage) = &*storage else {
@@ -315,7 +321,7 @@ impl CudaContext {
         })
     }
 
-    /// Integers for a kernel: with the launch, or in memory of the card.
+    /// Integers for a kernel: in the launch, or in memory of the GPU.
     fn integers(&self, values: &[i32]) -> OpResult<Integers> {
         let mut few = [0; INLINE];
         if let Some(few) = few.get_mut(..values.len()) {
@@ -329,7 +335,7 @@ impl CudaContext {
                         slice: CudaStorageSlice::I32(slice),
                         ..
                     }) => self.pointer(slice),
-                    _ => return refuse("integers are not on the card"),
+                    _ => return refuse("integers are not on the GPU"),
                 }
             };
             return Ok(Integers {
@@ -345,7 +351,7 @@ impl CudaContext {
         })
     }
 
-    /// Integers on the card; the last few lists stay there.
+    /// Integers on the GPU; the last few lists stay there.
     fn upload(&self, values: &[i32]) -> OpResult<Tensor> {
         let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, tensor)) = uploads.iter().find(|(known, _)| known == values) {
@@ -360,7 +366,7 @@ impl CudaContext {
     }
 }
 
-/// Where floats lie on the card.
+/// Floats in memory of the GPU.
 struct DeviceView {
     pointer: u64,
     dims: Vec<usize>,
@@ -370,7 +376,7 @@ struct DeviceView {
 }
 
 impl DeviceView {
-    /// Whether 16 bytes of halves can be read at once at multiples of 8 of
+    /// Whether 16 bytes of f16 can be read at once at multiples of 8 of
     /// the last axis.
     fn aligned(&self) -> bool {
         let outer = self.strides.split_last();
@@ -382,8 +388,8 @@ impl DeviceView {
     }
 }
 
-/// Extents and the steps of each view along them, outermost first, with axes
-/// put together that are one in all views.
+/// Extents and the steps of each view along them, outermost first. Axes that
+/// are contiguous in all views are merged.
 fn axes(dims: &[usize], strides: &[Vec<usize>]) -> Vec<(usize, Vec<usize>)> {
     let mut axes: Vec<(usize, Vec<usize>)> = Vec::new();
     for (axis, &extent) in dims.iter().enumerate() {
@@ -403,8 +409,8 @@ fn axes(dims: &[usize], strides: &[Vec<usize>]) -> Vec<(usize, Vec<usize>)> {
     axes
 }
 
-/// Makes eight elements of the last axis one, where all views can be read so:
-/// the elements lie side by side, or are all the same.
+/// Counts eight elements of the last axis as one, where that suits all views:
+/// their elements are contiguous, or all the same.
 fn by_eight(axes: &mut [(usize, Vec<usize>)], pointers: &[u64]) -> bool {
     let Some(((extent, steps), outer)) = axes.split_last_mut() else {
         return false;

@@ -1,5 +1,5 @@
-//! Products with constant matrices, which stay on the card as they lie in the
-//! file.
+//! Products with constant matrices, which are stored on the GPU as they are in
+//! the file.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use super::{CudaContext, FusedElementwise, Kernel, SHARED, THREADS, WARPS, conti
 use crate::{
     error::{OpResult, refuse},
     ops::{Binary, Composite, Op, Operands},
-    value::{Mapped, Value, broadcast, halves},
+    value::{Mapped, Value, broadcast, read_f16},
 };
 
 /// Elements of a row that have one scale.
 pub(super) const BLOCK: usize = 32;
-/// Blocks for each processor of a product with one row.
+/// The most blocks for each multiprocessor in products of one row.
 const BLOCKS: usize = 2;
-/// Blocks for each processor, where weights are unfolded.
+/// The most blocks for each multiprocessor where weights are dequantized.
 const DEQUANTIZE_BLOCKS: usize = 8;
 
-/// A matrix of scaled si8 on the card.
+/// A matrix of scaled si8 on the GPU.
 pub(crate) struct Int8 {
     data: CudaSlice<u8>,
     scales: CudaSlice<f16>,
@@ -35,23 +35,23 @@ impl std::fmt::Debug for Int8 {
 }
 
 impl Int8 {
-    /// Takes rows of si8 and their scales, f16, to the card.
+    /// Copies rows of si8 and their scales, f16, to the GPU.
     pub fn new(cuda: &CudaContext, data: &Mapped, scales: &Mapped) -> OpResult<Self> {
         let &[rows, cols] = &data.dims[..] else {
-            return refuse("it is no matrix");
+            return refuse("it is not a matrix");
         };
         if cols % BLOCK != 0 || scales.dims != [rows, cols / BLOCK] {
             return refuse("the scales do not fit the matrix");
         }
         Ok(Self {
             data: cuda.stream.clone_htod(data.bytes()?)?,
-            scales: cuda.stream.clone_htod(&halves(scales.bytes()?))?,
+            scales: cuda.stream.clone_htod(&read_f16(scales.bytes()?))?,
             rows,
             cols,
         })
     }
 
-    /// As halves, `[rows, cols]`.
+    /// As f16, `[rows, cols]`.
     fn dequantize(&self, cuda: &CudaContext) -> OpResult<Tensor> {
         #[repr(C)]
         #[derive(Clone, Copy, bytemuck::NoUninit)]
@@ -71,27 +71,28 @@ impl Int8 {
         };
         let blocks = (count / 16).div_ceil(THREADS);
         let blocks = blocks.clamp(1, DEQUANTIZE_BLOCKS * cuda.multiprocessors);
-        // SAFETY: data, scales and result have the extents of the matrix.
+        // SAFETY: data, scales and result have the extents of the matrix, which
+        // `new` checked.
         unsafe { cuda.launch(Kernel::Dequantize, [blocks, 1, 1], THREADS, 0, &args)? };
         Ok(cuda.f16_tensor(out, (self.rows, self.cols)))
     }
 }
 
-/// A constant matrix in rows.
+/// A constant row-major matrix.
 #[derive(Clone, Debug)]
 pub(crate) enum Weight {
-    /// Of halves: the next operand.
-    Half,
+    /// Of f16: the next operand.
+    F16,
     Int8(Arc<Int8>),
 }
 
 /// `norm(x) · weightᵀ + add`, or `(norm(x) · weightᵀ) · silu(norm(x) · gateᵀ)`.
 ///
-/// Operands are x, the weights that are halves, the norm's scale, and what is
-/// added, as far as there are such.
+/// Operands are x, the weights of f16, the scale of the norm, and what is added,
+/// as far as the product has them.
 #[derive(Debug)]
 pub(crate) struct Product {
-    /// The weight, and the gate if there is one.
+    /// The weight, and that of the gate if there is one.
     pub weights: Vec<Weight>,
     pub norm: Option<Arc<Composite>>,
     pub add: bool,
@@ -112,9 +113,9 @@ struct ProductArgs {
     padding: u32,
 }
 
-/// A weight in its place.
+/// A weight with its operand.
 enum Matrix<'w> {
-    Half(Tensor),
+    F16(Tensor),
     Int8(&'w Int8),
 }
 
@@ -122,15 +123,15 @@ impl Matrix<'_> {
     fn dims(&self) -> OpResult<[usize; 2]> {
         match self {
             Self::Int8(matrix) => Ok([matrix.rows, matrix.cols]),
-            Self::Half(tensor) => Ok(tensor.dims2()?.into()),
+            Self::F16(tensor) => Ok(tensor.dims2()?.into()),
         }
     }
 }
 
 impl Product {
-    /// How many operands come before the norm's scale.
-    pub fn first(&self) -> usize {
-        let half = |weight: &&Weight| matches!(weight, Weight::Half);
+    /// The position of the norm's scale among the operands.
+    pub fn norm_operand(&self) -> usize {
+        let half = |weight: &&Weight| matches!(weight, Weight::F16);
         1 + self.weights.iter().filter(half).count()
     }
 
@@ -144,16 +145,16 @@ impl Product {
         for weight in &self.weights {
             matrices.push(match weight {
                 Weight::Int8(matrix) => Matrix::Int8(matrix),
-                Weight::Half => {
+                Weight::F16 => {
                     at += 1;
-                    Matrix::Half(operands.view(at - 1)?.queued().clone())
+                    Matrix::F16(operands.view(at - 1)?.queued().clone())
                 }
             });
         }
         let [rows, cols] = matrices[0].dims()?;
         if x.dims().last() != Some(&cols) {
             return refuse(format!(
-                "{:?} · {:?}ᵀ is no product",
+                "{:?} and {:?}ᵀ cannot be multiplied",
                 x.dims(),
                 [rows, cols]
             ));
@@ -162,11 +163,12 @@ impl Product {
             Some(norm) => Some((norm, operands.at(at)?)),
             None => None,
         };
-        let add = match self.add {
-            true => Some(operands.at(at + usize::from(norm.is_some()))?),
-            false => None,
+        let add = if self.add {
+            Some(operands.at(at + usize::from(norm.is_some()))?)
+        } else {
+            None
         };
-        if let Some(out) = self.one(&cuda, &x, &matrices, norm, add)? {
+        if let Some(out) = self.one_row(&cuda, &x, &matrices, norm, add)? {
             return Ok(Value::from(out));
         }
         let backend = operands.backend;
@@ -183,7 +185,7 @@ impl Product {
         };
         let mut values = Vec::new();
         for matrix in &matrices {
-            values.push(Value::from(many(&cuda, &x, matrix)?));
+            values.push(Value::from(many_rows(&cuda, &x, matrix)?));
         }
         let product = match &values[..] {
             [product, gate] => {
@@ -207,8 +209,8 @@ impl Product {
         out
     }
 
-    /// The product of one row of halves.
-    fn one(
+    /// The product of one row of f16.
+    fn one_row(
         &self,
         cuda: &CudaContext,
         x: &Tensor,
@@ -239,7 +241,7 @@ impl Product {
             padding: 0,
         };
         let width = match matrices[0] {
-            Matrix::Half(_) => 8,
+            Matrix::F16(_) => 8,
             Matrix::Int8(_) => BLOCK,
         };
         let shared = 2 * cols;
@@ -275,7 +277,7 @@ impl Product {
                     args.weights[index] = cuda.pointer(&matrix.data);
                     args.scales[index] = cuda.pointer(&matrix.scales);
                 }
-                (Matrix::Half(tensor), Matrix::Half(_)) => match aligned(tensor, rows * cols) {
+                (Matrix::F16(tensor), Matrix::F16(_)) => match aligned(tensor, rows * cols) {
                     Some(pointer) => args.weights[index] = pointer,
                     None => return Ok(None),
                 },
@@ -285,20 +287,21 @@ impl Product {
         let kernel = match (&matrices[0], matrices.len()) {
             (Matrix::Int8(_), 1) => Kernel::ProductInt8,
             (Matrix::Int8(_), _) => Kernel::GatedInt8,
-            (Matrix::Half(_), 1) => Kernel::ProductHalf,
-            (Matrix::Half(_), _) => Kernel::GatedHalf,
+            (Matrix::F16(_), 1) => Kernel::ProductHalf,
+            (Matrix::F16(_), _) => Kernel::GatedHalf,
         };
         let (out, pointer) = cuda.alloc_output(&dims)?;
         args.out = pointer;
         let blocks = rows.div_ceil(WARPS).min(BLOCKS * cuda.multiprocessors);
-        // SAFETY: the extents of all operands were looked at.
+        // SAFETY: all operands were checked to be contiguous, aligned and of
+        // these extents, and the result has them too.
         unsafe { cuda.launch(kernel, [blocks, 1, 1], THREADS, shared, &args)? };
         Ok(Some(out))
     }
 }
 
-/// The product of any number of rows, by the tensor library.
-fn many(cuda: &CudaContext, x: &Tensor, matrix: &Matrix<'_>) -> OpResult<Tensor> {
+/// The product of any number of rows, which the tensor library computes.
+fn many_rows(cuda: &CudaContext, x: &Tensor, matrix: &Matrix<'_>) -> OpResult<Tensor> {
     let [rows, cols] = matrix.dims()?;
     let mut dims = x.dims().to_vec();
     if let Some(last) = dims.last_mut() {
@@ -309,7 +312,7 @@ fn many(cuda: &CudaContext, x: &Tensor, matrix: &Matrix<'_>) -> OpResult<Tensor>
         return Ok(Tensor::zeros(dims, x.dtype(), x.device())?);
     }
     let weight = match matrix {
-        Matrix::Half(tensor) => tensor.clone(),
+        Matrix::F16(tensor) => tensor.clone(),
         Matrix::Int8(matrix) => matrix.dequantize(cuda)?,
     };
     let x = contiguous(x)?;

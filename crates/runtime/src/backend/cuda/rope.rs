@@ -1,4 +1,4 @@
-//! Rotary embeddings by several positions at once, mixed by masks.
+//! Rotary embeddings by several positions at once, mixed by masks (M-RoPE).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,13 +11,13 @@ use crate::{
     value::Value,
 };
 
-/// Ways to count positions; the same as in `kernels/`.
+/// The most coordinates of a position; the same as in `kernels/`.
 pub(super) const MAX_ROPES: usize = 4;
-/// Elements of a head, of which a block has a thread for each pair.
+/// The most elements of a head: a block has a thread for each pair of them.
 const MAX_DIM: usize = 2048;
 
 /// `Σ rope(norm(x), positions) · mask`. Operands are x, the norm's scale if
-/// there is one, and positions and mask of each turn.
+/// there is one, and positions and mask of each rotary embedding.
 #[derive(Debug)]
 pub(crate) struct MixedRope {
     pub norm: Option<Arc<Composite>>,
@@ -61,8 +61,8 @@ impl MixedRope {
         }
     }
 
-    /// The position of the first turn's positions among the operands.
-    fn first(&self) -> usize {
+    /// The position of the first positions among the operands.
+    fn first_positions(&self) -> usize {
         1 + usize::from(self.norm.is_some())
     }
 
@@ -101,8 +101,8 @@ impl MixedRope {
         let (mut masks, mut frequencies) = ([0; MAX_ROPES], [0; MAX_ROPES]);
         let tables = self.tables(dim / 2, operands)?;
         let mut positions = Vec::new();
-        for (turn, table) in tables.iter().enumerate() {
-            let at = self.first() + 2 * turn;
+        for (index, table) in tables.iter().enumerate() {
+            let at = self.first_positions() + 2 * index;
             let own = operands.ints(at)?.dense();
             if own.len() != rows {
                 return Ok(None);
@@ -110,7 +110,7 @@ impl MixedRope {
             positions.extend(own.iter().map(|position| *position as i32));
             match (dense(at + 1, dim)?, cuda.float_view(table)) {
                 (Some(mask), Some(table)) => {
-                    (masks[turn], frequencies[turn]) = (mask, table.pointer);
+                    (masks[index], frequencies[index]) = (mask, table.pointer);
                 }
                 _ => return Ok(None),
             }
@@ -135,12 +135,13 @@ impl MixedRope {
             dim: dim as i32,
         };
         let threads = (dim / 2).next_multiple_of(32);
-        // SAFETY: the extents of all operands were looked at.
+        // SAFETY: the extents of all operands were checked against those of `x`,
+        // whose strides the kernel gets, and the result has its extents.
         unsafe { cuda.launch(Kernel::Rope, [heads * rows, 1, 1], threads, 0, &args)? };
         Ok(Some(out))
     }
 
-    /// How fast the pairs turn, `[half]` for each turn.
+    /// The frequencies of the pairs, `[half]` for each rotary embedding.
     fn tables(&self, half: usize, operands: &Operands<'_>) -> OpResult<Vec<Tensor>> {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, tables)) = &*tables
@@ -149,11 +150,11 @@ impl MixedRope {
             return Ok(tables.clone());
         }
         let device = operands.device()?;
-        let made = self.ropes.iter().map(|turn| match &**turn {
+        let made = self.ropes.iter().map(|rope| match &**rope {
             Composite::Rope(angles) => {
                 Ok(Tensor::from_vec(angles.frequencies(half), half, device)?)
             }
-            _ => refuse("it does not turn"),
+            _ => refuse("it is not a rotary embedding"),
         });
         let made = made.collect::<OpResult<Vec<_>>>()?;
         *tables = Some((half, made.clone()));
@@ -171,10 +172,10 @@ impl MixedRope {
             None => operands.at(0)?,
         };
         let mut sum = None;
-        for (index, turn) in self.ropes.iter().enumerate() {
-            let at = self.first() + 2 * index;
-            let turned = run(turn, &[x, operands.at(at)?])?;
-            let mixed = Op::Binary(Binary::Mul).run(backend, &[&turned, operands.at(at + 1)?])?;
+        for (index, rope) in self.ropes.iter().enumerate() {
+            let at = self.first_positions() + 2 * index;
+            let rotated = run(rope, &[x, operands.at(at)?])?;
+            let mixed = Op::Binary(Binary::Mul).run(backend, &[&rotated, operands.at(at + 1)?])?;
             sum = Some(match sum {
                 Some(sum) => Op::Binary(Binary::Add).run(backend, &[&sum, &mixed])?,
                 None => mixed,
@@ -184,7 +185,7 @@ impl MixedRope {
         flush()?;
         match sum {
             Some(sum) => Ok(sum),
-            None => refuse("there is nothing to turn"),
+            None => refuse("there is no rotary embedding"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Norms along rows, rows of a table, and the best of a row.
+//! Kernels along rows: norms, gathered rows of a table, and the argmax.
 
 use candle_core::{DType, Tensor};
 
@@ -18,7 +18,7 @@ struct NormArgs {
 }
 
 /// `x ÷ √(mean(x²) + ε) · gamma` over the last axis; with `beta`, the mean is
-/// taken away first, and `beta` added.
+/// subtracted first, and `beta` added at the end.
 pub(super) fn norm(
     x: &Tensor,
     gamma: &Tensor,
@@ -51,7 +51,8 @@ pub(super) fn norm(
         eps: eps as f32,
     };
     let rows = x.elem_count() / width;
-    // SAFETY: all of them are dense and as large as the kernel expects.
+    // SAFETY: `x` is contiguous, gamma and beta have `width` elements, and the
+    // result has the extents of `x`.
     unsafe { cuda.launch(Kernel::NormRows, [rows, 1, 1], THREADS, 0, &args)? };
     Ok(Some(out))
 }
@@ -60,18 +61,18 @@ pub(super) fn norm(
 #[derive(Clone, Copy, bytemuck::NoUninit)]
 struct GatherRowsArgs {
     table: u64,
-    places: u64,
+    rows: u64,
     few: [i32; INLINE],
     out: u64,
     width: i32,
     padding: u32,
 }
 
-/// Rows of a table `[n, width]`, one for each of `places`, which are below n.
+/// The rows of a table `[n, width]` with these indices.
 pub(super) fn gather_rows(
     table: &Tensor,
     width: usize,
-    places: &[usize],
+    rows: &[usize],
 ) -> OpResult<Option<Tensor>> {
     let Some(cuda) = CudaContext::of(table.device())? else {
         return Ok(None);
@@ -80,22 +81,22 @@ pub(super) fn gather_rows(
         return Ok(None);
     };
     let inside = |at: &usize| (at + 1) * width <= table.elem_count();
-    if width == 0 || places.is_empty() || places.len() > 1 << 15 || !places.iter().all(inside) {
+    if width == 0 || rows.is_empty() || rows.len() > 1 << 15 || !rows.iter().all(inside) {
         return Ok(None);
     }
-    let rows: Vec<i32> = places.iter().map(|at| *at as i32).collect();
-    let rows = cuda.integers(&rows)?;
-    let (out, pointer) = cuda.alloc_output(&[places.len(), width])?;
+    let indices: Vec<i32> = rows.iter().map(|at| *at as i32).collect();
+    let indices = cuda.integers(&indices)?;
+    let (out, pointer) = cuda.alloc_output(&[rows.len(), width])?;
     let args = GatherRowsArgs {
         table: view.pointer,
-        places: rows.pointer,
-        few: rows.few,
+        rows: indices.pointer,
+        few: indices.few,
         out: pointer,
         width: width as i32,
         padding: 0,
     };
-    let grid = [width.div_ceil(THREADS), places.len(), 1];
-    // SAFETY: each place was found to be in the table.
+    let grid = [width.div_ceil(THREADS), rows.len(), 1];
+    // SAFETY: each row was checked to be in the table, which is contiguous.
     unsafe { cuda.launch(Kernel::GatherRows, grid, THREADS, 0, &args)? };
     Ok(Some(out))
 }
@@ -109,7 +110,7 @@ struct ArgmaxArgs {
     padding: u32,
 }
 
-/// The place of the greatest element, the first of them if there are several.
+/// The index of the largest element, the first of them if there are several.
 pub(crate) fn argmax(x: &Tensor) -> OpResult<Option<u32>> {
     let Some(cuda) = CudaContext::of(x.device())? else {
         return Ok(None);
@@ -129,7 +130,7 @@ pub(crate) fn argmax(x: &Tensor) -> OpResult<Option<u32>> {
         count: count as i32,
         padding: 0,
     };
-    // SAFETY: the row is dense, and the result has room.
+    // SAFETY: the row is contiguous and aligned, and the result has one element.
     unsafe { cuda.launch(Kernel::Argmax, [1, 1, 1], 1024, 0, &args)? };
     super::flush()?;
     let found = cuda.stream.clone_dtoh(&out)?;

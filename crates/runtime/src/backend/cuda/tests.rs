@@ -1,5 +1,7 @@
-//! Each kernel against what the processor computes, on drawn numbers. They
-//! need a card: `cargo test --release -p runtime --features cuda`.
+//! Each kernel against what the CPU computes, on random numbers.
+//!
+//! No CI job runs these: they need an NVIDIA GPU, and
+//! `cargo test --release -p runtime --features cuda`.
 
 use std::sync::Arc;
 
@@ -25,7 +27,8 @@ use crate::{
     value::{Ints, Mapped, Value},
 };
 
-/// Halves that were rounded at another time differ by so much of the greatest.
+/// The allowed difference of f16 that were rounded at another step, in parts of
+/// the largest.
 const ROUNDINGS: f64 = 2e-3;
 
 struct Draw(Xoshiro256PlusPlus);
@@ -36,14 +39,14 @@ impl Draw {
     }
 
     /// Numbers around 0, about `size` large.
-    fn halves(&mut self, count: usize, size: f32) -> Vec<f16> {
+    fn f16s(&mut self, count: usize, size: f32) -> Vec<f16> {
         let mut one = || (self.0.next_u64() >> 40) as f32 / (1 << 23) as f32 - 1.0;
         let sums = (0..count).map(|_| (one() + one() + one()) * size);
         sums.map(f16::from_f32).collect()
     }
 
     fn tensor(&mut self, dims: &[usize], size: f32) -> Tensor {
-        let values = self.halves(dims.iter().product(), size);
+        let values = self.f16s(dims.iter().product(), size);
         Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
     }
 
@@ -58,7 +61,7 @@ fn device() -> Device {
     crate::cuda(0).unwrap()
 }
 
-/// Runs an operation where its operands lie.
+/// Runs an operation on a device.
 fn run(op: &Op, device: &Device, operands: &[Value]) -> Tensor {
     let operands: Vec<Value> = operands
         .iter()
@@ -94,17 +97,17 @@ fn close(found: &Tensor, expected: &Tensor, tolerance: f64, what: &str) {
         flat.to_dtype(DType::F64).unwrap().to_vec1().unwrap()
     };
     let (found, expected) = (numbers(found), numbers(expected));
-    let most = expected.iter().fold(0.0_f64, |most, v| most.max(v.abs()));
+    let max = expected.iter().fold(0.0_f64, |max, v| max.max(v.abs()));
     for (at, (a, b)) in found.iter().zip(&expected).enumerate() {
         let off = (a - b).abs();
         assert!(
-            a == b || off <= tolerance * most,
-            "{what}: {at} is {a}, not {b}, of at most {most}"
+            a == b || off <= tolerance * max,
+            "{what}: element {at}: expected {b} of at most {max}, found {a}"
         );
     }
 }
 
-/// A matrix of each kind: on the card, and on the processor.
+/// The same matrix on the GPU, with its operands, and on the CPU.
 fn matrices(
     draw: &mut Draw,
     rows: usize,
@@ -115,7 +118,7 @@ fn matrices(
     match int8 {
         true => {
             let data = Blob::new(draw.bytes(rows * cols));
-            let scales = draw.halves(rows * cols / BLOCK, 0.01);
+            let scales = draw.f16s(rows * cols / BLOCK, 0.01);
             let scales = scales.into_iter().flat_map(|s| s.to_le_bytes());
             let scales = Blob::new(scales.collect::<Vec<u8>>());
             let mapped = |element, cols, data: &Blob| Mapped {
@@ -133,17 +136,17 @@ fn matrices(
             (Weight::Int8(matrix), Vec::new(), here)
         }
         false => {
-            let values = draw.halves(rows * cols, 0.5);
+            let values = draw.f16s(rows * cols, 0.5);
             let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
             let here = WeightMatrix::f16([rows, cols], Blob::new(bytes)).unwrap();
             let tensor = Tensor::from_vec(values, (rows, cols), &Device::Cpu).unwrap();
-            (Weight::Half, vec![Value::from(tensor)], here)
+            (Weight::F16, vec![Value::from(tensor)], here)
         }
     }
 }
 
 #[test]
-fn products_are_those_of_the_processor() {
+fn products_agree_with_the_cpu() {
     let device = device();
     let cuda = CudaContext::of(&device).unwrap().unwrap();
     let shapes = [
@@ -216,7 +219,7 @@ fn products_are_those_of_the_processor() {
 }
 
 #[test]
-fn attention_is_that_of_the_processor() {
+fn attention_agrees_with_the_cpu() {
     let device = device();
     let shapes = [
         // heads, kv heads, rows, keys, dim
@@ -236,7 +239,7 @@ fn attention_is_that_of_the_processor() {
         for causal in [true, false] {
             let mut draw = Draw::new(index as u64);
             let query = draw.tensor(&[1, heads, rows, dim], 1.0);
-            // Keys and values lie in a cache that is larger.
+            // Keys and values are views of a larger cache.
             let cache = |draw: &mut Draw| draw.tensor(&[1, kv_heads, keys + 11, dim], 1.0);
             let (key, value) = (cache(&mut draw), cache(&mut draw));
             let on = |device: &Device| {
@@ -251,7 +254,7 @@ fn attention_is_that_of_the_processor() {
                 compute(&op, device, &operands)
             };
             let what = format!("{heads}/{kv_heads} heads, {rows} rows, {keys} keys, {dim}");
-            // Twice: what a launch leaves behind must not matter.
+            // Twice: what a launch leaves in the scratch memory must not matter.
             for _ in 0..2 {
                 close(&on(&device), &on(&Device::Cpu), ROUNDINGS, &what);
             }
@@ -266,17 +269,17 @@ fn attention_is_that_of_the_processor() {
 }
 
 #[test]
-fn turns_are_those_of_the_processor() {
+fn mixed_ropes_agree_with_the_cpu() {
     let device = device();
     for (heads, rows, dim, normed) in [(6, 1, 32, true), (24, 1, 128, true), (5, 9, 64, false)] {
         let mut draw = Draw::new(dim as u64);
         let composites = (0..3).map(|_| Arc::new(Composite::Rope(Angles::new(5e6))));
-        let mut turn = MixedRope::new(composites.collect());
-        // A part of what a product gave.
+        let mut rope = MixedRope::new(composites.collect());
+        // A view of a product.
         let x = draw.tensor(&[1, heads + 2, rows, dim], 1.0);
         let mut operands = vec![Value::from(x.narrow(1, 1, heads).unwrap())];
         if normed {
-            turn.norm = Some(Arc::new(Composite::RmsNorm { eps: 1e-6 }));
+            rope.norm = Some(Arc::new(Composite::RmsNorm { eps: 1e-6 }));
             operands.push(Value::from(draw.tensor(&[heads, 1, dim], 1.0)));
         }
         for step in [1, 17, 400] {
@@ -288,7 +291,7 @@ fn turns_are_those_of_the_processor() {
             )));
             operands.push(Value::from(draw.tensor(&[1, 1, 1, dim], 1.0)));
         }
-        let op = Op::Fused(Arc::new(super::Fused::Rope(turn)));
+        let op = Op::Fused(Arc::new(super::Fused::Rope(rope)));
         let expected = run(&op, &Device::Cpu, &operands);
         let found = run(&op, &device, &operands);
         close(
@@ -301,18 +304,19 @@ fn turns_are_those_of_the_processor() {
 }
 
 #[test]
-fn chains_are_those_of_the_processor() {
+fn fused_elementwise_operations_agree_with_the_cpu() {
     let device = device();
-    let link = |op: Op, other: Option<usize>, reversed: bool, element: ElementType| ElementwiseOp {
-        op,
-        other,
-        reversed,
-        element,
-    };
+    let operation =
+        |op: Op, other: Option<usize>, reversed: bool, element: ElementType| ElementwiseOp {
+            op,
+            other,
+            reversed,
+            element,
+        };
     let half = ElementType::F16;
-    let binary = |op, other, reversed| link(Op::Binary(op), Some(other), reversed, half);
-    let alone = |op| link(op, None, false, half);
-    let chains: Vec<Vec<ElementwiseOp>> = vec![
+    let binary = |op, other, reversed| operation(Op::Binary(op), Some(other), reversed, half);
+    let alone = |op| operation(op, None, false, half);
+    let sequences: Vec<Vec<ElementwiseOp>> = vec![
         vec![alone(Op::Silu), binary(Binary::Mul, 1, false)],
         vec![
             binary(Binary::Add, 1, false),
@@ -332,9 +336,9 @@ fn chains_are_those_of_the_processor() {
         ],
         vec![alone(Op::Unary(Unary::Sin)), alone(Op::Unary(Unary::Cos))],
         vec![
-            link(Op::Cast(ElementType::F32), None, false, ElementType::F32),
-            link(Op::Unary(Unary::Exp), None, false, ElementType::F32),
-            link(Op::Unary(Unary::Rsqrt), None, false, ElementType::F32),
+            operation(Op::Cast(ElementType::F32), None, false, ElementType::F32),
+            operation(Op::Unary(Unary::Exp), None, false, ElementType::F32),
+            operation(Op::Unary(Unary::Rsqrt), None, false, ElementType::F32),
         ],
     ];
     let shapes: [[&[usize]; 3]; 4] = [
@@ -344,22 +348,22 @@ fn chains_are_those_of_the_processor() {
         [&[1], &[1], &[1]],
     ];
     for shapes in shapes {
-        for links in &chains {
+        for operations in &sequences {
             let mut draw = Draw::new(7);
-            let count = 1 + links
+            let count = 1 + operations
                 .iter()
-                .filter_map(|link| link.other)
+                .filter_map(|operation| operation.other)
                 .max()
                 .unwrap_or(0);
             let operands: Vec<Value> = shapes[..count]
                 .iter()
                 .map(|dims| Value::from(draw.tensor(dims, 1.0)))
                 .collect();
-            let what = format!("{links:?} of {shapes:?}");
-            let chain = FusedElementwise {
-                links: links.clone(),
+            let what = format!("{operations:?} of {shapes:?}");
+            let sequence = FusedElementwise {
+                ops: operations.clone(),
             };
-            let op = Op::Fused(Arc::new(super::Fused::Elementwise(chain)));
+            let op = Op::Fused(Arc::new(super::Fused::Elementwise(sequence)));
             let expected = run(&op, &Device::Cpu, &operands);
             close(&run(&op, &device, &operands), &expected, ROUNDINGS, &what);
         }
@@ -367,7 +371,7 @@ fn chains_are_those_of_the_processor() {
 }
 
 #[test]
-fn rows_are_those_of_the_processor() {
+fn row_kernels_agree_with_the_cpu() {
     let (device, mut draw) = (device(), Draw::new(3));
     let there = |tensor: &Tensor| tensor.to_device(&device).unwrap();
     for (rows, width) in [(1, 2048), (784, 1024), (9, 72)] {
@@ -401,10 +405,10 @@ fn rows_are_those_of_the_processor() {
     }
     assert!(gather_rows(&there(&table), 96, &[50]).unwrap().is_none());
     for count in [1, 7, 512, 151_936] {
-        let mut x = draw.halves(count, 1.0);
-        let most = f16::from_f32(9.0);
-        x[count / 2] = most;
-        x[count - 1] = most;
+        let mut x = draw.f16s(count, 1.0);
+        let max = f16::from_f32(9.0);
+        x[count / 2] = max;
+        x[count - 1] = max;
         let x = Tensor::from_vec(x, count, &device).unwrap();
         assert_eq!(argmax(&x).unwrap(), Some(count as u32 / 2), "of {count}");
     }

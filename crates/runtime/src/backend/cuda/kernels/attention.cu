@@ -1,4 +1,4 @@
-// Attention to a cache, and the softmax of attention among many.
+// Attention of one query over a cache, and the softmax for attention of many.
 
 #include "common.cuh"
 
@@ -9,24 +9,24 @@ struct Attention {
   const half *value;
   int64_t key_head, key_row;
   int64_t value_head, value_row;
-  // [heads, splits, dim + 2]: the sum, its greatest score and its weight.
+  // [heads, splits, dim + 2]: the weighted sum, the largest score, the weight.
   float *parts;
-  // How many blocks of a group of heads are done; zero before and after.
+  // How many blocks of a group of heads are done; 0 before and after.
   unsigned *done;
   half *out;
   int group;
   int keys;
   int dim;
-  // Keys of a block.
+  // Keys for each block.
   int share;
   float scale;
 };
 
 namespace {
 
-// Blocks are [splits, kv heads, parts of a group]. Some lanes have a key
-// together, 8 elements each; those with the same elements of other keys are
-// put together at the end.
+// Blocks are [splits, kv heads, parts of a group]. `dim / 8` lanes share a key,
+// 8 elements each; the sums of lanes that hold the same elements of other keys
+// are combined at the end.
 template <int HEADS>
 __device__ __forceinline__ void attend(const Attention &p) {
   constexpr int ROWS = 4;
@@ -41,15 +41,15 @@ __device__ __forceinline__ void attend(const Attention &p) {
   const half *values = p.value + blockIdx.y * p.value_head + lane * 8;
   const int begin = blockIdx.x * p.share, end = min(begin + p.share, p.keys);
 
-  float query[HEADS][8], mixed[HEADS][8] = {}, most[HEADS], total[HEADS] = {};
+  float query[HEADS][8], mixed[HEADS][8] = {}, largest[HEADS], total[HEADS] = {};
 #pragma unroll
   for (int h = 0; h < HEADS; h++) {
     unpack(*reinterpret_cast<const uint4 *>(p.query + (first_head + h) * p.dim + lane * 8), query[h]);
 #pragma unroll
     for (int i = 0; i < 8; i++) query[h][i] = rounded(query[h][i] * p.scale);
-    most[h] = -INFINITY;
+    largest[h] = -INFINITY;
   }
-  // All lanes of a warp go the same number of rounds, for the shuffles.
+  // All lanes of a warp run the same number of rounds, for the shuffles.
   for (int base = begin; base < end; base += slots * ROWS) {
     uint4 k[ROWS], v[ROWS];
 #pragma unroll
@@ -74,12 +74,12 @@ __device__ __forceinline__ void attend(const Attention &p) {
     }
 #pragma unroll
     for (int h = 0; h < HEADS; h++) {
-      float above = most[h];
+      float above = largest[h];
 #pragma unroll
       for (int r = 0; r < ROWS; r++) above = fmaxf(above, scores[h][r]);
-      // A slot that has seen no key yet stays empty.
-      const float shrink = above == -INFINITY ? 1.0f : expf(most[h] - above);
-      most[h] = above;
+      // A slot without a key so far stays empty.
+      const float shrink = above == -INFINITY ? 1.0f : expf(largest[h] - above);
+      largest[h] = above;
       total[h] *= shrink;
 #pragma unroll
       for (int i = 0; i < 8; i++) mixed[h][i] *= shrink;
@@ -102,7 +102,7 @@ __device__ __forceinline__ void attend(const Attention &p) {
 #pragma unroll
     for (int i = 0; i < 8; i++) own[lane * 8 + i] = mixed[h][i];
     if (lane == 0) {
-      own[p.dim] = most[h];
+      own[p.dim] = largest[h];
       own[p.dim + 1] = total[h];
     }
   }
@@ -115,8 +115,8 @@ __device__ __forceinline__ void attend(const Attention &p) {
     for (int s = 0; s < slots; s++) above = fmaxf(above, own[s * width + p.dim]);
     float sum = 0, weight = 0;
     for (int s = 0; s < slots; s++) {
-      const float most = own[s * width + p.dim];
-      const float factor = most == -INFINITY ? 0.0f : expf(most - above);
+      const float largest = own[s * width + p.dim];
+      const float factor = largest == -INFINITY ? 0.0f : expf(largest - above);
       sum = fmaf(factor, own[s * width + i], sum);
       weight = fmaf(factor, own[s * width + p.dim + 1], weight);
     }
@@ -132,7 +132,7 @@ __device__ __forceinline__ void attend(const Attention &p) {
     }
   }
   if (splits == 1) return;
-  // The last block of these heads puts the parts together.
+  // The last block of these heads combines the parts.
   __threadfence();
   __syncthreads();
   unsigned *done = p.done + blockIdx.y * gridDim.z + blockIdx.z;
@@ -169,13 +169,13 @@ struct Softmax {
   // Rows of all heads.
   int count;
   int keys;
-  // Where causal, a query sees this many keys fewer than the one after it: the
-  // last of `rows` sees all.
+  // Where causal, the last of `rows` sees all keys, and each one before it one
+  // key fewer.
   int rows;
   int causal;
 };
 
-// A warp for a row; a row that is not too long stays in registers.
+// A warp for a row; a row of up to HELD * WARP keys stays in registers.
 extern "C" __global__ void __launch_bounds__(THREADS) softmax(const __grid_constant__ Softmax p) {
   constexpr int HELD = 32;
   release();
@@ -185,19 +185,19 @@ extern "C" __global__ void __launch_bounds__(THREADS) softmax(const __grid_const
   const float *scores = p.scores + static_cast<int64_t>(row) * p.keys;
   half *out = p.out + static_cast<int64_t>(row) * p.keys;
   const int visible = p.causal ? p.keys - p.rows + row % p.rows + 1 : p.keys;
-  float most = -INFINITY, total = 0;
+  float largest = -INFINITY, total = 0;
   if (p.keys <= HELD * WARP) {
     float held[HELD];
 #pragma unroll
     for (int i = 0; i < HELD; i++) {
       const int key = i * WARP + lane;
       held[i] = key < visible ? scores[key] : -INFINITY;
-      most = fmaxf(most, held[i]);
+      largest = fmaxf(largest, held[i]);
     }
-    most = warp_max(most);
+    largest = warp_max(largest);
 #pragma unroll
     for (int i = 0; i < HELD; i++) {
-      held[i] = expf(held[i] - most);
+      held[i] = expf(held[i] - largest);
       total += held[i];
     }
     total = warp_sum(total);
@@ -208,11 +208,11 @@ extern "C" __global__ void __launch_bounds__(THREADS) softmax(const __grid_const
     }
     return;
   }
-  for (int key = lane; key < visible; key += WARP) most = fmaxf(most, scores[key]);
-  most = warp_max(most);
-  for (int key = lane; key < visible; key += WARP) total += expf(scores[key] - most);
+  for (int key = lane; key < visible; key += WARP) largest = fmaxf(largest, scores[key]);
+  largest = warp_max(largest);
+  for (int key = lane; key < visible; key += WARP) total += expf(scores[key] - largest);
   total = warp_sum(total);
   for (int key = lane; key < p.keys; key += WARP) {
-    out[key] = __float2half_rn(key < visible ? expf(scores[key] - most) / total : 0.0f);
+    out[key] = __float2half_rn(key < visible ? expf(scores[key] - largest) / total : 0.0f);
   }
 }

@@ -1,11 +1,11 @@
-// What all kernels have.
+// Shared by all kernels.
 //
-// Everything is computed in single precision and rounded to halves where the
-// graph has a value of halves, as on the processor. A kernel takes one struct,
-// whose twin in Rust has the same fields in the same order.
+// Everything is computed in f32 and rounded to f16 where the graph has a value
+// of f16, as on the CPU. A kernel takes one struct, whose Rust counterpart has
+// the same fields in the same order.
 //
 // On Hopper and later a kernel is launched while the one before it still runs:
-// it may touch constants at once, and all else only after `wait`.
+// it may read constants at once, and everything else only after `wait`.
 
 #pragma once
 
@@ -19,19 +19,19 @@ constexpr int WARP = 32;
 constexpr int THREADS = 256;
 constexpr int WARPS = THREADS / WARP;
 constexpr unsigned ALL = 0xffffffffu;
-// Integers that go with a launch itself.
+// Integers that a launch carries in its parameters.
 constexpr int INLINE = 8;
-// The most axes of a chain or a copy.
+// The most axes of elementwise operations and copies.
 constexpr int RANK = 5;
 
-// Lets the next kernel begin, as soon as there is room for it.
+// Lets the next kernel begin as soon as there are resources for it.
 __device__ __forceinline__ void release() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");
 #endif
 }
 
-// Until all that was launched before is done.
+// Waits until everything that was launched before is done.
 __device__ __forceinline__ void wait() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -54,7 +54,7 @@ __device__ __forceinline__ float warp_max(float x) {
   return x;
 }
 
-// The sum over a block of THREADS; every thread gets it.
+// The sum over a block of THREADS, for every thread.
 __device__ __forceinline__ float block_sum(float x) {
   __shared__ float parts[WARPS];
   x = warp_sum(x);
@@ -79,7 +79,8 @@ __device__ __forceinline__ void unpack(uint4 v, float out[8]) {
   }
 }
 
-// Four si8 as floats: a byte, its sign turned, behind the exponent of 2^23.
+// Four si8 as floats: each byte, its sign bit flipped, becomes the low bits of a
+// float whose exponent is that of 2^23.
 __device__ __forceinline__ void widen(uint32_t bytes, float out[4]) {
   bytes ^= 0x80808080u;
   const float bias = 8388608.0f + 128.0f;

@@ -1,9 +1,9 @@
-// Element by element: chains of operations, and copies.
+// Elementwise operations, fused, and copies.
 
 #include "common.cuh"
 
 // ---------------------------------------------------------------------------
-// Chains of operations, element by element.
+// Elementwise operations, one after the other.
 
 constexpr int MAX_INPUTS = 6;
 constexpr int MAX_OPERATIONS = 12;
@@ -16,15 +16,15 @@ struct Operation {
   uint8_t input;
   // Whether the other operand comes first.
   uint8_t reversed;
-  // Whether the result is rounded to a half.
+  // Whether the result is rounded to f16.
   uint8_t half_result;
 };
 
 struct Elementwise {
-  // The first is where a chain begins.
+  // The first operation takes the first input.
   const void *inputs[MAX_INPUTS];
   void *out;
-  // Outermost first; extents that are not needed are 1.
+  // Outermost first; unused extents are 1.
   int extents[RANK];
   int strides[MAX_INPUTS][RANK];
   uint8_t half_input[MAX_INPUTS];
@@ -36,7 +36,7 @@ struct Elementwise {
 
 namespace {
 
-// The same of each of some elements.
+// Applies `f` to each element.
 template <int WIDE, typename F>
 __device__ __forceinline__ void each(float (&x)[WIDE], F f) {
 #pragma unroll
@@ -70,26 +70,26 @@ __device__ __forceinline__ void apply(const Operation &op, float (&x)[WIDE], con
   }
 }
 
-// Some elements side by side, or the same one as often.
+// Contiguous elements, or the same one repeated.
 template <int WIDE>
 __device__ __forceinline__ void read(const Elementwise &p, int input, const int (&index)[RANK], float (&x)[WIDE]) {
   int offset = 0;
 #pragma unroll
   for (int axis = 0; axis < RANK; axis++) offset += index[axis] * p.strides[input][axis];
   const bool half_input = p.half_input[input];
-  const half *halves = static_cast<const half *>(p.inputs[input]) + offset;
-  const float *singles = static_cast<const float *>(p.inputs[input]) + offset;
+  const half *f16s = static_cast<const half *>(p.inputs[input]) + offset;
+  const float *floats = static_cast<const float *>(p.inputs[input]) + offset;
   if constexpr (WIDE == 8) {
     if (p.strides[input][RANK - 1] != 0) {
       if (half_input) {
-        unpack(*reinterpret_cast<const uint4 *>(halves), x);
+        unpack(*reinterpret_cast<const uint4 *>(f16s), x);
       } else {
-        each(x, [&](float, int i) { return singles[i]; });
+        each(x, [&](float, int i) { return floats[i]; });
       }
       return;
     }
   }
-  const float one = half_input ? __half2float(*halves) : *singles;
+  const float one = half_input ? __half2float(*f16s) : *floats;
   each(x, [&](float, int) { return one; });
 }
 
@@ -136,12 +136,12 @@ __device__ __forceinline__ void run_elementwise(const Elementwise &p) {
 }  // namespace
 
 extern "C" __global__ void __launch_bounds__(THREADS) elementwise_1(const __grid_constant__ Elementwise p) { run_elementwise<1>(p); }
-// Eight elements side by side; extents and steps of the last axis count them
-// as one.
+// Eight contiguous elements at a time; extents and steps of the last axis count
+// them as one.
 extern "C" __global__ void __launch_bounds__(THREADS) elementwise_8(const __grid_constant__ Elementwise p) { run_elementwise<8>(p); }
 
 // ---------------------------------------------------------------------------
-// Halves from one place to another.
+// Copies of f16 between views.
 
 struct Copy {
   const half *from;

@@ -3,14 +3,14 @@
 #include "common.cuh"
 
 struct Product {
-  // Of `weight · x`, and of what gates it.
+  // Of the product, and of its gate.
   const void *weight[2];
-  // f16, one for each 32 elements of a row, where the weights are si8.
+  // One for each 32 elements of a row, where the weights are si8.
   const half *scales[2];
   const half *x;
-  // The scale of an RMS norm that x goes through first, or null.
+  // The scale of an RMS norm of x, or null.
   const half *norm;
-  // What is added to the product, or null.
+  // Added to the product, or null.
   const half *add;
   half *out;
   int rows;
@@ -20,8 +20,8 @@ struct Product {
 
 namespace {
 
-// What a lane holds of one or two rows: 16 bytes of each of some chunks of
-// the row. A chunk is 16 bytes for each lane of a warp.
+// The part of one or two rows that a lane holds: 16 bytes of each of some chunks
+// of the row. A chunk is 16 bytes for each lane of a warp.
 template <int MATRICES, int CHUNKS>
 struct Piece {
   uint4 data[MATRICES][CHUNKS];
@@ -49,10 +49,11 @@ __device__ __forceinline__ void load(Piece<MATRICES, CHUNKS> &piece, const Produ
   }
 }
 
-// x in shared memory. Where a lane takes 16 elements at once, the first and
-// the second 8 lie apart, so that lanes side by side read from all banks.
+// The position of a vector of x in shared memory. Where a lane takes 16 elements
+// at once, the first and the second 8 are stored apart, so that neighbouring
+// lanes read from all banks.
 template <bool INT8>
-__device__ __forceinline__ int place(int vector, int vectors) {
+__device__ __forceinline__ int position(int vector, int vectors) {
   return INT8 ? (vector % 2) * (vectors / 2) + vector / 2 : vector;
 }
 
@@ -63,7 +64,7 @@ __device__ __forceinline__ void stage(const Product &p, uint4 *xs) {
   float squares = 0;
   for (int v = threadIdx.x; v < vectors; v += THREADS) {
     const uint4 value = x[v];
-    xs[place<INT8>(v, vectors)] = value;
+    xs[position<INT8>(v, vectors)] = value;
     if (p.norm) {
       float f[8];
       unpack(value, f);
@@ -76,7 +77,7 @@ __device__ __forceinline__ void stage(const Product &p, uint4 *xs) {
     const uint4 *norm = reinterpret_cast<const uint4 *>(p.norm);
     for (int v = threadIdx.x; v < vectors; v += THREADS) {
       float f[8], scale[8];
-      uint4 &value = xs[place<INT8>(v, vectors)];
+      uint4 &value = xs[position<INT8>(v, vectors)];
       unpack(value, f);
       unpack(norm[v], scale);
       half *out = reinterpret_cast<half *>(&value);
@@ -129,7 +130,7 @@ __device__ __forceinline__ void multiply(const Piece<MATRICES, CHUNKS> &piece, c
   }
 }
 
-// A warp for a row. The first weights are on their way before x is there.
+// A warp for a row. The first weights are loaded before x is ready.
 template <bool INT8, bool GATED>
 __device__ __forceinline__ void product(const Product &p) {
   constexpr int MATRICES = GATED ? 2 : 1;
@@ -184,7 +185,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) gated_half(const __grid
   product<false, true>(p);
 }
 
-// Scaled si8 as halves, for products of many rows.
+// Scaled si8 as f16, for products of many rows.
 struct Dequantize {
   const uint4 *weight;
   const half *scales;

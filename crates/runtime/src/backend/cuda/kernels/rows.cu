@@ -1,4 +1,4 @@
-// Along rows: norms, rotary embeddings, rows of a table, the best of many.
+// Kernels along rows: norms, rotary embeddings, gathered rows, argmax.
 
 #include "common.cuh"
 
@@ -7,10 +7,10 @@
 
 struct Norm {
   const half *x;
-  // From one row to the next.
+  // Between rows.
   int64_t stride;
   const half *gamma;
-  // Null for an RMS norm, which has no mean to take away either.
+  // Null for an RMS norm, which does not subtract the mean either.
   const half *beta;
   half *out;
   int width;
@@ -50,14 +50,14 @@ struct Rope {
   const half *x;
   int64_t head_stride;
   int64_t row_stride;
-  // The scale of an RMS norm before, [heads, dim], or null.
+  // The scale of an RMS norm of x, [heads, dim], or null.
   const half *norm;
   float eps;
-  // How fast each pair turns, [dim / 2].
+  // The frequency of each pair, [dim / 2].
   const float *frequencies[MAX_ROPES];
-  // How much of each reversed row is taken, [dim].
+  // The weight of each rotated row, [dim].
   const half *masks[MAX_ROPES];
-  // [ropes, rows], where they are more than fit here.
+  // [ropes, rows], or null where `few` has them.
   const int *positions;
   int few[INLINE];
   half *out;
@@ -67,8 +67,8 @@ struct Rope {
   int dim;
 };
 
-// A block for a row of a head, a thread for a pair. Only x comes from before:
-// the angles are known by the time it is there.
+// A block for a row of a head, a thread for a pair. Only x is computed by earlier
+// kernels, so the angles are computed before waiting for it.
 extern "C" __global__ void rope(const __grid_constant__ Rope p) {
   __shared__ float parts[WARP];
   const int head = blockIdx.x / p.rows, row = blockIdx.x % p.rows;
@@ -120,11 +120,11 @@ extern "C" __global__ void rope(const __grid_constant__ Rope p) {
 }
 
 // ---------------------------------------------------------------------------
-// Rows of a table, and the best of many.
+// Gathered rows of a table, and the argmax.
 
 struct GatherRows {
   const half *table;
-  const int *places;
+  const int *rows;
   int few[INLINE];
   half *out;
   int width;
@@ -134,9 +134,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) gather_rows(const __grid_c
   release();
   wait();
   const int row = blockIdx.y;
-  const int64_t place = p.places ? p.places[row] : p.few[row];
+  const int64_t from = p.rows ? p.rows[row] : p.few[row];
   const int i = blockIdx.x * THREADS + threadIdx.x;
-  if (i < p.width) p.out[static_cast<int64_t>(row) * p.width + i] = p.table[place * p.width + i];
+  if (i < p.width) p.out[static_cast<int64_t>(row) * p.width + i] = p.table[from * p.width + i];
 }
 
 struct Argmax {
@@ -145,18 +145,18 @@ struct Argmax {
   int count;
 };
 
-// The first of the greatest; NaN is less than all. One block.
+// The index of the first of the largest; NaN is smaller than all. One block.
 extern "C" __global__ void __launch_bounds__(1024) argmax(const __grid_constant__ Argmax p) {
   __shared__ float values[WARP];
-  __shared__ int places[WARP];
+  __shared__ int indices[WARP];
   release();
   wait();
-  float most = -INFINITY;
-  int place = INT32_MAX;
-  auto meet = [&](float value, int at) {
-    if (value > most || (value == most && at < place)) {
-      most = value;
-      place = at;
+  float largest = -INFINITY;
+  int index = INT32_MAX;
+  auto consider = [&](float value, int at) {
+    if (value > largest || (value == largest && at < index)) {
+      largest = value;
+      index = at;
     }
   };
   const int vectors = p.count / 8;
@@ -164,26 +164,26 @@ extern "C" __global__ void __launch_bounds__(1024) argmax(const __grid_constant_
     float f[8];
     unpack(reinterpret_cast<const uint4 *>(p.x)[v], f);
 #pragma unroll
-    for (int i = 0; i < 8; i++) meet(f[i], 8 * v + i);
+    for (int i = 0; i < 8; i++) consider(f[i], 8 * v + i);
   }
-  for (int i = 8 * vectors + threadIdx.x; i < p.count; i += blockDim.x) meet(__half2float(p.x[i]), i);
-  auto gather = [&]() {
+  for (int i = 8 * vectors + threadIdx.x; i < p.count; i += blockDim.x) consider(__half2float(p.x[i]), i);
+  auto reduce_warp = [&]() {
     for (int step = WARP / 2; step > 0; step /= 2) {
-      const float value = __shfl_xor_sync(ALL, most, step);
-      const int at = __shfl_xor_sync(ALL, place, step);
-      meet(value, at);
+      const float value = __shfl_xor_sync(ALL, largest, step);
+      const int at = __shfl_xor_sync(ALL, index, step);
+      consider(value, at);
     }
   };
-  gather();
+  reduce_warp();
   const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
   if (lane == 0) {
-    values[warp] = most;
-    places[warp] = place;
+    values[warp] = largest;
+    indices[warp] = index;
   }
   __syncthreads();
   if (warp != 0) return;
-  most = values[lane];
-  place = places[lane];
-  gather();
-  if (lane == 0) *p.out = place == INT32_MAX ? 0 : place;
+  largest = values[lane];
+  index = indices[lane];
+  reduce_warp();
+  if (lane == 0) *p.out = index == INT32_MAX ? 0 : index;
 }

@@ -1,0 +1,288 @@
+//! Sequences: tokens that a decoder has read, and those that come after them.
+
+use std::ops::ControlFlow;
+
+use bundle::contract::{INPUT_IDS, LOGITS, POSITION_IDS};
+use candle_core::{DType, Device, Tensor};
+use half::{f16, slice::HalfFloatSliceExt};
+use runtime::{OutputRows, States};
+
+use crate::{Decoder, Error, Result, Sampler, decoder::not_a_decoder};
+
+/// Tokens that a decoder has read, in its cache.
+///
+/// It drives the decoder as a host on a device does: token by token through
+/// `main`, or in chunks where the asset has a way to take them; the static
+/// inputs stay the same; the cache grows; positions are the whole ramp each
+/// time.
+#[derive(Debug)]
+pub struct Sequence {
+    decoder: Decoder,
+    /// Inputs that stay the same, in the order of the signature.
+    inputs: Vec<(String, Tensor)>,
+    states: States,
+    len: usize,
+}
+
+/// A step of [`Sequence::generate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// This many tokens of the prompt have been read.
+    Read(usize),
+    /// The next token of the answer.
+    Token(u32),
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FinishReason {
+    /// With this token, which ends answers.
+    Stop(u32),
+    /// It has as many tokens as were asked for.
+    Length,
+    /// The model's context is full.
+    ContextFull,
+    /// The caller stopped it.
+    Cancelled,
+}
+
+/// Tokens that came after a prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generated {
+    /// The tokens, the one that ended them included.
+    pub tokens: Vec<u32>,
+    /// Why there are no more.
+    pub finish: FinishReason,
+}
+
+impl Sequence {
+    pub(crate) fn new(decoder: Decoder, inputs: Vec<(String, Tensor)>) -> Self {
+        Self {
+            decoder,
+            inputs,
+            states: States::new(),
+            len: 0,
+        }
+    }
+
+    /// How many tokens were read.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing was read yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The cache, by the names of its states.
+    pub fn states(&self) -> &States {
+        &self.states
+    }
+
+    /// Another sequence that has read the same and goes on by itself.
+    ///
+    /// # Errors
+    /// No room for a copy of the cache.
+    pub fn fork(&self) -> Result<Self> {
+        Ok(Self {
+            decoder: self.decoder.clone(),
+            inputs: self.inputs.clone(),
+            states: self.states.copy()?,
+            len: self.len,
+        })
+    }
+
+    /// Takes a cache that was made elsewhere and holds `len` tokens.
+    pub fn restore(&mut self, states: States, len: usize) {
+        self.states = states;
+        self.len = len;
+    }
+
+    /// Reads tokens; returns the logits after the last of them, `[V]`.
+    ///
+    /// # Errors
+    /// [`Error::NoTokens`], or a call that fails.
+    pub fn read(&mut self, ids: &[i32]) -> Result<Vec<f32>> {
+        let last = self.read_while(ids, |_| ControlFlow::Continue(()))?;
+        last.map_or(Err(Error::NoTokens), |logits| to_host(&logits))
+    }
+
+    /// Reads tokens; returns the logits after each of them, `[T, V]` f32 on the
+    /// host.
+    ///
+    /// # Errors
+    /// [`Error::NoTokens`], or a call that fails.
+    pub fn read_all(&mut self, ids: &[i32]) -> Result<Tensor> {
+        if ids.is_empty() {
+            return Err(Error::NoTokens);
+        }
+        let mut parts = Vec::new();
+        let _ = self.feed(ids, true, |_, logits| {
+            parts.push(logits.to_device(&Device::Cpu)?.to_dtype(DType::F32)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(Tensor::cat(&parts, 0)?)
+    }
+
+    /// Reads `ids` and continues after them with tokens that `sampler` picks:
+    /// at most `max_tokens`, up to the first of `stop_tokens`. `each` is called
+    /// for every step, those of reading `ids` included, and may stop it. The
+    /// last token is not read.
+    ///
+    /// # Errors
+    /// [`Error::NoTokens`], or a call that fails.
+    pub fn generate(
+        &mut self,
+        ids: &[i32],
+        sampler: &mut Sampler,
+        max_tokens: usize,
+        stop_tokens: &[u32],
+        mut each: impl FnMut(Step) -> ControlFlow<()>,
+    ) -> Result<Generated> {
+        if ids.is_empty() {
+            return Err(Error::NoTokens);
+        }
+        let mut tokens = Vec::new();
+        let mut next = self.read_while(ids, |read| each(Step::Read(read)))?;
+        let finish = loop {
+            let Some(logits) = next else {
+                break FinishReason::Cancelled;
+            };
+            if tokens.len() >= max_tokens {
+                break FinishReason::Length;
+            }
+            let token = pick(sampler, &logits)?;
+            tokens.push(token);
+            let flow = each(Step::Token(token));
+            if stop_tokens.contains(&token) {
+                break FinishReason::Stop(token);
+            }
+            if flow.is_break() {
+                break FinishReason::Cancelled;
+            }
+            if tokens.len() >= max_tokens {
+                break FinishReason::Length;
+            }
+            next = self.read_while(&[token as i32], |_| ControlFlow::Continue(()))?;
+        };
+        Ok(Generated { tokens, finish })
+    }
+
+    /// The `count` best tokens after `ids`, one after the other; tokens that
+    /// end answers are tokens like any other.
+    ///
+    /// # Errors
+    /// As [`Sequence::generate`].
+    pub fn greedy(&mut self, ids: &[i32], count: usize) -> Result<Vec<u32>> {
+        let go_on = |_| ControlFlow::Continue(());
+        let generated = self.generate(ids, &mut Sampler::greedy(), count, &[], go_on)?;
+        Ok(generated.tokens)
+    }
+
+    /// Reads tokens as long as `each` wants it, which is told how many of them
+    /// were read. Returns the logits after the last one, `[V]`, or `None` where
+    /// it was stopped.
+    fn read_while(
+        &mut self,
+        ids: &[i32],
+        mut each: impl FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Option<Tensor>> {
+        let before = self.len;
+        let mut last = None;
+        let flow = self.feed(ids, false, |len, logits| {
+            last = Some(logits);
+            Ok(each(len - before))
+        })?;
+        match last {
+            Some(logits) if flow.is_continue() => Ok(Some(logits.get(0)?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Reads tokens in chunks as large as the functions take. `each` is given
+    /// how many were read in all and the logits of a chunk: those after all
+    /// tokens of the chunk, `[S, V]`, or after the last of them, `[1, V]`.
+    fn feed(
+        &mut self,
+        ids: &[i32],
+        all: bool,
+        mut each: impl FnMut(usize, Tensor) -> Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>> {
+        let decoder = self.decoder.clone();
+        let mut rest = ids;
+        while !rest.is_empty() {
+            let (function, rows) = decoder.next_call(rest.len())?;
+            let (chunk, after) = rest.split_at(rows.min(rest.len()));
+            let logits = self.call(&function, chunk, rows, all)?;
+            if each(self.len, logits)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            rest = after;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Reads one chunk with a function that takes `rows` tokens. Where there
+    /// are fewer, others follow them: no token sees those after it, and what
+    /// they leave in the cache is overwritten before a later one sees it.
+    fn call(
+        &mut self,
+        function: &runtime::Function<'_>,
+        ids: &[i32],
+        rows: usize,
+        all: bool,
+    ) -> Result<Tensor> {
+        let count = ids.len();
+        let mut ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
+        ids.resize(rows, 0);
+        let end = (self.len + rows) as i64;
+        let fixed = self.inputs.iter();
+        let fixed = fixed.map(|(name, tensor)| (name.as_str(), tensor.clone()));
+        let mut inputs: Vec<_> = fixed.collect();
+        inputs.push((INPUT_IDS, Tensor::from_vec(ids, (1, rows), &Device::Cpu)?));
+        let positions = Tensor::arange(0, end, &Device::Cpu)?.unsqueeze(0)?;
+        inputs.push((POSITION_IDS, positions));
+        let wanted = if all {
+            OutputRows::All
+        } else {
+            OutputRows::One(count - 1)
+        };
+        let outputs = function.run_rows(&inputs, &mut self.states, wanted)?;
+        self.len += count;
+        let logits = outputs.into_iter().find(|(name, _)| name == LOGITS);
+        let (_, logits) = logits.ok_or_else(|| not_a_decoder("the output `logits`"))?;
+        let logits = logits.squeeze(0)?;
+        Ok(match (all, logits.dim(0)?) {
+            (true, _) => logits.narrow(0, 0, count)?,
+            (false, 1) => logits,
+            (false, _) => logits.narrow(0, count - 1, 1)?,
+        })
+    }
+}
+
+/// The logits of one position, f32.
+fn to_host(logits: &Tensor) -> Result<Vec<f32>> {
+    let here = logits.to_device(&Device::Cpu)?;
+    match here.dtype() {
+        DType::F16 => {
+            let halves: Vec<f16> = here.to_vec1()?;
+            let mut logits = vec![0.0; halves.len()];
+            halves.convert_to_f32_slice(&mut logits);
+            Ok(logits)
+        }
+        _ => Ok(here.to_dtype(DType::F32)?.to_vec1()?),
+    }
+}
+
+/// The next token. A GPU finds the best one itself.
+fn pick(sampler: &mut Sampler, logits: &Tensor) -> Result<u32> {
+    if sampler.is_greedy()
+        && let Some(best) = runtime::argmax(logits)?
+    {
+        return Ok(best);
+    }
+    Ok(sampler.pick(&to_host(logits)?))
+}

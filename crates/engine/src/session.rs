@@ -1,0 +1,188 @@
+//! Sessions: conversations with a model.
+
+use std::{
+    borrow::Borrow,
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
+
+use picture::Image;
+use text::{Conversation, DecodeStream};
+
+use crate::{Error, FinishReason, Generated, Model, Result, Sampler, Sequence, Step};
+
+/// A conversation with a model. It owns what it has read, and may move to
+/// another thread.
+#[derive(Debug)]
+pub struct Session {
+    model: Model,
+    /// What the last answer was made from, with its cache.
+    sequence: Option<Sequence>,
+}
+
+/// How long an answer may get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The most tokens that it may have.
+    pub max_tokens: usize,
+}
+
+impl Limits {
+    /// At most this many tokens.
+    #[must_use]
+    pub fn new(max_tokens: usize) -> Self {
+        Self { max_tokens }
+    }
+}
+
+/// What happens while an answer is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// Part of the prompt was read.
+    Prompt {
+        /// Tokens that were read.
+        read: usize,
+        /// Tokens that it has.
+        total: usize,
+    },
+    /// The next token of the answer.
+    Token {
+        /// The token.
+        token: u32,
+        /// The text that is certain with it; empty inside a character, and for
+        /// special tokens.
+        text: &'a str,
+    },
+    /// The text of tokens that ended inside a character. Comes last, if at all,
+    /// and cannot be cancelled any more.
+    Rest {
+        /// The text.
+        text: &'a str,
+    },
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Answer {
+    /// Its tokens, the one that ended it included.
+    pub tokens: Vec<u32>,
+    /// Their text, without special tokens.
+    pub text: String,
+    /// Why it ended.
+    pub finish: FinishReason,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+/// How long an answer took, from the question to an opened model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timings {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Until the first token: encoding pictures and reading the prompt.
+    pub first: Duration,
+    /// From there to the last token.
+    pub rest: Duration,
+}
+
+impl Session {
+    pub(crate) fn new(model: Model) -> Self {
+        Self {
+            model,
+            sequence: None,
+        }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// What the last answer was made from: the tokens that were read, in the
+    /// cache. `None` before the first answer.
+    pub fn sequence(&self) -> Option<&Sequence> {
+        self.sequence.as_ref()
+    }
+
+    /// Answers the last turn of a conversation. `each` is told of every step
+    /// and may cancel the answer.
+    ///
+    /// # Errors
+    /// A prompt that cannot be made ([`Model::prompt`]) or that leaves no room
+    /// for an answer ([`Error::PromptTooLong`]), or a run that fails.
+    pub fn answer<P: Borrow<Image>>(
+        &mut self,
+        conversation: &Conversation<P>,
+        sampler: &mut Sampler,
+        limits: Limits,
+        mut each: impl FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Answer> {
+        let started = Instant::now();
+        let model = &self.model;
+        let prompt = model.prompt(conversation)?;
+        let total = prompt.tokens.ids.len();
+        let room = model.max_context().saturating_sub(total);
+        if room == 0 {
+            return Err(Error::PromptTooLong {
+                tokens: total,
+                model: model.name().to_owned(),
+                context: model.max_context(),
+            });
+        }
+        self.sequence = None;
+        let mut sequence = model.start(&prompt)?;
+        let tokenizer = model.tokenizer();
+        let (mut stream, mut text) = (DecodeStream::new(), String::new());
+        let (mut first, mut failed) = (None, None);
+        let Generated { tokens, finish } = sequence.generate(
+            &prompt.tokens.ids,
+            sampler,
+            limits.max_tokens.min(room),
+            tokenizer.stop_tokens(),
+            |step| match step {
+                Step::Read(read) => each(Event::Prompt { read, total }),
+                Step::Token(token) => {
+                    first.get_or_insert_with(|| started.elapsed());
+                    match stream.push(tokenizer, token) {
+                        Ok(new) => {
+                            text.push_str(&new);
+                            each(Event::Token { token, text: &new })
+                        }
+                        Err(error) => {
+                            failed = Some(error);
+                            ControlFlow::Break(())
+                        }
+                    }
+                }
+            },
+        )?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        let rest = stream.finish(tokenizer)?;
+        if !rest.is_empty() {
+            text.push_str(&rest);
+            let _ = each(Event::Rest { text: &rest });
+        }
+        let took = started.elapsed();
+        let first = first.unwrap_or(took);
+        self.sequence = Some(sequence);
+        Ok(Answer {
+            tokens,
+            text,
+            finish: match finish {
+                FinishReason::Length if limits.max_tokens > room => FinishReason::ContextFull,
+                finish => finish,
+            },
+            timings: Timings {
+                prompt_tokens: total,
+                first,
+                rest: took - first,
+            },
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! nano, exported for tests, and its scenes.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bundle::CallShape;
+use candle_core::Device;
+use checkpoint::Source;
+use engine::{Conversation, Model, Options};
+use picture::Image;
+use quantize::Recipe;
+
+/// nano's bundles: the decoders in the order of `shapes`, then the vision
+/// encoder. They are there as long as the folder.
+pub fn exported(
+    recipe: &'static Recipe,
+    shapes: Vec<CallShape>,
+) -> (tempfile::TempDir, Vec<export::Exported>) {
+    let out = tempfile::tempdir().unwrap();
+    let options = export::Options {
+        recipe,
+        shapes,
+        grid: 4,
+        max_context: 4096,
+        decoder: true,
+        vision: true,
+        name: Some("nano".to_owned()),
+        license: None,
+        created: 0,
+    };
+    let go_on = Arc::new(|_, _| ControlFlow::Continue(()));
+    let bundles = export::export(&Source::nano(), out.path(), &options, go_on);
+    (out, bundles.unwrap())
+}
+
+/// The recipe of this name.
+pub fn recipe(name: &str) -> &'static Recipe {
+    Recipe::named(name).unwrap()
+}
+
+/// The device that the tests were built for.
+pub fn device() -> Device {
+    if cfg!(feature = "cuda") {
+        runtime::cuda(0).unwrap()
+    } else {
+        Device::metal_if_available(0).unwrap()
+    }
+}
+
+/// Opens a bundle on the CPU.
+pub fn open(folder: &Path) -> engine::Result<Model> {
+    Model::open(folder, Options::new(Device::Cpu))
+}
+
+/// A picture of the set, with a question about it.
+pub struct Scene {
+    pub question: Conversation<Image>,
+    pub answer: String,
+}
+
+pub fn scenes_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../oracles/nano/scenes")
+}
+
+pub fn scenes() -> Vec<Scene> {
+    let list = std::fs::read(scenes_folder().join("scenes.json")).unwrap();
+    let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
+    let scenes = list["prompts"].as_array().unwrap().iter();
+    let scenes = scenes.filter(|scene| scene["image"].is_string());
+    let scenes: Vec<Scene> = scenes
+        .map(|scene| {
+            let text = |key: &str| scene[key].as_str().unwrap().to_owned();
+            let image = Image::load(&scenes_folder().join(text("image"))).unwrap();
+            Scene {
+                question: Conversation::question(text("prompt"), [image]),
+                answer: text("answer"),
+            }
+        })
+        .collect();
+    assert!(scenes.len() >= 8);
+    scenes
+}
