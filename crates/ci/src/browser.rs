@@ -71,7 +71,11 @@ impl Browser {
         let given = env::var_os(VARIABLE).map(PathBuf::from);
         let program = match given {
             Some(path) => {
-                ensure!(path.is_file(), "{VARIABLE}: {} is not a file", path.display());
+                ensure!(
+                    path.is_file(),
+                    "{VARIABLE}: {} is not a file",
+                    path.display()
+                );
                 path
             }
             None => usual().with_context(|| {

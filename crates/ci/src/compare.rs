@@ -31,7 +31,12 @@ impl Likeness {
 /// # Errors
 /// A cosine below `min_cosine`, or another best token where the recorded margin is
 /// clear, or fewer positions than were recorded.
-pub fn compare(recorded: &Recorded, got: &Recorded, prompt: &str, min_cosine: f64) -> Result<Likeness> {
+pub fn compare(
+    recorded: &Recorded,
+    got: &Recorded,
+    prompt: &str,
+    min_cosine: f64,
+) -> Result<Likeness> {
     let tensor = format!("{prompt}.logits");
     let (shape, expected) = recorded.get(&tensor)?;
     let (found_shape, found) = got.get(&tensor)?;

@@ -112,7 +112,11 @@ impl Bench {
         );
         self.commands.set(self.commands.get() + 1);
         let code = output.status.code();
-        Ok(Ended { line, code, printed })
+        Ok(Ended {
+            line,
+            code,
+            printed,
+        })
     }
 
     fn fault(&self, method: &'static str, path: &str, times: usize, fault: Fault) {

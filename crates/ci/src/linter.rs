@@ -136,7 +136,10 @@ fn agree(venv: &Venv, good: &Path, fault: &Fault) -> Result<()> {
     let found: Vec<&str> = found.iter().map(String::as_str).collect();
     ensure!(found == [fault.linter], "coreai doctor found {found:?}");
     let findings = lint::bundle(&bundle)?;
-    let rules: BTreeSet<&str> = findings.iter().map(|finding| finding.rule.as_str()).collect();
+    let rules: BTreeSet<&str> = findings
+        .iter()
+        .map(|finding| finding.rule.as_str())
+        .collect();
     ensure!(
         rules == BTreeSet::from([fault.lint_rule]),
         "our lint found {findings:?}"
@@ -157,7 +160,9 @@ fn doctor(venv: &Venv, target: &Path) -> Result<(Vec<String>, usize)> {
             String::from_utf8_lossy(&output.stderr)
         )
     })?;
-    let findings = printed["findings"].as_array().context("no list of findings")?;
+    let findings = printed["findings"]
+        .as_array()
+        .context("no list of findings")?;
     let ids = findings.iter().map(|finding| finding["id"].as_str());
     let ids: Option<Vec<String>> = ids.map(|id| id.map(str::to_owned)).collect();
     let ids = ids.context("a finding without a rule")?;

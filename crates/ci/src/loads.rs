@@ -24,7 +24,8 @@ pub fn run() -> Outcome {
         let venv = Venv::core_ai(version)?;
         let paths = assets.iter().map(|(path, _)| path);
         let printed = python::output(&mut repo::script(&venv, "describe.py", paths)?)?;
-        let printed: Value = serde_json::from_str(&printed).context("describe.py printed no JSON")?;
+        let printed: Value =
+            serde_json::from_str(&printed).context("describe.py printed no JSON")?;
         for (index, (path, expected)) in assets.iter().enumerate() {
             let found = &printed[index]["functions"];
             ensure!(

@@ -420,7 +420,10 @@ mod tests {
         let hash = at("main.hash", "0123");
         for path in [hash.as_path(), folder.path(), &evidence] {
             let error = replaceable(None, Some(path)).unwrap_err().to_string();
-            assert!(error.contains("is not the report of an earlier run"), "{error}");
+            assert!(
+                error.contains("is not the report of an earlier run"),
+                "{error}"
+            );
         }
         let metadata = at("metadata.json", "{}");
         for path in [metadata, report] {

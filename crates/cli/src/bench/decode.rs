@@ -2,8 +2,8 @@
 //! in which the machine reads as many bytes of memory as a token needs.
 
 use super::memory::{Stream, Touched};
+use super::timing::{Runs, median, peak_memory, timed};
 use super::{Report, memory_text};
-use super::timing::{Runs, peak_memory, timed, median};
 use crate::bundles::Choice;
 use crate::device::Device;
 use crate::export::Job;
