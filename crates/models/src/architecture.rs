@@ -4,11 +4,11 @@ use std::{any::Any, fmt::Debug, sync::Arc};
 
 use aimodel::Module;
 use bundle::{CallShape, PictureGeometry};
-use checkpoint::{CONFIG, Checkpoint, Naming, Source};
+use checkpoint::{CONFIG, Checkpoint, Naming, Source, TokenizerFiles};
 use quantize::Recipe;
 use serde_json::Value;
 
-use crate::{Error, Grid, qwen3_vl};
+use crate::{Error, Grid, PromptWriter, qwen3_vl};
 
 /// No `config.json` is larger, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -27,6 +27,10 @@ pub struct Family {
     /// The licence of a published model's weights, by its id, where its publisher
     /// has stated it.
     pub license: fn(&str) -> Option<&'static str>,
+    /// Writes prompts for an exported bundle of the family, which has the
+    /// tokenizer's files and no configuration; the number is the width of its
+    /// decoder's logits.
+    pub prompt_writer: fn(&TokenizerFiles, usize) -> Result<Box<dyn PromptWriter>, Error>,
 }
 
 /// What a parameter does, which decides how it is stored.

@@ -17,16 +17,17 @@ use std::{any::Any, sync::Arc};
 
 use aimodel::Module;
 use bundle::{CallShape, PictureGeometry};
-use checkpoint::{Checkpoint, Naming, Source};
+use checkpoint::{Checkpoint, Naming, Source, TokenizerFiles};
 use quantize::Recipe;
 
-use crate::{Architecture, Error, Family, Grid, Parameter};
+use crate::{Architecture, Error, Family, Grid, Parameter, PromptWriter};
 
 /// The family's line in the registry.
 pub const FAMILY: Family = Family {
     model_type: MODEL_TYPE,
     parse: |json, file| Ok(Arc::new(Config::parse(json, file)?)),
     license: |model| model.starts_with("Qwen/Qwen3-VL-").then_some("Apache-2.0"),
+    prompt_writer: |files, vocab_size| Ok(Box::new(Chat::of_bundle(files, vocab_size)?)),
 };
 
 /// `model_type` of `config.json`.
