@@ -71,7 +71,11 @@ impl Browser {
         let given = env::var_os(VARIABLE).map(PathBuf::from);
         let program = match given {
             Some(path) => {
-                ensure!(path.is_file(), "{VARIABLE}: {} is no file", path.display());
+                ensure!(
+                    path.is_file(),
+                    "{VARIABLE}: {} is not a file",
+                    path.display()
+                );
                 path
             }
             None => usual().with_context(|| {
@@ -91,16 +95,16 @@ impl Browser {
     pub fn load(&self, html: &str) -> Result<Loaded> {
         let page = self.scratch.path().join("page.html");
         fs::write(&page, html)?;
-        let [dom, said] = ["dom", "said"].map(|name| self.scratch.path().join(name));
+        let [dom, log] = ["dom", "log"].map(|name| self.scratch.path().join(name));
         let mut command = self.command()?;
         command.args(["--enable-logging=stderr", "--dump-dom"]);
         command.arg(format!("file://{}", page.display()));
         command.stdout(File::create(&dom)?);
-        command.stderr(File::create(&said)?);
+        command.stderr(File::create(&log)?);
         let ended = wait(&mut command)?;
-        let said = String::from_utf8_lossy(&fs::read(said)?).into_owned();
-        ensure!(ended, "{} failed:\n{said}", self.program.display());
-        let console = said.lines().filter(|line| line.contains(":CONSOLE"));
+        let log = String::from_utf8_lossy(&fs::read(log)?).into_owned();
+        ensure!(ended, "{} failed:\n{log}", self.program.display());
+        let console = log.lines().filter(|line| line.contains(":CONSOLE"));
         Ok(Loaded {
             dom: fs::read_to_string(dom)?,
             console: console.map(str::to_owned).collect(),
@@ -109,7 +113,7 @@ impl Browser {
 
     /// Shows a page in frames of some widths, and measures it there.
     pub fn measure(&self, html: &str, widths: &[u32]) -> Result<Vec<Measured>> {
-        // A window has a least width, a frame has none.
+        // A window has a minimum width, a frame does not.
         let source = html.replace('&', "&amp;").replace('"', "&quot;");
         let frames = widths.iter().map(|width| {
             format!(r#"<iframe width="{width}" height="844" srcdoc="{source}"></iframe>"#)
@@ -120,7 +124,7 @@ impl Browser {
         let found = found.and_then(|(_, rest)| rest.split_once("</output>"));
         let (found, _) = found.with_context(|| {
             format!(
-                "the page was not measured; the console said {:#?}",
+                "the page was not measured; the console has {:#?}",
                 loaded.console
             )
         })?;

@@ -9,7 +9,7 @@ const MARGIN: f64 = 0.1;
 /// How alike two sides are.
 #[derive(Clone, Copy, Debug)]
 pub struct Likeness {
-    /// The least cosine of any position.
+    /// The smallest cosine of any position.
     pub cosine: f64,
     /// How many positions were compared.
     pub positions: usize,
@@ -29,9 +29,14 @@ impl Likeness {
 /// `NAME.first` on.
 ///
 /// # Errors
-/// A cosine below `least`, or another best token where the recorded margin is
+/// A cosine below `min_cosine`, or another best token where the recorded margin is
 /// clear, or fewer positions than were recorded.
-pub fn compare(recorded: &Recorded, got: &Recorded, prompt: &str, least: f64) -> Result<Likeness> {
+pub fn compare(
+    recorded: &Recorded,
+    got: &Recorded,
+    prompt: &str,
+    min_cosine: f64,
+) -> Result<Likeness> {
     let tensor = format!("{prompt}.logits");
     let (shape, expected) = recorded.get(&tensor)?;
     let (found_shape, found) = got.get(&tensor)?;
@@ -55,8 +60,8 @@ pub fn compare(recorded: &Recorded, got: &Recorded, prompt: &str, least: f64) ->
         let cosine = cosine(expected, found);
         // A NaN is below everything.
         ensure!(
-            cosine >= least,
-            "{prompt}, position {position}: cosine {cosine:.6}, expected at least {least}"
+            cosine >= min_cosine,
+            "{prompt}, position {position}: cosine {cosine:.6}, expected at least {min_cosine}"
         );
         let (best, margin) = best(expected);
         let (chosen, _) = self::best(found);

@@ -18,12 +18,12 @@ pub fn run() -> Outcome {
     ensure!(read.verdict == Verdict::Pass, "{}", read.summary);
     ensure!(
         read.summary.contains("was read from a file"),
-        "the verdict does not say that nobody was asked: {}",
+        "the verdict does not say that a file was read: {}",
         read.summary
     );
     ensure!(
         read.tokens == asked.tokens && read.checks == asked.checks,
-        "what was read is not what was said"
+        "what was read is not what was generated"
     );
 
     match judged("int8lin", CoreAi::Kept(file.clone())) {

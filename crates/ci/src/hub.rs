@@ -42,21 +42,21 @@ struct Bench {
 struct Ended {
     line: String,
     code: Option<i32>,
-    said: String,
+    printed: String,
 }
 
 impl Ended {
     fn expect(self, code: i32, words: &[&str]) -> Result<Ended> {
-        let Ended { line, said, .. } = &self;
+        let Ended { line, printed, .. } = &self;
         ensure!(
             self.code == Some(code),
-            "`{line}` ended with {:?}, expected {code}; it said:\n{said}",
+            "`{line}` ended with {:?}, expected {code}; it printed:\n{printed}",
             self.code
         );
         for word in words {
             ensure!(
-                said.contains(word),
-                "`{line}` does not say {word:?}, but:\n{said}"
+                printed.contains(word),
+                "`{line}` does not print {word:?}, but:\n{printed}"
             );
         }
         Ok(self)
@@ -103,16 +103,20 @@ impl Bench {
         command.env("NO_PROXY", "127.0.0.1");
         command.envs(variables.iter().copied());
         let output = command.output()?;
-        let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
-        said.push_str(&String::from_utf8_lossy(&output.stderr));
+        let mut printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        printed.push_str(&String::from_utf8_lossy(&output.stderr));
         let line = args.join(" ");
         ensure!(
-            !said.contains("secret0"),
-            "`{line}` shows a secret:\n{said}"
+            !printed.contains("secret0"),
+            "`{line}` shows a secret:\n{printed}"
         );
         self.commands.set(self.commands.get() + 1);
         let code = output.status.code();
-        Ok(Ended { line, code, said })
+        Ok(Ended {
+            line,
+            code,
+            printed,
+        })
     }
 
     fn fault(&self, method: &'static str, path: &str, times: usize, fault: Fault) {

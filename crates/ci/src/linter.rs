@@ -11,9 +11,9 @@ use std::{collections::BTreeSet, fs, path::Path};
 /// A fault, made in a copy of a bundle of nano.
 struct Fault {
     /// The linter's rule.
-    theirs: &'static str,
-    /// Ours.
-    ours: &'static str,
+    linter: &'static str,
+    /// The rule of our lint.
+    lint_rule: &'static str,
     make: fn(&Path) -> Result<()>,
 }
 
@@ -25,8 +25,8 @@ const SETTINGS: &str = "tokenizer/tokenizer_config.json";
 const FAULTS: &[Fault] = &[
     #[cfg(unix)]
     Fault {
-        theirs: "ASSET-SYMLINK",
-        ours: "symlink",
+        linter: "ASSET-SYMLINK",
+        lint_rule: "symlink",
         make: |bundle| {
             let asset = nano::asset(bundle);
             let elsewhere = bundle.with_file_name("elsewhere");
@@ -35,8 +35,8 @@ const FAULTS: &[Fault] = &[
         },
     },
     Fault {
-        theirs: "IR-040-DEBUG-LOC",
-        ours: "asset-producer",
+        linter: "IR-040-DEBUG-LOC",
+        lint_rule: "asset-producer",
         make: |bundle| {
             edit(&nano::asset(bundle).join(METADATA), |m| {
                 remove(m, "producer")
@@ -44,8 +44,8 @@ const FAULTS: &[Fault] = &[
         },
     },
     Fault {
-        theirs: "BUNDLE-INCOMPLETE",
-        ours: "bundle-manifest",
+        linter: "BUNDLE-INCOMPLETE",
+        lint_rule: "bundle-manifest",
         make: |bundle| {
             edit(&bundle.join(METADATA), |m| {
                 remove(&mut m["language"], "vocab_size");
@@ -53,13 +53,13 @@ const FAULTS: &[Fault] = &[
         },
     },
     Fault {
-        theirs: "BUNDLE-INCOMPLETE",
-        ours: "tokenizer-files",
+        linter: "BUNDLE-INCOMPLETE",
+        lint_rule: "tokenizer-files",
         make: |bundle| Ok(fs::remove_dir_all(bundle.join("tokenizer"))?),
     },
     Fault {
-        theirs: "BUNDLE-ASSET-MISSING",
-        ours: "bundle-asset",
+        linter: "BUNDLE-ASSET-MISSING",
+        lint_rule: "bundle-asset",
         make: |bundle| {
             edit(&bundle.join(METADATA), |m| {
                 m["assets"]["main"] = "other.aimodel".into();
@@ -67,8 +67,8 @@ const FAULTS: &[Fault] = &[
         },
     },
     Fault {
-        theirs: "TOKENIZER-CLASS-UNREGISTERED",
-        ours: "tokenizer-class",
+        linter: "TOKENIZER-CLASS-UNREGISTERED",
+        lint_rule: "tokenizer-class",
         make: |bundle| {
             edit(&bundle.join(SETTINGS), |s| {
                 s["tokenizer_class"] = "Qwen3VLTokenizer".into();
@@ -76,16 +76,16 @@ const FAULTS: &[Fault] = &[
         },
     },
     Fault {
-        theirs: "CHAT-TEMPLATE-ABSENT",
-        ours: "chat-template",
+        linter: "CHAT-TEMPLATE-ABSENT",
+        lint_rule: "chat-template",
         make: |bundle| {
             fs::remove_file(bundle.join("tokenizer/chat_template.jinja"))?;
             edit(&bundle.join(SETTINGS), |s| remove(s, "chat_template"))
         },
     },
     Fault {
-        theirs: "EOS-NOT-EMITTED-BY-TEMPLATE",
-        ours: "end-token",
+        linter: "EOS-NOT-EMITTED-BY-TEMPLATE",
+        lint_rule: "end-token",
         make: |bundle| {
             edit(&bundle.join(SETTINGS), |s| {
                 s["eos_token"] = "<|endoftext|>".into();
@@ -116,7 +116,7 @@ pub fn run() -> Outcome {
     let good = nano::decoder("int8hu", "s1")?;
     for fault in FAULTS {
         agree(&venv, &good, fault)
-            .with_context(|| format!("a bundle for {} and {}", fault.theirs, fault.ours))?;
+            .with_context(|| format!("a bundle for {} and {}", fault.linter, fault.lint_rule))?;
     }
     Ok(format!(
         "coreai doctor has no finding on {} bundles and assets, up to {rules} rules each; of {} \
@@ -132,14 +132,17 @@ fn agree(venv: &Venv, good: &Path, fault: &Fault) -> Result<()> {
     let bundle = folder.path().join(good.file_name().unwrap_or_default());
     copy(good, &bundle)?;
     (fault.make)(&bundle)?;
-    let (theirs, _) = doctor(venv, &bundle)?;
-    let theirs: Vec<&str> = theirs.iter().map(String::as_str).collect();
-    ensure!(theirs == [fault.theirs], "coreai doctor found {theirs:?}");
-    let ours = lint::bundle(&bundle)?;
-    let rules: BTreeSet<&str> = ours.iter().map(|finding| finding.rule.as_str()).collect();
+    let (found, _) = doctor(venv, &bundle)?;
+    let found: Vec<&str> = found.iter().map(String::as_str).collect();
+    ensure!(found == [fault.linter], "coreai doctor found {found:?}");
+    let findings = lint::bundle(&bundle)?;
+    let rules: BTreeSet<&str> = findings
+        .iter()
+        .map(|finding| finding.rule.as_str())
+        .collect();
     ensure!(
-        rules == BTreeSet::from([fault.ours]),
-        "our lint found {ours:?}"
+        rules == BTreeSet::from([fault.lint_rule]),
+        "our lint found {findings:?}"
     );
     Ok(())
 }
@@ -150,23 +153,25 @@ fn doctor(venv: &Venv, target: &Path) -> Result<(Vec<String>, usize)> {
     doctor.args(["-m", "coreai_cli", "doctor", "--json"]);
     // Not through `output`: it ends with an error code when it has findings.
     let output = doctor.arg(target).output()?;
-    let said: Value = serde_json::from_slice(&output.stdout).with_context(|| {
+    let printed: Value = serde_json::from_slice(&output.stdout).with_context(|| {
         format!(
             "coreai doctor {} printed no JSON: {}",
             target.display(),
             String::from_utf8_lossy(&output.stderr)
         )
     })?;
-    let findings = said["findings"].as_array().context("no list of findings")?;
+    let findings = printed["findings"]
+        .as_array()
+        .context("no list of findings")?;
     let ids = findings.iter().map(|finding| finding["id"].as_str());
     let ids: Option<Vec<String>> = ids.map(|id| id.map(str::to_owned)).collect();
     let ids = ids.context("a finding without a rule")?;
     ensure!(
         !ids.is_empty() || output.status.success(),
-        "coreai doctor {}: {said:#}",
+        "coreai doctor {}: {printed:#}",
         target.display()
     );
-    Ok((ids, said["rules_run"].as_array().map_or(0, Vec::len)))
+    Ok((ids, printed["rules_run"].as_array().map_or(0, Vec::len)))
 }
 
 /// Changes a JSON file.

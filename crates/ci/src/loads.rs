@@ -23,17 +23,18 @@ pub fn run() -> Outcome {
     for version in CORE_AI {
         let venv = Venv::core_ai(version)?;
         let paths = assets.iter().map(|(path, _)| path);
-        let said = python::output(&mut repo::script(&venv, "describe.py", paths)?)?;
-        let said: Value = serde_json::from_str(&said).context("describe.py printed no JSON")?;
+        let printed = python::output(&mut repo::script(&venv, "describe.py", paths)?)?;
+        let printed: Value =
+            serde_json::from_str(&printed).context("describe.py printed no JSON")?;
         for (index, (path, expected)) in assets.iter().enumerate() {
-            let found = &said[index]["functions"];
+            let found = &printed[index]["functions"];
             ensure!(
                 found == expected,
                 "{} under coreai-core {version}: functions\n{found:#}\nexpected\n{expected:#}",
                 path.display()
             );
         }
-        operations.push(said);
+        operations.push(printed);
     }
     ensure!(
         operations.windows(2).all(|pair| pair[0] == pair[1]),

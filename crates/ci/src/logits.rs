@@ -15,7 +15,7 @@ use picture::Image;
 use serde_json::Value;
 use std::path::Path;
 
-/// The least cosine of any position.
+/// The smallest cosine of any position.
 pub const LEAST: f64 = 0.999;
 
 /// Runs the step.
@@ -25,7 +25,7 @@ pub fn run() -> Outcome {
     let chat = Chat::load(&TokenizerFiles::load(&job.source)?, &config)?;
     let recorded = Recorded::read(&repo::root().join("oracles/nano/oracle.safetensors"))?;
     let scenes = std::fs::read_to_string(repo::scenes().join("scenes.json"))?;
-    let scenes: Value = serde_json::from_str(&scenes).context("scenes.json is no JSON")?;
+    let scenes: Value = serde_json::from_str(&scenes).context("scenes.json is not JSON")?;
 
     let (mut tensors, mut prompts) = (Tensors::default(), Vec::new());
     for scene in scenes["prompts"].as_array().into_iter().flatten() {
@@ -71,17 +71,17 @@ pub fn run() -> Outcome {
             (function, chunk),
             scratch.path(),
         )?;
-        let least = likeness(&recorded, &got, &prompts)
+        let worst = likeness(&recorded, &got, &prompts)
             .with_context(|| format!("{mode}, {query}, function {function}"))?;
         found.push(format!(
             "{mode} {query} cosine ≥ {:.6} at {} positions",
-            least.cosine, least.positions
+            worst.cosine, worst.positions
         ));
     }
     Ok(found.join("; "))
 }
 
-/// The least likeness over prompts.
+/// The smallest likeness over prompts.
 pub fn likeness(recorded: &Recorded, got: &Recorded, prompts: &[String]) -> Result<Likeness> {
     let mut all: Option<Likeness> = None;
     for prompt in prompts {

@@ -35,7 +35,7 @@ struct Args {
     only: Option<String>,
 }
 
-/// What a step gives: in a few words, what was found right.
+/// What a step gives: in a few words, what it checked.
 type Outcome = Result<String>;
 /// A step and its name.
 type Step = (&'static str, fn() -> Outcome);
@@ -158,7 +158,7 @@ fn checked(command: &str, flags: &[&str], last: &[&str], variables: &[(&str, &st
     cargo(&args, variables)
 }
 
-/// Runs cargo with what it says in plain view.
+/// Runs cargo, whose output is shown.
 fn cargo(args: &[&str], variables: &[(&str, &str)]) -> Outcome {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
@@ -168,6 +168,6 @@ fn cargo(args: &[&str], variables: &[(&str, &str)]) -> Outcome {
     let line = format!("cargo {}", args.join(" "));
     match status.success() {
         true => Ok(line),
-        false => bail!("{line} ended with {status}; what it said is above"),
+        false => bail!("{line} ended with {status}; its output is above"),
     }
 }

@@ -104,13 +104,13 @@ fn fingerprint(assets: &[PathBuf]) -> Result<Value> {
     let mut python = Venv::core_ai(CORE_AI_NEWEST)?.python()?;
     python.arg(repo::root().join("oracles/fingerprint.py"));
     python.args(assets);
-    let said = aimodel_cli::python::output(&mut python)?;
-    serde_json::from_str(&said).context("fingerprint.py printed no JSON")
+    let printed = aimodel_cli::python::output(&mut python)?;
+    serde_json::from_str(&printed).context("fingerprint.py printed no JSON")
 }
 
 /// Lists where two JSON values differ, by the way to it.
 fn differences(way: &str, found: &Value, expected: &Value, list: &mut Vec<String>) {
-    let (Some(ours), Some(theirs)) = (found.as_object(), expected.as_object()) else {
+    let (Some(actual), Some(expected)) = (found.as_object(), expected.as_object()) else {
         if found != expected {
             let text = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
             let (found, expected) = (text(found), text(expected));
@@ -118,8 +118,8 @@ fn differences(way: &str, found: &Value, expected: &Value, list: &mut Vec<String
         }
         return;
     };
-    let others = theirs.keys().filter(|key| !ours.contains_key(*key));
-    for key in ours.keys().chain(others) {
+    let others = expected.keys().filter(|key| !actual.contains_key(*key));
+    for key in actual.keys().chain(others) {
         let way = match way {
             "" => key.clone(),
             _ => format!("{way}, {key}"),
@@ -135,10 +135,10 @@ mod tests {
 
     #[test]
     fn differences_are_named_with_their_way() {
-        let ours = json!({"kinds": {"add": "2 aa", "sub": "1 bb"}, "resources": "1 4"});
-        let theirs = json!({"kinds": {"add": "3 aa", "mul": "1 cc"}, "resources": "1 4"});
+        let actual = json!({"kinds": {"add": "2 aa", "sub": "1 bb"}, "resources": "1 4"});
+        let expected = json!({"kinds": {"add": "3 aa", "mul": "1 cc"}, "resources": "1 4"});
         let mut list = Vec::new();
-        differences("", &ours, &theirs, &mut list);
+        differences("", &actual, &expected, &mut list);
         let expected = [
             "kinds, add: found 2 aa, recorded 3 aa",
             "kinds, sub: found 1 bb, recorded null",

@@ -1,5 +1,6 @@
-//! `bench`: how long work takes, beside its floor: what the machine needs for
-//! the least of that work, measured in the same run.
+//! `bench`: how long work takes, and its lower bound: how long this machine
+//! takes for the smallest part of it that cannot be avoided, measured in the
+//! same run.
 
 mod decode;
 mod export;
@@ -7,7 +8,9 @@ mod memory;
 mod quantize;
 mod timing;
 
+use crate::progress;
 use anyhow::Result;
+use serde_json::Value;
 
 /// Flags of `bench`.
 #[derive(clap::Args)]
@@ -18,11 +21,11 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Export a checkpoint, beside reading it, writing and hashing as many bytes
+    /// Export a checkpoint; the bound is to read it, write as many bytes and hash them
     Export(export::Args),
-    /// Decode with an exported bundle, beside reading its weights from memory
+    /// Decode with an exported bundle; the bound is to read its weights from memory
     Decode(decode::Args),
-    /// Quantize a checkpoint's matrices, beside copying them in memory
+    /// Quantize a checkpoint's matrices; the bound is to copy them in memory
     Quantize(quantize::Args),
 }
 
@@ -35,8 +38,29 @@ pub fn run(args: Args) -> Result<()> {
     }
 }
 
-/// The step of `test`: all of them on nano, so that they do not rot. What they
-/// measure there says nothing.
+/// What a bench measured, for people and for programs.
+trait Report {
+    fn text(&self) -> String;
+    fn json(&self) -> Value;
+
+    /// Prints it.
+    fn print(&self, json: bool) -> Result<()> {
+        let text = if json {
+            format!("{:#}\n", self.json())
+        } else {
+            self.text()
+        };
+        Ok(progress::print(&text)?)
+    }
+}
+
+/// A memory figure, which only some systems have.
+fn memory_text(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "not known on this system".to_owned(), progress::size)
+}
+
+/// Runs all of them on nano, so that they keep working. Figures of a model that
+/// small mean nothing.
 pub fn check() -> Result<String> {
     export::check()?;
     quantize::check()?;

@@ -1,5 +1,6 @@
 //! Which bundle of a folder is meant, by flags.
 
+use crate::export;
 use anyhow::{Context, Result, bail};
 use bundle::{Bundle, Selector, bundles_in};
 use std::path::PathBuf;
@@ -10,12 +11,12 @@ pub struct Choice {
     /// The folder that the bundles were exported to
     #[arg(long, default_value = "exports")]
     pub exports: PathBuf,
-    /// Whose bundle: a model's id, what the bundle's name starts with, or all
-    /// of the name
+    /// Which bundle, if there are several: a model's id, the start of the
+    /// bundle's name, or the whole name
     #[arg(long)]
     pub model: Option<String>,
-    /// How its weights are stored: fp16, int8lin or int8hu
-    #[arg(long)]
+    /// How its weights are stored
+    #[arg(long, value_parser = export::modes())]
     pub mode: Option<String>,
     /// How many tokens a call takes: s1, dynamic or pfN
     #[arg(long)]

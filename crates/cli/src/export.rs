@@ -1,4 +1,4 @@
-//! `export`: a checkpoint's bundles.
+//! `export`: the bundles of a checkpoint.
 
 use crate::hub;
 use crate::progress::{self, Progress, seconds};
@@ -6,6 +6,8 @@ use ::export::{Exported, Options};
 use anyhow::{Context, Result};
 use bundle::CallShape;
 use checkpoint::Source;
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use quantize::RECIPES;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::env::VarError;
 use std::ops::ControlFlow;
@@ -13,6 +15,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+
+/// The modes of `--mode` and of `export`: the recipes for weights that there are.
+pub fn modes() -> PossibleValuesParser {
+    let modes = RECIPES.iter();
+    PossibleValuesParser::new(
+        modes.map(|recipe| PossibleValue::new(recipe.name).help(recipe.description)),
+    )
+}
 
 /// The model that is exported unless another is named.
 pub const MODEL: &str = "Qwen/Qwen3-VL-2B-Instruct";
@@ -24,8 +34,8 @@ const NANO_GRID: u64 = 4;
 /// Flags of `export`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How the decoder stores weights: fp16, int8lin (int8 body, f16 head) or
-    /// int8hu (int8 body, untied int8 head)
+    /// How the decoder stores its weights
+    #[arg(value_parser = modes())]
     mode: String,
     /// A folder, nano, or a model id on the Hugging Face hub
     #[arg(long, default_value = MODEL)]
@@ -36,14 +46,16 @@ pub struct Args {
     /// The folder to write the bundles to
     #[arg(long, default_value = "exports")]
     out: PathBuf,
-    /// Image tokens along a side; a picture has 32 times as many pixels
-    /// [default: 14, nano: 4]
+    /// Image tokens along each side of a picture, which has 32 times as many
+    /// pixels [default: 14; nano: 4]
     #[arg(long)]
     grid: Option<u64>,
-    /// The longest context that the bundle's metadata promises
+    /// The longest context, in tokens, that the bundle's metadata states
     #[arg(long, default_value_t = 4096)]
     max_ctx: u64,
-    /// How many tokens a call takes: s1, dynamic, pf2 to pf4096, or several
+    /// How many tokens a call takes: s1 (one), dynamic (any number), or pf2 to
+    /// pf4096 (one, and so many in a prefill function); several with commas
+    /// between them
     #[arg(long, default_value = "s1")]
     query: String,
     /// Leave the vision encoder out
@@ -52,11 +64,11 @@ pub struct Args {
     /// Leave the decoder out
     #[arg(long)]
     skip_decoder: bool,
-    /// What the bundles are called, instead of the model's name
+    /// The name of the bundles, instead of the model's
     #[arg(long)]
     name: Option<String>,
     /// The licence of the weights, which the assets state: an SPDX id
-    /// [default: that of nano or of the Qwen team's models, none for others]
+    /// [default: known for nano and the published models, none for others]
     #[arg(long)]
     license: Option<String>,
 }
@@ -131,23 +143,24 @@ impl Job {
     pub fn run(&self) -> Result<Vec<Exported>> {
         let label = format!("export {} {}", self.source.model(), self.options.recipe);
         let progress = Arc::new(Progress::new(label));
-        let told = Arc::clone(&progress);
+        let shown = Arc::clone(&progress);
         let interrupted = interrupt()?;
-        let tell: ::export::Progress = Arc::new(move |done, total| {
-            told.at(done, total);
-            match interrupted.load(Ordering::Relaxed) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+        let callback: ::export::Progress = Arc::new(move |done, total| {
+            shown.at(done, total);
+            if interrupted.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         });
-        let bundles = ::export::export(&self.source, &self.out, &self.options, tell);
+        let bundles = ::export::export(&self.source, &self.out, &self.options, callback);
         progress.finish();
         Ok(bundles?)
     }
 }
 
-/// A flag that Ctrl-C or a request to terminate raises, so that a command can
-/// end what it has begun. The second one ends the program at once.
+/// A flag that is set by Ctrl-C or a request to terminate, so that a command
+/// can clean up. The second one ends the program at once.
 pub fn interrupt() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

@@ -1,4 +1,4 @@
-//! `gate`: is a bundle the model that it claims to be?
+//! `gate`: checks a bundle against its checkpoint.
 
 mod outside;
 
@@ -7,7 +7,7 @@ use crate::progress::{self, say, seconds};
 use crate::{Refused, embedded, export, hub};
 use ::gate::device::IPhone;
 use ::gate::{
-    CoreAi, Gates, Settings, Stage, StageReport, Subject, Transcript, Verdict, device_name,
+    Candidate, CoreAi, Gates, Settings, Stage, StageReport, Transcript, Verdict, device_name,
 };
 use anyhow::{Context, Result, ensure};
 use bundle::CallShape;
@@ -31,13 +31,13 @@ pub struct Args {
     /// The folder that holds the bundles
     #[arg(long, default_value = "exports")]
     exports: PathBuf,
-    /// Which bundle: how its decoder stores weights
-    #[arg(long, default_value = "int8hu")]
+    /// Which bundle: how its decoder stores its weights
+    #[arg(long, default_value = "int8hu", value_parser = export::modes())]
     mode: String,
     /// Which bundle: how many tokens a call takes
     #[arg(long, default_value = "s1")]
     query: String,
-    /// What the bundles are called, instead of the model's name
+    /// The name of the bundles, instead of the model's
     #[arg(long)]
     name: Option<String>,
     /// Decoder layers that the ladder compares, from the first [default: all]
@@ -52,29 +52,29 @@ pub struct Args {
     /// What executes the bundle
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     device: Device,
-    /// Compute operation by operation, instead of composites and int8 products
-    /// in one piece
+    /// Execute every operation by itself, without the fused kernels for
+    /// composites and int8 products
     #[arg(long)]
     unfused: bool,
-    /// What must hold: a set in gates/, or a TOML file [default: nano for nano,
-    /// qwen3-vl for others]
+    /// The thresholds: a set that comes with the program, or a TOML file
+    /// [default: nano for nano, qwen3-vl for others]
     #[arg(long)]
     gates: Option<String>,
-    /// The folder of the recorded oracle [default: that of nano, or one beside
-    /// the bundles]
+    /// The folder of the recorded oracle [default: for nano the one that comes
+    /// with the program, for others one beside the bundles]
     #[arg(long)]
     oracle: Option<PathBuf>,
-    /// Stage engine: ask Core AI's own runtime also for a large decoder, which takes it hours, and keep its
-    /// answers in this new file
+    /// Stage engine: run Core AI's own runtime on a large decoder, too, which takes
+    /// hours, and save what it generates in this new file
     #[arg(long, value_name = "FILE", conflicts_with = "core_ai")]
     ask_core_ai: Option<PathBuf>,
-    /// Stage engine: what Core AI's own runtime answered, as --ask-core-ai kept it
+    /// Stage engine: what Core AI's own runtime generated, as saved by --ask-core-ai
     #[arg(long, value_name = "FILE")]
     core_ai: Option<PathBuf>,
-    /// Write what a host on a Mac or an iPhone is asked (docs/run-contract.md)
+    /// Write the prompts for a host on a Mac or an iPhone (docs/run-contract.md)
     #[arg(long)]
     fixture: Option<PathBuf>,
-    /// A transcript that a Mac or an iPhone wrote; with --iphone, where it goes
+    /// The transcript that a Mac or an iPhone wrote; with --iphone, where to save it
     #[arg(long)]
     transcript: Option<PathBuf>,
     /// On a Mac: run the host app on this iPhone, and fetch its transcript
@@ -83,17 +83,17 @@ pub struct Args {
     /// The host app's bundle identifier
     #[arg(long, requires = "iphone", default_value = "org.example.DeviceGate")]
     app: String,
-    /// The host app decodes with the pipelined engine, not with Core AI alone
+    /// Let the host app decode with the pipelined engine instead of Core AI alone
     #[arg(long, requires = "iphone")]
     pipelined: bool,
     /// Write a report as one HTML file
     #[arg(long)]
     report: Option<PathBuf>,
-    /// Where the evidence goes [default: transcripts/ beside the bundles; of fewer stages than are proven there
-    /// already, NAME.part.json]
+    /// The file for the evidence [default: in transcripts/ beside the bundles;
+    /// NAME.part.json if the evidence that is there has more stages]
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Print the evidence as JSON instead of a line a stage
+    /// Print the evidence as JSON instead of one line for each stage
     #[arg(long)]
     json: bool,
 }
@@ -147,7 +147,7 @@ pub fn run(args: Args) -> Result<()> {
 
 /// A run of the gates.
 pub struct Job {
-    subject: Subject,
+    candidate: Candidate,
     /// What must hold.
     pub gates: Gates,
     /// How they are run.
@@ -177,7 +177,7 @@ impl Job {
             false => exports.join(format!("{name}_oracle")),
         };
         Ok(Job {
-            subject: Subject::open(source, exports, &name, mode, query)?,
+            candidate: Candidate::open(source, exports, &name, mode, query)?,
             gates: Gates::load(&gates_file(if nano { "nano" } else { "qwen3-vl" })?)?,
             settings: Settings {
                 device: runtime::candle_core::Device::Cpu,
@@ -214,25 +214,25 @@ impl Job {
             let device = device_name(&self.settings.device);
             let text = format!(
                 "{} and {}, on {device}, by the gates {}",
-                self.subject.decoder.name(),
-                self.subject.vision.name(),
+                self.candidate.decoder.name(),
+                self.candidate.vision.name(),
                 self.gates.name
             );
             say("gate", &text)?;
         }
-        let tell = |report: &StageReport| {
+        let print_line = |report: &StageReport| {
             if !self.quiet {
                 // Where standard output is closed, the transcript still counts.
                 let _ = progress::print(&line(report));
             }
         };
         let mut transcript = ::gate::run(
-            &self.subject,
+            &self.candidate,
             &self.gates,
             &self.settings,
             &self.stages,
             &Python,
-            tell,
+            print_line,
         )?;
         transcript.required.clone_from(&self.required);
         Ok(transcript)
@@ -245,7 +245,7 @@ impl Job {
         out: Option<&Path>,
         report: Option<&Path>,
     ) -> Result<()> {
-        let out = out.map_or_else(|| self.place_of(transcript), Path::to_owned);
+        let out = out.map_or_else(|| self.file_for(transcript), Path::to_owned);
         replace(&out, &as_json(transcript)?)?;
         if !self.quiet {
             say("evidence", &&out.display().to_string())?;
@@ -265,9 +265,9 @@ impl Job {
         Ok(())
     }
 
-    /// Where a transcript goes: what says less than the evidence that is there
-    /// does not take its place.
-    fn place_of(&self, transcript: &Transcript) -> PathBuf {
+    /// Where a transcript goes: one that has fewer stages does not replace the
+    /// evidence that is there.
+    fn file_for(&self, transcript: &Transcript) -> PathBuf {
         let whole = self.transcript_path();
         match read(&whole) {
             Ok(earlier) if transcript.says_less_than(&earlier) => whole.with_extension("part.json"),
@@ -278,7 +278,7 @@ impl Job {
     /// Where the evidence of all stages goes unless said otherwise.
     pub fn transcript_path(&self) -> PathBuf {
         let (name, device) = (
-            self.subject.decoder.name(),
+            self.candidate.decoder.name(),
             device_name(&self.settings.device),
         );
         let file = format!("{name}_{device}.json");
@@ -290,7 +290,7 @@ fn as_json(transcript: &Transcript) -> Result<String> {
     Ok(format!("{:#}\n", serde_json::to_value(transcript)?))
 }
 
-/// A stage as a line.
+/// A line for a stage.
 fn line(report: &StageReport) -> String {
     let verdict = match report.verdict {
         Verdict::Pass => "pass",
@@ -301,7 +301,7 @@ fn line(report: &StageReport) -> String {
     format!(
         "{:>9}  {verdict:<7}  {time:>7}  {}\n",
         report.stage.name(),
-        // It quotes what others wrote.
+        // It quotes files, which may contain control characters.
         ::gate::report::shown(&report.summary)
     )
 }
@@ -328,22 +328,22 @@ fn pictures(gates: &Gates, file: &Path) -> Result<PathBuf> {
     Ok(embedded::folder()?.to_owned())
 }
 
-/// How long a transcript may be.
-const LARGEST: u64 = 64 << 20;
+/// The largest transcript that is read, in bytes.
+const MAX_TRANSCRIPT: u64 = 64 << 20;
 
-/// A transcript that is called as its bundle and device are.
+/// Reads a transcript, whose file is named after its bundle and device.
 pub fn read(path: &Path) -> Result<Transcript> {
     let unread = || format!("{} cannot be read", path.display());
     let about = std::fs::metadata(path).with_context(unread)?;
     ensure!(
-        about.is_file() && about.len() <= LARGEST,
-        "{} is no plain file of {LARGEST} bytes at most; remove it, and the gates run again",
+        about.is_file() && about.len() <= MAX_TRANSCRIPT,
+        "{} is not a regular file of at most {MAX_TRANSCRIPT} bytes; remove it, and the gates run again",
         path.display()
     );
     let bytes = std::fs::read(path).with_context(unread)?;
-    let transcript: Transcript = serde_json::from_slice(&bytes).with_context(|| {
-        format!(
-            "{} is no transcript of this version's gates; remove it, and they run again",
+    let transcript = Transcript::parse(&bytes).map_err(|problem| {
+        anyhow::anyhow!(
+            "{} is not a transcript of the gates: {problem}; remove it, and they run again",
             path.display()
         )
     })?;
@@ -362,14 +362,13 @@ pub fn read(path: &Path) -> Result<Transcript> {
     Ok(transcript)
 }
 
-/// Whether the evidence and the report may go where they shall: what is there
-/// is an earlier one, and nothing else that would be lost.
+/// Refuses to replace anything but evidence or a report of an earlier run.
 fn replaceable(out: Option<&Path>, report: Option<&Path>) -> Result<()> {
-    let ours = [
-        (out, "{", "evidence of the gates"),
-        (report, "<!DOCTYPE html>", "report"),
+    let files = [
+        (out, "{", "the evidence"),
+        (report, "<!DOCTYPE html>", "the report"),
     ];
-    for (path, start, what) in ours {
+    for (path, start, what) in files {
         let Some(path) = path.filter(|path| path.exists()) else {
             continue;
         };
@@ -380,14 +379,14 @@ fn replaceable(out: Option<&Path>, report: Option<&Path>) -> Result<()> {
         }
         ensure!(
             found == start.as_bytes() && path.file_name() != Some("metadata.json".as_ref()),
-            "{} is there, and no {what} of an earlier run; name another file, or remove it",
+            "{} exists and is not {what} of an earlier run; name another file, or remove it",
             path.display()
         );
     }
     Ok(())
 }
 
-/// Writes a file whole, in the place of one that may be there.
+/// Writes a file whole, in place of an earlier one.
 fn replace(path: &Path, text: &str) -> Result<()> {
     let write = || -> Result<()> {
         if let Some(folder) = path.parent() {
@@ -421,7 +420,10 @@ mod tests {
         let hash = at("main.hash", "0123");
         for path in [hash.as_path(), folder.path(), &evidence] {
             let error = replaceable(None, Some(path)).unwrap_err().to_string();
-            assert!(error.contains("no report of an earlier run"), "{error}");
+            assert!(
+                error.contains("is not the report of an earlier run"),
+                "{error}"
+            );
         }
         let metadata = at("metadata.json", "{}");
         for path in [metadata, report] {

@@ -1,8 +1,8 @@
-//! The command line `aimodel`.
+//! The command line `aimodel`, one module a command.
 //!
-//! Thin: each command reads its flags, calls the crates, and prints. Exit code
-//! 0 means done, 1 that a check said no, 2 bad usage, bad input or a machine
-//! that lacks something.
+//! A command reads its flags, calls the libraries, and prints. Its exit code is
+//! 0 if it is done, 1 if a check failed, and 2 for bad usage, bad input, or a
+//! machine that lacks something.
 #![deny(missing_docs)]
 
 pub mod ask;
@@ -31,7 +31,7 @@ pub mod verify;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Turns Qwen3-VL checkpoints into Core AI .aimodel bundles.
+/// Converts checkpoints to Core AI .aimodel bundles, and proves that they are right.
 #[derive(Parser)]
 #[command(name = "aimodel", version)]
 struct Cli {
@@ -41,37 +41,36 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Export a checkpoint: a decoder bundle for each query, and a vision encoder.
+    /// Export a checkpoint as bundles: a decoder for each call shape, and a vision encoder.
     Export(export::Args),
-    /// Say, with evidence, whether a bundle is the model that it claims to be.
+    /// Check a bundle against its checkpoint, and record the evidence.
     Gate(Box<gate::Args>),
-    /// Answer a question from exported bundles, about a picture or without one.
+    /// Answer a question with exported bundles, about a picture or without one.
     Ask(ask::Args),
-    /// Say what a bundle or an asset holds, and check its hash.
+    /// Show what a bundle or an asset contains, and check its hash.
     Inspect(inspect::Args),
-    /// Say what differs between two assets, by meaning.
+    /// Compare two assets by meaning.
     Diff(diff::Args),
-    /// Write a copy of assets whose debug locations newer systems refuse, without them.
+    /// Copy assets that newer systems refuse to load, without the debug locations that stop them.
     Repair(repair::Args),
-    /// Make the folder that becomes a repository on the hub, from bundles and
-    /// evidence.
+    /// Make the folder that is published on the hub, from bundles and evidence.
     Release(release::Args),
-    /// Say whether a published folder is what it says.
+    /// Check a published folder against its sums, its evidence and Core AI's library.
     Verify(verify::Args),
-    /// Export a published folder's checkpoint again, and compare.
+    /// Export a published folder's checkpoint again, and compare the bytes.
     Rebuild(rebuild::Args),
-    /// Write a checkpoint with seeded weights, for benches and tests.
+    /// Write a checkpoint with random weights from a fixed seed, for benchmarks and tests.
     Synth(synth::Args),
-    /// Measure work beside its floor in the same run.
+    /// Measure how long work takes, and the lower bound of this machine in the same run.
     Bench(bench::Args),
-    /// Say what this machine can do, and what to do about what it cannot.
+    /// Show what this machine can do, and how to add what is missing.
     Doctor(doctor::Args),
-    /// Export nano, run it on a picture in Core AI's runtime, show the caption.
+    /// Export the built-in model nano, check it, and describe a picture with it.
     Quickstart(quickstart::Args),
 }
 
-/// A check that was made and said no, in contrast to one that could not be
-/// made. Exit code 1.
+/// A check that ran and failed, in contrast to one that could not run. Exit
+/// code 1.
 #[derive(Debug)]
 pub struct Refused(pub String);
 
@@ -113,20 +112,20 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Prints an error and its causes, one a line. A cause that the line above
-/// already quotes is not repeated.
+/// Prints an error and its causes, one a line, but for a cause that the line
+/// above it quotes.
 pub fn report(error: &anyhow::Error) {
-    let mut said = String::new();
+    let mut printed = String::new();
     for (depth, cause) in error.chain().enumerate() {
         let text = cause.to_string();
-        if said.contains(&text) {
+        if printed.contains(&text) {
             continue;
         }
         match depth {
             0 => eprintln!("error: {text}"),
             _ => eprintln!("  because: {text}"),
         }
-        said = text;
+        printed = text;
     }
 }
 

@@ -318,6 +318,19 @@ fn metadata_says_what_hosts_read() {
   "compilation": {
     "date": "2026-11-22T19:10:56+00:00",
     "targets": []
+  },
+  "user_data": {
+    "deepstack_layers": "0,1,2",
+    "first_image_id": "512",
+    "grid": "2",
+    "hidden_size": "64",
+    "image_mean": "0.5,0.5,0.5",
+    "image_std": "0.5,0.5,0.5",
+    "image_tokens": "4",
+    "merge_size": "2",
+    "patch_size": "4",
+    "resampling": "bicubic",
+    "temporal_patch_size": "2"
   }
 }
 "#

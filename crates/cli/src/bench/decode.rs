@@ -1,13 +1,14 @@
-//! `bench decode`: tokens of an exported decoder, beside their floor: the time
+//! `bench decode`: tokens of an exported decoder. Their lower bound is the time
 //! in which the machine reads as many bytes of memory as a token needs.
 
 use super::memory::{Stream, Touched};
-use super::timing::{median, peak_memory, range, timed};
+use super::timing::{Runs, median, peak_memory, timed};
+use super::{Report, memory_text};
 use crate::bundles::Choice;
 use crate::device::Device;
 use crate::export::Job;
 use crate::home;
-use crate::progress::{self, size};
+use crate::progress::size;
 use anyhow::{Context, Result, bail, ensure};
 use bundle::{Bundle, contract};
 use engine::{Decoder, Sampler, StaticInputs, Step, VisionEncoder};
@@ -31,7 +32,7 @@ pub struct Args {
     device: Device,
     #[command(flatten)]
     work: Work,
-    /// Tell it as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -48,7 +49,7 @@ struct Work {
     /// Encode a picture, too, with the vision encoder beside the decoder
     #[arg(long)]
     vision: bool,
-    /// How often everything is done; the medians are told
+    /// How many times everything is measured; the medians are printed
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
 }
@@ -57,11 +58,7 @@ struct Work {
 pub fn run(args: Args) -> Result<()> {
     let bundle = args.choice.find()?;
     let found = measure(&bundle, args.device, args.work)?;
-    progress::print(&match args.json {
-        true => format!("{:#}\n", found.json()),
-        false => found.text(),
-    })?;
-    Ok(())
+    found.print(args.json)
 }
 
 /// That it works, on nano.
@@ -97,7 +94,7 @@ struct Found {
     device: Device,
     work: Work,
     touched: Touched,
-    runs: Vec<Run>,
+    runs: Runs<Run>,
     /// After everything was done once, before memory was read for its own sake.
     peak_memory: Option<u64>,
 }
@@ -149,7 +146,7 @@ fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Found> {
     subject.run()?;
     let peak_memory = peak_memory();
     let stream = Stream::new(&device)?;
-    let mut runs = Vec::new();
+    let mut runs = Runs::new();
     for _ in 0..work.runs {
         let before = stream.read()?;
         let mut run = subject.run()?;
@@ -238,24 +235,21 @@ impl Found {
     }
 
     fn of_floor(&self) -> f64 {
-        median(self.runs.iter().map(|run| self.part(run)))
-    }
-
-    fn median(&self, part: impl Fn(&Run) -> f64) -> f64 {
-        median(self.runs.iter().map(part))
+        self.runs.median(|run| self.part(run))
     }
 
     fn vision(&self) -> Option<f64> {
         let seconds: Option<Vec<f64>> = self.runs.iter().map(|run| run.vision).collect();
         seconds.map(median)
     }
+}
 
+impl Report for Found {
     fn text(&self) -> String {
-        let parts: Vec<f64> = self.runs.iter().map(|run| self.part(run)).collect();
-        let (least, most) = range(&parts);
+        let (min, max) = self.runs.range(|run| self.part(run));
         let (decode, prefill) = (
-            self.median(|run| run.decode),
-            self.median(|run| run.prefill),
+            self.runs.median(|run| run.decode),
+            self.runs.median(|run| run.prefill),
         );
         let count = self.work.prompt;
         let mut text = format!(
@@ -263,13 +257,13 @@ impl Found {
              \x20 memory is read at    {}/s, before and after, in the best number of streams\n\
              \x20 floor of a token     {:8.2} ms  {} are read for it\n\
              \x20 decode               {:8.2} ms  {:.2} tokens/s, {:.2} of that rate \
-             ({least:.2} to {most:.2})\n\
+             ({min:.2} to {max:.2})\n\
              \x20 prefill              {:8.2} s   {count} tokens, {:.1} tokens/s\n",
             self.bundle,
             self.device,
             self.runs.len(),
-            size(self.median(|run| run.rate) as u64),
-            1e3 * self.bytes() as f64 / self.median(|run| run.rate),
+            size(self.runs.median(|run| run.rate) as u64),
+            1e3 * self.bytes() as f64 / self.runs.median(|run| run.rate),
             size(self.bytes()),
             1e3 * decode,
             1.0 / decode,
@@ -283,7 +277,7 @@ impl Found {
                 1e3 * seconds
             );
         }
-        let memory = self.peak_memory.map_or("not told here".to_owned(), size);
+        let memory = memory_text(self.peak_memory);
         text + &format!("\x20 largest memory       {memory}\n")
     }
 
@@ -298,8 +292,8 @@ impl Found {
             })
         });
         let (decode, prefill) = (
-            self.median(|run| run.decode),
-            self.median(|run| run.prefill),
+            self.runs.median(|run| run.decode),
+            self.runs.median(|run| run.prefill),
         );
         json!({
             "bench": "decode",
@@ -311,8 +305,8 @@ impl Found {
             "bytes_per_token": self.bytes(),
             "seconds": runs.collect::<Vec<_>>(),
             "median": {
-                "memory_bytes_per_second": self.median(|run| run.rate),
-                "floor": self.bytes() as f64 / self.median(|run| run.rate),
+                "memory_bytes_per_second": self.runs.median(|run| run.rate),
+                "floor": self.bytes() as f64 / self.runs.median(|run| run.rate),
                 "decode": decode,
                 "tokens_per_second": 1.0 / decode,
                 "of_floor": self.of_floor(),

@@ -1,10 +1,11 @@
-//! `bench export`: an export, beside its floor: reading the checkpoint, writing
-//! as many bytes as the export does through to the disk, and hashing them, one
-//! after the other on one thread.
+//! `bench export`: an export. Its lower bound is to read the checkpoint, to
+//! write as many bytes as the export does through to the disk, and to hash
+//! them, one after the other on one thread.
 
-use super::timing::{median, peak_memory, range, timed};
-use crate::export::Job;
-use crate::progress::{self, size};
+use super::timing::{Runs, peak_memory, timed};
+use super::{Report, memory_text};
+use crate::export::{Job, modes};
+use crate::progress::size;
 use crate::{home, hub};
 use ::export::Exported;
 use anyhow::{Result, ensure};
@@ -17,8 +18,8 @@ use std::fs::File;
 use std::hint::black_box;
 use std::io::Write;
 
-/// How much the floor reads, writes and hashes at a time: what a processor's
-/// own cache holds.
+/// How much is read, written and hashed at a time for the bound: what the
+/// cache of a CPU core holds.
 const PIECE: usize = 1 << 20;
 
 /// Flags of `bench export`.
@@ -27,13 +28,13 @@ pub struct Args {
     /// A folder, nano, or a model id on the Hugging Face hub
     #[arg(long, default_value = "nano")]
     model: String,
-    /// fp16, int8lin or int8hu
-    #[arg(long, default_value = "int8hu")]
+    /// How the decoder stores its weights
+    #[arg(long, default_value = "int8hu", value_parser = modes())]
     mode: String,
-    /// How often everything is done; the medians are told
+    /// How many times everything is measured; the medians are printed
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// Tell it as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -41,11 +42,7 @@ pub struct Args {
 /// Measures, and prints.
 pub fn run(args: Args) -> Result<()> {
     let found = measure(&args.model, &args.mode, args.runs)?;
-    progress::print(&match args.json {
-        true => format!("{:#}\n", found.json()),
-        false => found.text(),
-    })?;
-    Ok(())
+    found.print(args.json)
 }
 
 /// That it works, on nano.
@@ -64,7 +61,7 @@ struct Found {
     read: u64,
     /// Bytes of the programs.
     written: u64,
-    runs: Vec<Run>,
+    runs: Runs<Run>,
     /// After the exports and their floors, which need next to nothing.
     peak_memory: Option<u64>,
 }
@@ -94,7 +91,7 @@ fn measure(model: &str, mode: &str, runs: u32) -> Result<Found> {
         mode: mode.to_owned(),
         read: 0,
         written: 0,
-        runs: Vec::new(),
+        runs: Runs::new(),
         peak_memory: None,
     };
     // Once before it counts, so that what can be cached is.
@@ -193,35 +190,32 @@ fn pieces(bytes: u64) -> impl Iterator<Item = usize> {
 impl Found {
     /// How many times the floor of the same run an export takes, the median.
     fn ratio(&self) -> f64 {
-        median(self.runs.iter().map(Run::ratio))
+        self.runs.median(Run::ratio)
     }
+}
 
-    fn median(&self, part: impl Fn(&Run) -> f64) -> f64 {
-        median(self.runs.iter().map(part))
-    }
-
+impl Report for Found {
     fn text(&self) -> String {
-        let ratios: Vec<f64> = self.runs.iter().map(Run::ratio).collect();
-        let (least, most) = range(&ratios);
-        let memory = self.peak_memory.map_or("not told here".to_owned(), size);
+        let (min, max) = self.runs.range(Run::ratio);
+        let memory = memory_text(self.peak_memory);
         format!(
             "export {} {}, medians of {} runs\n\
              \x20 read the checkpoint  {:8.3} s  {}\n\
              \x20 write and sync       {:8.3} s  {}\n\
              \x20 SHA-256              {:8.3} s\n\
              \x20 floor, their sum     {:8.3} s\n\
-             \x20 export               {:8.3} s  {:.2} × the floor of its run ({least:.2} to {most:.2})\n\
+             \x20 export               {:8.3} s  {:.2} × the floor of its run ({min:.2} to {max:.2})\n\
              \x20 largest memory       {memory}\n",
             self.model,
             self.mode,
             self.runs.len(),
-            self.median(|run| run.read),
+            self.runs.median(|run| run.read),
             size(self.read),
-            self.median(|run| run.write),
+            self.runs.median(|run| run.write),
             size(self.written),
-            self.median(|run| run.hash),
-            self.median(Run::floor),
-            self.median(|run| run.export),
+            self.runs.median(|run| run.hash),
+            self.runs.median(Run::floor),
+            self.runs.median(|run| run.export),
             self.ratio(),
         )
     }
@@ -245,8 +239,8 @@ impl Found {
             "program_bytes": self.written,
             "seconds": runs.collect::<Vec<_>>(),
             "median": {
-                "floor": self.median(Run::floor),
-                "export": self.median(|run| run.export),
+                "floor": self.runs.median(Run::floor),
+                "export": self.runs.median(|run| run.export),
                 "ratio": self.ratio(),
             },
             "peak_memory_bytes": self.peak_memory,

@@ -28,10 +28,10 @@ const PIECE: usize = 1 << 16;
 
 /// Memory to be read.
 pub enum Stream {
-    /// The processor's.
+    /// The CPU's.
     Host(Vec<u64>),
-    /// A card's.
-    Card(Tensor),
+    /// A GPU's.
+    Gpu(Tensor),
 }
 
 impl Stream {
@@ -39,7 +39,7 @@ impl Stream {
     pub fn new(device: &Device) -> Result<Stream> {
         if !device.is_cpu() {
             let bytes = Tensor::zeros(BYTES, DType::U8, device)?;
-            return Ok(Stream::Card(bytes));
+            return Ok(Stream::Gpu(bytes));
         }
         let mut words = vec![0; BYTES / 8];
         // Pages that were never written are all the same one.
@@ -47,8 +47,8 @@ impl Stream {
         Ok(Stream::Host(words))
     }
 
-    /// Reads all of it by all cores of a processor, in each number of streams;
-    /// a card reads and writes it.
+    /// Reads all of it with all CPU cores, in each number of streams; a GPU
+    /// reads and writes it.
     pub fn read(&self) -> Result<Reads> {
         let mut reads = Reads::default();
         for _ in 0..PASSES {
@@ -59,7 +59,7 @@ impl Stream {
                         rates.push(BYTES as f64 / seconds);
                     }
                 }
-                Stream::Card(bytes) => {
+                Stream::Gpu(bytes) => {
                     let copy = || -> Result<()> {
                         black_box(bytes.copy()?);
                         Ok(bytes.device().synchronize()?)

@@ -1,9 +1,10 @@
-//! `bench quantize`: quantizing the matrices of a decoder as int8hu does, beside
-//! its floor: a copy of the same bytes in memory, by as many threads.
+//! `bench quantize`: quantizing the matrices of a decoder as int8hu does. Its
+//! lower bound is a copy of the same bytes in memory, by as many threads.
 
-use super::timing::{median, peak_memory, range, timed};
+use super::timing::{Runs, peak_memory, timed};
+use super::{Report, memory_text};
 use crate::hub;
-use crate::progress::{self, size};
+use crate::progress::size;
 use ::quantize::{BLOCK, BlockFormat, Matrix, Scheme, Weights};
 use anyhow::{Result, ensure};
 use checkpoint::TensorView;
@@ -12,8 +13,8 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 use std::hint::black_box;
 
-/// How many bytes of a matrix are looked at between two measurements: more than
-/// a processor's cache holds, so that both read from memory.
+/// How many bytes of a matrix are taken between two measurements: more than a
+/// CPU's cache holds, so that both read from memory.
 const PART: usize = 64 << 20;
 
 /// How much a thread copies at a time.
@@ -25,10 +26,10 @@ pub struct Args {
     /// A folder, nano, or a model id on the Hugging Face hub
     #[arg(long, default_value = "nano")]
     model: String,
-    /// How often everything is done; the medians are told
+    /// How many times everything is measured; the medians are printed
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// Tell it as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -36,11 +37,7 @@ pub struct Args {
 /// Measures, and prints.
 pub fn run(args: Args) -> Result<()> {
     let found = measure(&args.model, args.runs)?;
-    progress::print(&match args.json {
-        true => format!("{:#}\n", found.json()),
-        false => found.text(),
-    })?;
-    Ok(())
+    found.print(args.json)
 }
 
 /// That it works, on nano.
@@ -56,7 +53,7 @@ struct Found {
     threads: usize,
     /// Bytes of the matrices in the checkpoint.
     bytes: u64,
-    runs: Vec<Run>,
+    runs: Runs<Run>,
     /// What is copied and quantized at once included.
     peak_memory: Option<u64>,
 }
@@ -102,7 +99,7 @@ fn measure(model: &str, runs: u32) -> Result<Found> {
             .iter()
             .map(|(view, _)| view.bytes.len() as u64)
             .sum(),
-        runs: Vec::new(),
+        runs: Runs::new(),
         peak_memory: None,
     };
     let mut buffers = Buffers::default();
@@ -167,17 +164,14 @@ impl Buffers {
 impl Found {
     /// How fast quantizing is, where copying in the same run is 1: the median.
     fn ratio(&self) -> f64 {
-        median(self.runs.iter().map(Run::ratio))
+        self.runs.median(Run::ratio)
     }
+}
 
-    fn median(&self, part: impl Fn(&Run) -> f64) -> f64 {
-        median(self.runs.iter().map(part))
-    }
-
+impl Report for Found {
     fn text(&self) -> String {
-        let ratios: Vec<f64> = self.runs.iter().map(Run::ratio).collect();
-        let (least, most) = range(&ratios);
-        let memory = self.peak_memory.map_or("not told here".to_owned(), size);
+        let (min, max) = self.runs.range(Run::ratio);
+        let memory = memory_text(self.peak_memory);
         let line = |seconds: f64| {
             let rate = size((self.bytes as f64 / seconds) as u64);
             format!("{seconds:8.3} s  {rate}/s")
@@ -185,14 +179,14 @@ impl Found {
         format!(
             "quantize the matrices of {}, {} in the checkpoint, {} threads, medians of {} runs\n\
              \x20 copy in memory  {}\n\
-             \x20 quantize        {}, {:.2} of the copy of its run ({least:.2} to {most:.2})\n\
+             \x20 quantize        {}, {:.2} of the copy of its run ({min:.2} to {max:.2})\n\
              \x20 largest memory  {memory}\n",
             self.model,
             size(self.bytes),
             self.threads,
             self.runs.len(),
-            line(self.median(|run| run.copy)),
-            line(self.median(|run| run.quantize)),
+            line(self.runs.median(|run| run.copy)),
+            line(self.runs.median(|run| run.quantize)),
             self.ratio(),
         )
     }
@@ -209,8 +203,8 @@ impl Found {
             "matrix_bytes": self.bytes,
             "seconds": runs.collect::<Vec<_>>(),
             "median": {
-                "copy": self.median(|run| run.copy),
-                "quantize": self.median(|run| run.quantize),
+                "copy": self.runs.median(|run| run.copy),
+                "quantize": self.runs.median(|run| run.quantize),
                 "ratio": self.ratio(),
             },
             "peak_memory_bytes": self.peak_memory,

@@ -9,17 +9,17 @@ use aimodel::Asset;
 use bundle::{BundleName, CallShape, Manifest, PictureGeometry, VisionName, asset_name};
 use checkpoint::Checkpoint;
 use checkpoint::Source;
-use models::{Architecture, qwen3_vl::Config};
+use models::Architecture;
 use quantize::Recipe;
 
 use crate::{Error, Result, transcript::Bundle};
 
 /// A decoder bundle, its vision encoder, and their checkpoint.
-pub struct Subject {
+pub struct Candidate {
     /// Where the checkpoint comes from.
     pub source: Source,
-    /// Its `config.json`.
-    pub config: Config,
+    /// What its `config.json` describes.
+    pub architecture: Arc<dyn Architecture>,
     /// Its weights.
     pub checkpoint: Arc<Checkpoint>,
     /// How the decoder stores weights, as its name and its metadata say.
@@ -94,7 +94,7 @@ impl Exported {
     }
 }
 
-impl Subject {
+impl Candidate {
     /// Opens the bundles that `export` made of a model: below `exports`, named
     /// after `name`, `mode` and `query`.
     ///
@@ -107,10 +107,10 @@ impl Subject {
         name: &str,
         mode: &'static Recipe,
         query: CallShape,
-    ) -> Result<Subject> {
-        let config = Config::load(&source)?;
-        let checkpoint = Arc::new(models::qwen3_vl::open(&source)?);
-        config.check(&checkpoint)?;
+    ) -> Result<Candidate> {
+        let architecture = models::open(&source)?;
+        let checkpoint = models::open_weights(&source, architecture.as_ref())?;
+        architecture.check(&checkpoint)?;
         let decoder = BundleName {
             model: name.to_owned(),
             recipe: mode.to_string(),
@@ -124,9 +124,9 @@ impl Subject {
         let (decoder, vision) = (decoder?, vision?);
         let manifest = Manifest::load(&decoder.path)?;
         let geometry = manifest.geometry()?;
-        Ok(Subject {
+        Ok(Candidate {
             source,
-            config,
+            architecture,
             checkpoint,
             mode,
             query,
