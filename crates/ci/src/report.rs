@@ -23,7 +23,7 @@ const STAGES: [Stage; 6] = [
     Stage::Oracle,
     Stage::Ladder,
     Stage::Weights,
-    Stage::Gpu,
+    Stage::Execute,
     Stage::Device,
 ];
 

@@ -7,7 +7,7 @@ use crate::progress::{self, say, seconds};
 use crate::{Refused, embedded, export, hub};
 use ::gate::device::IPhone;
 use ::gate::{
-    CoreAi, Gates, Settings, Stage, StageReport, Subject, Transcript, Verdict, device_name,
+    Candidate, CoreAi, Gates, Settings, Stage, StageReport, Transcript, Verdict, device_name,
 };
 use anyhow::{Context, Result, ensure};
 use bundle::CallShape;
@@ -147,7 +147,7 @@ pub fn run(args: Args) -> Result<()> {
 
 /// A run of the gates.
 pub struct Job {
-    subject: Subject,
+    candidate: Candidate,
     /// What must hold.
     pub gates: Gates,
     /// How they are run.
@@ -177,7 +177,7 @@ impl Job {
             false => exports.join(format!("{name}_oracle")),
         };
         Ok(Job {
-            subject: Subject::open(source, exports, &name, mode, query)?,
+            candidate: Candidate::open(source, exports, &name, mode, query)?,
             gates: Gates::load(&gates_file(if nano { "nano" } else { "qwen3-vl" })?)?,
             settings: Settings {
                 device: runtime::candle_core::Device::Cpu,
@@ -214,8 +214,8 @@ impl Job {
             let device = device_name(&self.settings.device);
             let text = format!(
                 "{} and {}, on {device}, by the gates {}",
-                self.subject.decoder.name(),
-                self.subject.vision.name(),
+                self.candidate.decoder.name(),
+                self.candidate.vision.name(),
                 self.gates.name
             );
             say("gate", &text)?;
@@ -227,7 +227,7 @@ impl Job {
             }
         };
         let mut transcript = ::gate::run(
-            &self.subject,
+            &self.candidate,
             &self.gates,
             &self.settings,
             &self.stages,
@@ -278,7 +278,7 @@ impl Job {
     /// Where the evidence of all stages goes unless said otherwise.
     pub fn transcript_path(&self) -> PathBuf {
         let (name, device) = (
-            self.subject.decoder.name(),
+            self.candidate.decoder.name(),
             device_name(&self.settings.device),
         );
         let file = format!("{name}_{device}.json");
@@ -341,9 +341,9 @@ pub fn read(path: &Path) -> Result<Transcript> {
         path.display()
     );
     let bytes = std::fs::read(path).with_context(unread)?;
-    let transcript: Transcript = serde_json::from_slice(&bytes).with_context(|| {
-        format!(
-            "{} is not a transcript that this version can read; remove it, and the gates run again",
+    let transcript = Transcript::parse(&bytes).map_err(|problem| {
+        anyhow::anyhow!(
+            "{} is not a transcript of the gates: {problem}; remove it, and they run again",
             path.display()
         )
     })?;

@@ -17,16 +17,17 @@ use reference::{
 use runtime::{Options, Program, candle_core::Device};
 
 use crate::{
-    Answer, Answers, Error, Gates, Result, Subject,
+    Answer, Answers, Candidate, Error, Gates, Result,
     device::IPhone,
-    json, set,
-    stages::{device, engine, gpu, ladder, lint, oracle, weights},
+    json,
+    stages::{device, engine, execute, ladder, lint, oracle, weights},
+    thresholds,
     transcript::{Environment, Model, Stage, StageReport, Transcript, VERSION},
 };
 
 /// What is asked of the world outside: Python with transformers, and Core AI's
 /// own runtime.
-pub trait Outside {
+pub trait ExternalTools {
     /// Records what transformers makes of the checkpoint, into `folder`.
     ///
     /// # Errors
@@ -41,7 +42,7 @@ pub trait Outside {
     /// The runtime is there, and failed.
     fn core_ai(
         &self,
-        subject: &Subject,
+        candidate: &Candidate,
         prompts: &[NamedPrompt],
         tokens: usize,
     ) -> Result<Result<(Vec<Answer>, String), String>>;
@@ -61,7 +62,7 @@ pub enum Outcome {
 /// What an oracle is to be recorded of.
 pub struct Recording<'a> {
     /// The checkpoint: a folder, or what names it.
-    pub subject: &'a Subject,
+    pub candidate: &'a Candidate,
     /// Prompts, and greedy tokens of each.
     pub gates: &'a Gates,
     /// Where pictures lie.
@@ -91,7 +92,7 @@ pub enum CoreAi {
 
 /// How the gates are run.
 pub struct Settings {
-    /// What executes the stage gpu.
+    /// What executes the stage `execute`.
     pub device: Device,
     /// How it executes.
     pub options: Options,
@@ -115,13 +116,13 @@ pub struct Settings {
 /// Everything that stages share, opened when the first of them needs it.
 pub struct Chain<'a> {
     /// What is judged.
-    pub subject: &'a Subject,
+    pub candidate: &'a Candidate,
     /// What must hold.
     pub gates: &'a Gates,
     /// How.
     pub settings: &'a Settings,
     /// Python and Core AI's runtime.
-    pub outside: &'a dyn Outside,
+    pub tools: &'a dyn ExternalTools,
     prompter: Prompter,
     recorded: OnceCell<Result<Recordings, NoOracle>>,
     models: OnceCell<(VisionModel, TextModel)>,
@@ -155,14 +156,14 @@ pub struct Recordings {
 /// What keeps a stage from being judged at all, such as files that cannot be
 /// read. What a gate says no to is in the transcript.
 pub fn run(
-    subject: &Subject,
+    candidate: &Candidate,
     gates: &Gates,
     settings: &Settings,
     stages: &[Stage],
-    outside: &dyn Outside,
+    tools: &dyn ExternalTools,
     mut told: impl FnMut(&StageReport),
 ) -> Result<Transcript> {
-    let depth = subject.config.text_config.num_hidden_layers;
+    let depth = candidate.config.text_config.num_hidden_layers;
     if let Some(layers) = settings
         .layers
         .filter(|layers| !(1..=depth).contains(layers))
@@ -171,12 +172,12 @@ pub fn run(
         return Err(Error::input("--layers", problem));
     }
     let chain = Chain {
-        subject,
+        candidate,
         gates,
         settings,
-        outside,
-        kept: kept(&settings.core_ai, subject, stages)?,
-        prompter: prompter(subject)?,
+        tools,
+        kept: kept(&settings.core_ai, candidate, stages)?,
+        prompter: prompter(candidate)?,
         recorded: OnceCell::new(),
         models: OnceCell::new(),
         programs: OnceCell::new(),
@@ -193,7 +194,7 @@ pub fn run(
             Stage::Oracle => oracle::run(&chain),
             Stage::Ladder => ladder::run(&chain),
             Stage::Weights => weights::run(&chain),
-            Stage::Gpu => gpu::run(&chain),
+            Stage::Execute => execute::run(&chain),
             Stage::Engine => engine::run(&chain),
             Stage::Device => device::run(&chain),
         }?;
@@ -205,12 +206,15 @@ pub fn run(
     Ok(Transcript {
         version: VERSION,
         model: Model {
-            id: subject.source.model().to_owned(),
-            revision: subject.source.revision().map(str::to_owned),
-            checkpoint: subject.checkpoint.digest(),
+            id: candidate.source.model().to_owned(),
+            revision: candidate.source.revision().map(str::to_owned),
+            checkpoint: candidate.checkpoint.digest(),
             layers: depth,
         },
-        bundles: vec![subject.decoder.files.clone(), subject.vision.files.clone()],
+        bundles: vec![
+            candidate.decoder.files.clone(),
+            candidate.vision.files.clone(),
+        ],
         gates: gates.name.clone(),
         gates_sha256: gates.sha256.clone(),
         environment: Environment {
@@ -225,19 +229,19 @@ pub fn run(
 }
 
 /// Prompts as the checkpoint's tokenizer and template make them.
-fn prompter(subject: &Subject) -> Result<Prompter> {
-    let chat = Chat::load(&TokenizerFiles::load(&subject.source)?, &subject.config)?;
+fn prompter(candidate: &Candidate) -> Result<Prompter> {
+    let chat = Chat::load(&TokenizerFiles::load(&candidate.source)?, &candidate.config)?;
     let pictures = PictureSpec {
-        grid: subject.geometry.grid,
-        patches: subject.geometry.patches,
+        grid: candidate.geometry.grid,
+        patches: candidate.geometry.patches,
     };
-    let (name, writer) = (subject.decoder.name(), Box::new(chat));
+    let (name, writer) = (candidate.decoder.name(), Box::new(chat));
     Ok(Prompter::new(name, writer, Some(pictures)))
 }
 
 /// What is on file of Core AI's answers. That it serves, or can be written, is
 /// found out before any stage runs: some take hours.
-fn kept(core_ai: &CoreAi, subject: &Subject, stages: &[Stage]) -> Result<Option<Answers>> {
+fn kept(core_ai: &CoreAi, candidate: &Candidate, stages: &[Stage]) -> Result<Option<Answers>> {
     let (CoreAi::Keep(path) | CoreAi::Kept(path)) = core_ai else {
         return Ok(None);
     };
@@ -246,7 +250,7 @@ fn kept(core_ai: &CoreAi, subject: &Subject, stages: &[Stage]) -> Result<Option<
         return Err(Error::input(path.display(), problem));
     }
     match core_ai {
-        CoreAi::Kept(path) => Answers::load(path, subject).map(Some),
+        CoreAi::Kept(path) => Answers::load(path, candidate).map(Some),
         _ => json::writable(path).map(|()| None),
     }
 }
@@ -319,7 +323,7 @@ impl Chain<'_> {
     pub fn read(&self, folder: &Path) -> Result<Result<Recordings, NoOracle>> {
         let read = || {
             let oracle = Oracle::open(folder)?;
-            oracle.check(&self.subject.checkpoint)?;
+            oracle.check(&self.candidate.checkpoint)?;
             if let Some(why) = lacks(&oracle, self.gates) {
                 return Ok(Err(format!("{}: {why}", folder.display())));
             }
@@ -346,7 +350,7 @@ impl Chain<'_> {
         if let Some(known) = self.models.get() {
             return Ok(known);
         }
-        let (config, checkpoint) = (&self.subject.config, &self.subject.checkpoint);
+        let (config, checkpoint) = (&self.candidate.config, &self.candidate.checkpoint);
         let models = (
             VisionModel::load(config, checkpoint, &Device::Cpu)?,
             TextModel::load(config, checkpoint, &Device::Cpu)?,
@@ -363,17 +367,17 @@ impl Chain<'_> {
             let device = self.settings.device.clone();
             Program::new(module, device, self.settings.options)
         };
-        let vision = VisionEncoder::new(load(&self.subject.vision.asset.module)?)?;
-        let decoder = Decoder::new(load(&self.subject.decoder.asset.module)?)?;
+        let vision = VisionEncoder::new(load(&self.candidate.vision.asset.module)?)?;
+        let decoder = Decoder::new(load(&self.candidate.decoder.asset.module)?)?;
         let (found, expected) = (
             decoder.vocabulary(),
-            self.subject.config.text_config.vocab_size,
+            self.candidate.config.text_config.vocab_size,
         );
         if found != expected {
             let problem =
                 format!("its logits are {found} wide, and the checkpoint has {expected} tokens");
             return Err(Error::input(
-                self.subject.decoder.asset.dir.display(),
+                self.candidate.decoder.asset.dir.display(),
                 problem,
             ));
         }
@@ -381,7 +385,7 @@ impl Chain<'_> {
     }
 
     /// A prompt of the set, tokenized, with its picture cut to patches.
-    pub fn ask(&self, prompt: &set::Prompt) -> Result<NamedPrompt> {
+    pub fn ask(&self, prompt: &thresholds::Prompt) -> Result<NamedPrompt> {
         let image = prompt.image.as_ref();
         let image = image.map(|file| Image::load(&self.settings.root.join(file)));
         let conversation = Conversation::question(prompt.text.as_str(), image.transpose()?);
@@ -439,7 +443,7 @@ impl Chain<'_> {
 
     /// Decoder layers that are compared.
     pub fn layers(&self) -> usize {
-        let depth = self.subject.config.text_config.num_hidden_layers;
+        let depth = self.candidate.config.text_config.num_hidden_layers;
         self.settings.layers.unwrap_or(depth)
     }
 

@@ -60,7 +60,7 @@ pub enum Error {
     },
     /// What was asked for outside of this program failed: Python, a device.
     #[error("{0}")]
-    Outside(String),
+    ExternalTools(String),
 }
 
 impl Error {

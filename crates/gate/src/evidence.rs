@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::transcript::{Check, Finding, Measure, Series, Stage, StageReport, TokenRows, Verdict};
+use crate::transcript::{
+    Bound, Check, CheckId, Finding, Found, Measure, Series, Stage, StageReport, TokenRows, Verdict,
+};
 
 /// What a stage has found so far.
 #[derive(Debug, Default)]
@@ -19,6 +21,10 @@ pub struct Evidence {
     pub facts: BTreeMap<String, String>,
     /// Said after the summary: under what condition all this was found.
     pub note: Option<String>,
+    /// As [`StageReport::apple_device`].
+    pub apple_device: Option<bool>,
+    /// As [`StageReport::core_ai_recorded`].
+    pub core_ai_recorded: Option<bool>,
     skipped: Option<String>,
 }
 
@@ -32,27 +38,32 @@ impl Evidence {
     }
 
     /// Adds a check.
-    pub fn check(
-        &mut self,
-        what: impl Into<String>,
-        prompt: Option<&str>,
-        found: impl ToString,
-        must: impl Into<String>,
-        holds: bool,
-    ) {
-        self.checks.push(Check {
-            what: what.into(),
-            prompt: prompt.map(str::to_owned),
-            found: found.to_string(),
-            must: must.into(),
-            holds,
-        });
+    pub fn check(&mut self, check: Check) {
+        self.checks.push(check);
     }
 
-    /// Adds that the least of some cosines reaches a bar.
-    pub fn cosine(&mut self, what: &str, prompt: Option<&str>, least: f64, bar: f64) {
-        let found = format!("{least:.9}");
-        self.check(what, prompt, found, format!("at least {bar}"), least >= bar);
+    /// Adds a check that some number of all must be all.
+    pub fn all(&mut self, id: CheckId, prompt: Option<&str>, count: usize, of: usize) {
+        self.check(Check::new(
+            id,
+            prompt,
+            Found::Count { count, of },
+            Bound::All,
+        ));
+    }
+
+    /// Adds that the smallest of some cosines reaches a bound.
+    pub fn cosine(
+        &mut self,
+        id: CheckId,
+        of: Option<&str>,
+        prompt: Option<&str>,
+        min: f64,
+        bound: f64,
+    ) {
+        let mut check = Check::new(id, prompt, Found::Cosine(min), Bound::AtLeast(bound));
+        check.of = of.map(str::to_owned);
+        self.check(check);
     }
 
     /// Adds cosines along an axis, none of which may be less than a bar.
@@ -96,7 +107,9 @@ impl Evidence {
             };
             let said = format!(
                 "{of}{}: found {}, must be {}{more}",
-                check.what, check.found, check.must
+                check.what(),
+                check.found(),
+                check.must()
             );
             (Verdict::Fail, said)
         } else if let Some(finding) = self.findings.first() {
@@ -126,6 +139,8 @@ impl Evidence {
             series: self.series,
             tokens: self.tokens,
             facts: self.facts,
+            apple_device: self.apple_device,
+            core_ai_recorded: self.core_ai_recorded,
         }
     }
 }
@@ -167,20 +182,21 @@ impl Evidence {
     /// Adds rows of tokens, and the check that they are equal. `text` makes a
     /// token readable.
     pub fn compare(&mut self, rows: TokenRows, text: impl Fn(u32) -> String) {
-        let equal = rows.divergence.unwrap_or(rows.expected.len());
-        let count = rows.expected.len();
-        let found = match (rows.divergence, rows.forgiven) {
-            (Some(at), true) => {
-                format!(
-                    "{equal} of {count}; the first other one is forgiven: token {at} leads by {}",
-                    rows.margins[at]
-                )
-            }
-            _ => format!("{equal} of {count}"),
-        };
-        let holds = rows.divergence.is_none() || rows.forgiven;
-        let must = format!("{count} of {count}");
-        self.check(rows.what.clone(), Some(&rows.prompt), found, must, holds);
+        let of = rows.expected.len();
+        let count = rows.divergence.unwrap_or(of);
+        let found = Found::Count { count, of };
+        let mut check = Check::new(CheckId::Tokens, Some(&rows.prompt), found, Bound::All);
+        check.of = Some(rows.what.clone());
+        if let (Some(at), true) = (rows.divergence, rows.forgiven) {
+            check.holds = true;
+            check.note = Some(format!(
+                "; the first difference is forgiven: token {at} leads by {}",
+                rows.margins[at]
+            ));
+        }
+        // A row that is longer than expected has all of them, and is not equal.
+        check.holds &= rows.divergence.is_none() || rows.forgiven;
+        self.check(check);
         self.show(rows, text);
     }
 

@@ -100,7 +100,16 @@ struct Section<'t> {
 #[derive(Serialize)]
 struct Checks<'t> {
     prompt: Option<&'t str>,
-    rows: Vec<&'t Check>,
+    rows: Vec<CheckRow>,
+}
+
+/// A check in words.
+#[derive(Serialize)]
+struct CheckRow {
+    what: String,
+    found: String,
+    must: String,
+    holds: bool,
 }
 
 /// Renders a transcript as a self-contained HTML page. The same transcript
@@ -164,10 +173,10 @@ impl<'t> Page<'t> {
 /// What follows where everything holds.
 fn proven(transcript: &Transcript) -> String {
     let device = &transcript.environment.device;
-    let must = [Stage::Weights, Stage::Gpu];
+    let must = [Stage::Weights, Stage::Execute];
     let must = must.iter().chain(&transcript.required);
     let must = must.map(|stage| match stage {
-        Stage::Gpu => format!("gpu (on {device})"),
+        Stage::Execute => format!("execute (on {device})"),
         other => other.to_string(),
     });
     let must: Vec<String> = must.collect();
@@ -188,7 +197,7 @@ fn glance(transcript: &Transcript) -> Vec<Glance<'_>> {
             summary: report.map_or("not asked for in this run", |one| &one.summary),
             seconds: ran.map(|one| seconds(one.seconds)),
             device: ran
-                .filter(|_| stage == Stage::Gpu)
+                .filter(|_| stage == Stage::Execute)
                 .map(|_| &*transcript.environment.device),
         }
     };
@@ -331,7 +340,7 @@ fn about(stage: Stage, device: &str) -> String {
             "Every function, operation and constant of the bundles with what the checkpoint gives, \
              to the bit."
         }
-        Stage::Gpu => {
+        Stage::Execute => {
             return format!("The bundles themselves, executed on {device}, with the oracle.");
         }
         Stage::Engine => "Our loop with Core AI's own runtime, on the same bundle and picture.",
@@ -344,7 +353,15 @@ fn checks(checks: &[Check]) -> Vec<Checks<'_>> {
     let runs = checks.chunk_by(|a, b| a.prompt == b.prompt);
     let runs = runs.map(|rows| Checks {
         prompt: rows.first().and_then(|row| row.prompt.as_deref()),
-        rows: rows.iter().collect(),
+        rows: rows
+            .iter()
+            .map(|check| CheckRow {
+                what: check.what(),
+                found: check.found(),
+                must: check.must(),
+                holds: check.holds,
+            })
+            .collect(),
     });
     runs.collect()
 }

@@ -3,7 +3,7 @@
 
 pub mod device;
 pub mod engine;
-pub mod gpu;
+pub mod execute;
 pub mod ladder;
 pub mod lint;
 pub mod oracle;

@@ -4,9 +4,15 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+mod check;
+mod version1;
+
+pub use check::{Bound, Check, CheckId, Found, shortest};
 
 /// The version of the JSON.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A run of the gate chain on one model's bundles.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,7 +30,7 @@ pub struct Transcript {
     pub gates_sha256: String,
     /// Where it ran.
     pub environment: Environment,
-    /// Stages that had to run besides `weights` and `gpu`.
+    /// Stages that had to run besides `weights` and `execute`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required: Vec<Stage>,
     /// The stages in the chain's order; those that were not asked for are
@@ -64,7 +70,7 @@ pub struct Environment {
     pub tool: String,
     /// Operating system and architecture.
     pub platform: String,
-    /// `cpu`, `cuda` or `metal`: what executed the stage `gpu`.
+    /// `cpu`, `cuda` or `metal`: what executed the stage `execute`.
     pub device: String,
     /// Threads that it could use. A published transcript leaves it out.
     #[serde(default)]
@@ -83,8 +89,10 @@ pub enum Stage {
     Ladder,
     /// Every constant and operation against the checkpoint.
     Weights,
-    /// The asset, executed by our runtime, against the oracle.
-    Gpu,
+    /// The asset, executed by our runtime, against the oracle. Version 1 called
+    /// it `gpu`, on whatever device it ran.
+    #[serde(alias = "gpu")]
+    Execute,
     /// Our loop against Core AI's own runtime on the same asset.
     Engine,
     /// A transcript of an Apple device against the engine.
@@ -98,7 +106,7 @@ impl Stage {
         Stage::Oracle,
         Stage::Ladder,
         Stage::Weights,
-        Stage::Gpu,
+        Stage::Execute,
         Stage::Engine,
         Stage::Device,
     ];
@@ -110,7 +118,7 @@ impl Stage {
             Stage::Oracle => "oracle",
             Stage::Ladder => "ladder",
             Stage::Weights => "weights",
-            Stage::Gpu => "gpu",
+            Stage::Execute => "execute",
             Stage::Engine => "engine",
             Stage::Device => "device",
         }
@@ -127,6 +135,8 @@ impl std::str::FromStr for Stage {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // What the stage `execute` was called before.
+        let text = if text == "gpu" { "execute" } else { text };
         let found = Stage::ALL.into_iter().find(|stage| stage.name() == text);
         found.ok_or_else(|| {
             let known = Stage::ALL.map(Stage::name).join(", ");
@@ -169,24 +179,14 @@ pub struct StageReport {
     pub series: Vec<Series>,
     /// Rows of tokens of two sides.
     pub tokens: Vec<TokenRows>,
-    /// Further facts, by name: versions, counts, rates.
+    /// Further facts, by name, which nothing judges: versions, counts, rates.
     pub facts: BTreeMap<String, String>,
-}
-
-/// One thing that must hold.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Check {
-    /// What is compared, such as `layer hidden states, least cosine`.
-    pub what: String,
-    /// The prompt, where it is about one.
-    pub prompt: Option<String>,
-    /// What was found, written out.
-    pub found: String,
-    /// What must hold, written out: `at least 0.9999`.
-    pub must: String,
-    /// Whether it does.
-    pub holds: bool,
+    /// Of the stage `device`: whether a Mac or an iPhone made the transcript.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apple_device: Option<bool>,
+    /// Of the stage `engine`: whether Core AI's answers were recorded earlier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core_ai_recorded: Option<bool>,
 }
 
 /// Something wrong at a place.
@@ -277,8 +277,31 @@ pub struct TokenRows {
 }
 
 impl Transcript {
+    /// Reads a transcript of this version or of version 1.
+    ///
+    /// # Errors
+    /// JSON that is not a transcript, or is one of a version that is not known.
+    pub fn parse(json: &[u8]) -> Result<Transcript, String> {
+        let wrong = |error: serde_json::Error| error.to_string();
+        let mut value: Value = serde_json::from_slice(json).map_err(wrong)?;
+        match value["version"].as_u64() {
+            Some(1) => {
+                version1::convert(&mut value).map_err(wrong)?;
+                value["version"] = VERSION.into();
+            }
+            Some(version) if version == u64::from(VERSION) => {}
+            _ => {
+                return Err(format!(
+                    "its version is {}, expected 1 or {VERSION}",
+                    value["version"]
+                ));
+            }
+        }
+        serde_json::from_value(value).map_err(wrong)
+    }
+
     /// Whether no stage failed, those that prove something ran (`weights` and
-    /// `gpu`), and those that are required did: here, or by [`Self::required`].
+    /// `execute`), and those that are required did: here, or by [`Self::required`].
     pub fn holds(&self, required: &[Stage]) -> Result<(), String> {
         let verdict = |stage| {
             let found = self.stages.iter().find(|report| report.stage == stage);
@@ -289,7 +312,7 @@ impl Transcript {
                 return Err(format!("{}: {}", report.stage, report.summary));
             }
         }
-        let always = [Stage::Weights, Stage::Gpu];
+        let always = [Stage::Weights, Stage::Execute];
         for stage in always.iter().chain(&self.required).chain(required) {
             match verdict(*stage) {
                 Some(Verdict::Pass) => {}

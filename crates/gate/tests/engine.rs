@@ -9,8 +9,8 @@ use std::{cell::Cell, fs, path::Path};
 
 use common::{Alone, Bench, Case};
 use gate::{
-    Answer, Answers, CoreAi, NamedPrompt, Outcome, Outside, Recording, Result, Settings, Stage,
-    StageReport, Subject, Verdict,
+    Answer, Answers, Candidate, CoreAi, ExternalTools, NamedPrompt, Outcome, Recording, Result,
+    Settings, Stage, StageReport, Verdict,
 };
 
 /// Answers every prompt with these tokens, each of which leads by this much.
@@ -31,14 +31,14 @@ impl Says {
     }
 }
 
-impl Outside for Says {
+impl ExternalTools for Says {
     fn record(&self, request: &Recording<'_>, folder: &Path) -> Result<Outcome> {
         Alone.record(request, folder)
     }
 
     fn core_ai(
         &self,
-        _: &Subject,
+        _: &Candidate,
         asked: &[NamedPrompt],
         tokens: usize,
     ) -> Result<Result<(Vec<Answer>, String), String>> {
@@ -61,9 +61,9 @@ fn settings(case: &Case, core_ai: CoreAi) -> Settings {
 }
 
 fn judged(case: &Case, core_ai: CoreAi, says: &Says) -> Result<StageReport> {
-    let (subject, settings) = (case.subject()?, settings(case, core_ai));
+    let (candidate, settings) = (case.candidate()?, settings(case, core_ai));
     let stages = [Stage::Engine];
-    let mut run = gate::run(&subject, &case.gates, &settings, &stages, says, |_| {})?;
+    let mut run = gate::run(&candidate, &case.gates, &settings, &stages, says, |_| {})?;
     Ok(run.stages.remove(0))
 }
 
@@ -81,10 +81,10 @@ fn answers_are_asked_for_once() {
     let file = case.path("answers.json");
     let asked = judged(&case, CoreAi::Keep(file.clone()), &says).unwrap();
     assert_eq!(asked.verdict, Verdict::Pass);
-    assert_eq!(asked.facts["Core AI was asked"], "now");
+    assert_eq!(asked.core_ai_recorded, Some(false));
     let read = judged(&case, CoreAi::Kept(file.clone()), &says).unwrap();
     assert_eq!(read.verdict, Verdict::Pass);
-    assert_eq!(read.facts["Core AI was asked"], "before");
+    assert_eq!(read.core_ai_recorded, Some(true));
     assert!(
         read.summary
             .ends_with("what a test answered was read from a file")
@@ -148,16 +148,16 @@ fn answers_about_something_else_end_the_run_before_it_begins() {
     let case = Bench::new(&["count"]).case();
     let says = Says::new(&[0; 24], 9.0);
     let file = case.path("answers.json");
-    Answers::new(&case.subject().unwrap(), "a test".to_owned(), Vec::new())
+    Answers::new(&case.candidate().unwrap(), "a test".to_owned(), Vec::new())
         .write(&file)
         .unwrap();
     let run = |stages: &[Stage]| {
-        let (subject, settings) = (
-            case.subject().unwrap(),
+        let (candidate, settings) = (
+            case.candidate().unwrap(),
             settings(&case, CoreAi::Kept(file.clone())),
         );
         let mut ran = 0;
-        let run = gate::run(&subject, &case.gates, &settings, stages, &says, |_| {
+        let run = gate::run(&candidate, &case.gates, &settings, stages, &says, |_| {
             ran += 1
         });
         (run.unwrap_err().to_string(), ran)
@@ -170,7 +170,7 @@ fn answers_about_something_else_end_the_run_before_it_begins() {
     let (error, _) = run(&[Stage::Lint]);
     assert!(error.contains("for the stage engine"), "{error}");
     let text = fs::read_to_string(&file).unwrap();
-    let hash = hex::encode(&case.subject().unwrap().decoder.asset.stated_hash);
+    let hash = hex::encode(&case.candidate().unwrap().decoder.asset.stated_hash);
     for (change, message) in [
         (text.replace(&hash, &"0".repeat(64)), "another decoder"),
         (text.replace("a test", "\\u001b[2K"), "name the runtime"),

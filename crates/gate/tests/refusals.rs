@@ -17,11 +17,11 @@ fn case() -> Case {
 #[test]
 fn layers_beyond_the_depth() {
     let case = case();
-    let subject = case.subject().unwrap();
+    let candidate = case.candidate().unwrap();
     for layers in [0, 5] {
         let mut settings = case.settings();
         settings.layers = Some(layers);
-        let error = gate::run(&subject, &case.gates, &settings, &[], &Alone, |_| {});
+        let error = gate::run(&candidate, &case.gates, &settings, &[], &Alone, |_| {});
         assert_eq!(
             error.unwrap_err().to_string(),
             format!("--layers: expected 1 to 4 layers, those of this model, found {layers}")
@@ -30,7 +30,7 @@ fn layers_beyond_the_depth() {
     let mut settings = case.settings();
     settings.layers = Some(3);
     let ladder = [Stage::Ladder];
-    let transcript = gate::run(&subject, &case.gates, &settings, &ladder, &Alone, |_| {});
+    let transcript = gate::run(&candidate, &case.gates, &settings, &ladder, &Alone, |_| {});
     let report = &transcript.unwrap().stages[0];
     assert_eq!(report.verdict, Verdict::Pass);
     assert_eq!(report.series[0].values.len(), 3);
@@ -46,7 +46,7 @@ fn a_bundle_whose_hash_does_not_match() {
     fs::write(&program, bytes).unwrap();
     let stated = program.with_file_name("main.hash");
     let stated = hex::encode(&fs::read(stated).unwrap());
-    let message = case.subject().err().unwrap().to_string();
+    let message = case.candidate().err().unwrap().to_string();
     assert!(message.contains("nano_decode_int8hu_s1.aimodel/main.mlirb: its SHA-256 is "));
     assert!(message.contains(&format!("but main.hash beside it states {stated}")));
     assert!(message.ends_with("the file is damaged or was changed, so fetch or export it again"));
@@ -56,7 +56,7 @@ fn a_bundle_whose_hash_does_not_match() {
 fn a_bundle_that_is_not_there() {
     let case = case();
     fs::remove_dir_all(case.path("exports/nano_vision")).unwrap();
-    let message = case.subject().err().unwrap().to_string();
+    let message = case.candidate().err().unwrap().to_string();
     assert!(message.ends_with(
         "nano_vision: there is no such bundle (there are nano_decode_int8hu_s1); export it first, \
          or say where it is"
@@ -101,7 +101,7 @@ fn a_link_in_a_bundle() {
     let file = case.bundle_file("tokenizer/vocab.json");
     fs::remove_file(&file).unwrap();
     std::os::unix::fs::symlink(case.path("nano/vocab.json"), &file).unwrap();
-    let message = case.subject().err().unwrap().to_string();
+    let message = case.candidate().err().unwrap().to_string();
     assert!(
         message.ends_with(
             "vocab.json: is neither a file nor a folder; expected plain files in a bundle"

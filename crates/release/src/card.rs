@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use ::bundle::CallShape;
-use gate::{Stage, StageReport, Verdict};
+use gate::{
+    Stage, StageReport, Verdict,
+    transcript::{Check, CheckId, Found},
+};
 use minijinja::{Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 use serde::Serialize;
 
@@ -297,7 +300,7 @@ fn compared(stage: Stage) -> &'static str {
         Stage::Weights => {
             "every operation and constant of the file with the checkpoint, to the bit"
         }
-        Stage::Gpu => "the file, executed, with transformers in fp32",
+        Stage::Execute => "the file, executed, with transformers in fp32",
         Stage::Engine => "our decoding loop with Core AI's own runtime on the same file",
         Stage::Device => "a Mac or an iPhone with our decoding loop",
     }
@@ -320,23 +323,19 @@ fn gate(stage: Stage, evidence: &[Evidence]) -> Gate {
 
 /// The figures that sum a passed stage up.
 fn figures(report: &StageReport) -> String {
-    let least = |word: &str| {
-        let checks = report
-            .checks
-            .iter()
-            .filter(|check| check.what.contains(word));
-        let found =
-            checks.filter_map(|check| Some((check.found.parse::<f64>().ok()?, &check.found)));
+    let min = |pick: fn(&Check) -> Option<f64>| {
+        let found = report.checks.iter();
+        let found = found.filter_map(|check| Some((pick(check)?, check)));
         found
             .min_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, found)| found)
+            .map(|(_, check)| check.found())
     };
     let mut said = Vec::new();
-    if let Some(found) = least("cosine") {
-        said.push(format!("least cosine {}", text(found)));
+    if let Some(found) = min(Check::cosine) {
+        said.push(format!("min cosine {}", text(&found)));
     }
-    if let Some(found) = least("margin") {
-        said.push(format!("least margin {}", text(found)));
+    if let Some(found) = min(margin) {
+        said.push(format!("min margin {}", text(&found)));
     }
     let all: usize = report.tokens.iter().map(|rows| rows.expected.len()).sum();
     if all > 0 {
@@ -352,21 +351,21 @@ fn figures(report: &StageReport) -> String {
             count => format!("{count} checks"),
         });
     }
-    if report
-        .facts
-        .get("Apple device")
-        .is_some_and(|is| is != "yes")
-    {
+    if report.apple_device == Some(false) {
         said.push("not on an Apple device".to_owned());
     }
-    if report
-        .facts
-        .get("Core AI was asked")
-        .is_some_and(|when| when != "now")
-    {
+    if report.core_ai_recorded == Some(true) {
         said.push("by what Core AI answered before".to_owned());
     }
     format!(", {}", said.join(", "))
+}
+
+/// The margin that a check found, if that is what it is about.
+fn margin(check: &Check) -> Option<f64> {
+    match (check.id, &check.found) {
+        (CheckId::OracleMargin, Found::Number(margin)) => Some(*margin),
+        _ => None,
+    }
 }
 
 /// Where a stage did not run, one entry for each reason.
@@ -407,10 +406,7 @@ fn device_figures(evidence: &[Evidence], label: impl Fn(&Evidence) -> String) ->
         let Some(report) = one.stage(Stage::Device) else {
             continue;
         };
-        let apple = report
-            .facts
-            .get("Apple device")
-            .is_some_and(|is| is == "yes");
+        let apple = report.apple_device == Some(true);
         if report.verdict != Verdict::Pass || !apple {
             continue;
         }
@@ -450,7 +446,7 @@ fn answers(release: &Release) -> Vec<Answered> {
     let Some(first) = release.evidence.first() else {
         return Vec::new();
     };
-    let rows = [Stage::Engine, Stage::Gpu].iter().find_map(|stage| {
+    let rows = [Stage::Engine, Stage::Execute].iter().find_map(|stage| {
         let report = first.stage(*stage)?;
         (!report.tokens.is_empty()).then_some(&report.tokens)
     });
@@ -502,17 +498,17 @@ fn checks(stage: Stage, evidence: &[Evidence]) -> Vec<Checked> {
             .filter(|report| report.verdict == Verdict::Pass);
         for check in report.iter().flat_map(|report| &report.checks) {
             // The same row for each decoder, whatever it is called.
-            let mut what = check.what.clone();
+            let mut what = check.what();
             for (name, called) in names.iter().zip(["decoder", "vision encoder"]) {
                 what = what.replace(name, called);
             }
-            let (what, must) = (text(&what), text(&check.must));
+            let (what, must) = (text(&what), text(&check.must()));
             let prompt = text(check.prompt.as_deref().unwrap_or_default());
             let same = |row: &&mut Checked| {
                 (&row.what, &row.prompt, &row.must) == (&what, &prompt, &must)
                     && row.cells[column].is_empty()
             };
-            let found = text(&check.found);
+            let found = text(&check.found());
             match rows.iter_mut().find(same) {
                 Some(row) => row.cells[column] = found,
                 None => {

@@ -121,7 +121,7 @@ impl Recipe {
 
     /// Stages that each decoder must have passed, in the chain's order.
     pub fn required(&self) -> Vec<Stage> {
-        let always = [Stage::Weights, Stage::Gpu];
+        let always = [Stage::Weights, Stage::Execute];
         let is = |stage: &Stage| always.contains(stage) || self.require.contains(stage);
         Stage::ALL.into_iter().filter(is).collect()
     }

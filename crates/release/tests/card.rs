@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use common::{Case, assemble, bench};
 use gate::{
     Stage, Transcript, Verdict,
-    transcript::{Measure, Series},
+    transcript::{Bound, Check, CheckId, Found, Measure, Series},
 };
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
 use release::FrontMatter;
@@ -175,20 +175,14 @@ fn with_device(platform_is_apple: bool) -> Vec<Transcript> {
     let mut stages = transcripts[0].stages.iter_mut();
     let report = stages.find(|report| report.stage == Stage::Device).unwrap();
     report.verdict = Verdict::Pass;
-    let apple = if platform_is_apple { "yes" } else { "no" };
-    report
-        .facts
-        .insert("Apple device".to_owned(), apple.to_owned());
+    report.apple_device = Some(platform_is_apple);
     report
         .facts
         .insert("host".to_owned(), "iPhone18,1 | iOS <27>".to_owned());
-    report.checks.push(gate::transcript::Check {
-        what: "runs".to_owned(),
-        prompt: None,
-        found: "8".to_owned(),
-        must: "3 or more".to_owned(),
-        holds: true,
-    });
+    let (found, bound) = (Found::Number(8.0), Bound::AtLeast(3.0));
+    report
+        .checks
+        .push(Check::new(CheckId::Runs, None, found, bound));
     report.series.push(Series {
         what: "tokens per second after it".to_owned(),
         measure: Measure::Amount,

@@ -29,8 +29,8 @@ fn two_releases_are_the_same() {
 fn gates_run_again_publish_the_same() {
     let (mode, query) = ("int8hu".parse().unwrap(), "s1".parse().unwrap());
     let exports = &bench().exports;
-    let subject = gate::Subject::open(Source::nano(), exports, "nano", mode, query).unwrap();
-    let again = release::publish(&common::judge(&subject)).unwrap();
+    let candidate = gate::Candidate::open(Source::nano(), exports, "nano", mode, query).unwrap();
+    let again = release::publish(&common::judge(&candidate)).unwrap();
     let before = release::publish(&bench().transcripts[0]).unwrap();
     assert_eq!(again, before);
     let value: Value = serde_json::from_str(&again).unwrap();

@@ -9,6 +9,7 @@ mod common;
 use std::fs;
 
 use common::{Case, DECODERS, assemble, bench, refuses};
+use gate::transcript::{Bound, Found};
 use gate::{Stage, Transcript, Verdict};
 use serde_json::Value;
 
@@ -48,7 +49,7 @@ fn what_holds_is_accepted() {
 fn an_edited_figure_in_the_card() {
     let case = Case::new();
     let card = case.read("README.md");
-    let at = card.find("least cosine 0.999").unwrap() + "least cosine ".len();
+    let at = card.find("min cosine 0.999").unwrap() + "min cosine ".len();
     let figure = card[at..at + 11].to_owned();
     case.edit("README.md", &figure, "0.999999999");
     case.refuses(&[
@@ -152,11 +153,11 @@ fn one_changed_byte() {
 #[test]
 fn a_gate_that_failed() {
     let failed = changed(|transcript| {
-        let report = report(transcript, Stage::Gpu);
+        let report = report(transcript, Stage::Execute);
         report.verdict = Verdict::Fail;
         report.summary = "scene-1: another token".to_owned();
     });
-    not_made(&failed, &[HU, "gpu: failed: scene-1: another token"]);
+    not_made(&failed, &[HU, "execute: failed: scene-1: another token"]);
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn a_gate_that_is_missing_or_was_skipped() {
         Stage::Oracle,
         Stage::Ladder,
         Stage::Weights,
-        Stage::Gpu,
+        Stage::Execute,
     ] {
         let missing = changed(|one| one.stages.retain(|report| report.stage != stage));
         not_made(
@@ -208,13 +209,13 @@ fn a_verdict_that_its_checks_do_not_bear_out() {
     type Change = fn(&mut Transcript);
     let cases: [(Change, &str); 11] = [
         (
-            |one| report(one, Stage::Gpu).checks[0].found = "inf".to_owned(),
-            "inf is no cosine",
+            |one| report(one, Stage::Execute).checks[0].found = Found::Cosine(f64::INFINITY),
+            "inf is not a cosine",
         ),
         (
             |one| {
                 // As if the rows went together until a last token that may differ.
-                let rows = &mut report(one, Stage::Gpu).tokens[0];
+                let rows = &mut report(one, Stage::Execute).tokens[0];
                 rows.found.iter_mut().for_each(|token| *token ^= 1);
                 rows.divergence = Some(rows.found.len() - 1);
                 rows.margins = vec![0.0; rows.found.len()];
@@ -223,15 +224,15 @@ fn a_verdict_that_its_checks_do_not_bear_out() {
             "the rows and where they diverge",
         ),
         (
-            |one| report(one, Stage::Gpu).checks[0].holds = false,
+            |one| report(one, Stage::Execute).checks[0].holds = false,
             "passes, and scene-1",
         ),
         (
-            |one| report(one, Stage::Gpu).checks[0].found = "0.5".to_owned(),
+            |one| report(one, Stage::Execute).checks[0].found = Found::Cosine(0.5),
             "is said to hold",
         ),
         (
-            |one| report(one, Stage::Gpu).checks[0].must = "at least 0.5".to_owned(),
+            |one| report(one, Stage::Execute).checks[0].bound = Bound::AtLeast(0.5),
             "not that of the gates",
         ),
         (
@@ -239,12 +240,12 @@ fn a_verdict_that_its_checks_do_not_bear_out() {
             "passes without a check",
         ),
         (
-            |one| report(one, Stage::Gpu).tokens[0].found[1] ^= 1,
+            |one| report(one, Stage::Execute).tokens[0].found[1] ^= 1,
             "the rows and where they diverge",
         ),
         (
             |one| {
-                report(one, Stage::Gpu)
+                report(one, Stage::Execute)
                     .checks
                     .retain(|check| check.prompt.as_deref() != Some("count"))
             },
@@ -255,7 +256,7 @@ fn a_verdict_that_its_checks_do_not_bear_out() {
             "compares 2 of 4 layers",
         ),
         (
-            |one| report(one, Stage::Gpu).series[0].values[3] = 0.2,
+            |one| report(one, Stage::Execute).series[0].values[3] = 0.2,
             "below its bar",
         ),
         (|one| one.stages.swap(0, 1), "not in the chain's order"),

@@ -4,7 +4,7 @@ use crate::python::{self, Tensors};
 use crate::venv::{CORE_AI_NEWEST, Venv};
 use crate::{doctor, embedded, home, progress};
 use anyhow::{Context, ensure};
-use gate::{Answer, Error, NamedPrompt, Outcome, Outside, Recording, Result, Subject};
+use gate::{Answer, Candidate, Error, ExternalTools, NamedPrompt, Outcome, Recording, Result};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,7 +15,7 @@ const PYTHON: &str = "AIMODEL_PYTHON";
 /// Python on this machine.
 pub struct Python;
 
-impl Outside for Python {
+impl ExternalTools for Python {
     fn record(&self, request: &Recording<'_>, folder: &Path) -> Result<Outcome> {
         let python = std::env::var_os(PYTHON).unwrap_or_else(|| "python3".into());
         // Transcripts are published, and where somebody's Python lies is not.
@@ -34,15 +34,15 @@ impl Outside for Python {
                 "{shown} has no torch and transformers{other}"
             )));
         }
-        let source = &request.subject.source;
+        let source = &request.candidate.source;
         let mut command = Command::new(&python);
         command.arg(embedded::path("oracles/capture.py").map_err(unwritten)?);
-        command.arg("--model").arg(checkpoint(request.subject)?);
+        command.arg("--model").arg(checkpoint(request.candidate)?);
         command.args(["--name", source.model()]);
         if let Some(revision) = source.revision() {
             command.args(["--revision", revision]);
         }
-        command.args(["--grid", &request.subject.geometry.grid.to_string()]);
+        command.args(["--grid", &request.candidate.geometry.grid.to_string()]);
         command.args(["--steps", &request.gates.steps.to_string()]);
         command.arg("--out").arg(folder);
         for prompt in &request.gates.prompts {
@@ -66,7 +66,7 @@ impl Outside for Python {
 
     fn core_ai(
         &self,
-        subject: &Subject,
+        candidate: &Candidate,
         prompts: &[NamedPrompt],
         tokens: usize,
     ) -> Result<Result<(Vec<Answer>, String), String>> {
@@ -78,7 +78,7 @@ impl Outside for Python {
                 )));
             }
         };
-        let made = ask(&venv, subject, prompts, tokens);
+        let made = ask(&venv, candidate, prompts, tokens);
         let made = made.map_err(|error| outside(format!("{error:#}")))?;
         Ok(Ok((made, format!("coreai-core {CORE_AI_NEWEST}"))))
     }
@@ -91,11 +91,11 @@ const MEMORY: u64 = 3;
 /// Prompts side by side, as far as memory goes.
 fn ask(
     venv: &Venv,
-    subject: &Subject,
+    candidate: &Candidate,
     prompts: &[NamedPrompt],
     tokens: usize,
 ) -> anyhow::Result<Vec<Answer>> {
-    let program = subject.decoder.asset.dir.join(aimodel::PROGRAM);
+    let program = candidate.decoder.asset.dir.join(aimodel::PROGRAM);
     let bytes = std::fs::metadata(program)?.len();
     let (free, _) = doctor::memory_there();
     let at_once = usize::try_from(free / (MEMORY * bytes).max(1))?.clamp(1, prompts.len().max(1));
@@ -115,7 +115,7 @@ fn ask(
     for prompts in prompts.chunks(at_once) {
         let some = prompts
             .par_iter()
-            .map(|asked| continue_greedily(venv, subject, asked, tokens));
+            .map(|asked| continue_greedily(venv, candidate, asked, tokens));
         answers.extend(some.collect::<anyhow::Result<Vec<_>>>()?);
     }
     Ok(answers)
@@ -127,7 +127,7 @@ const LONG: u64 = 500_000_000;
 
 fn continue_greedily(
     venv: &Venv,
-    subject: &Subject,
+    candidate: &Candidate,
     asked: &NamedPrompt,
     tokens: usize,
 ) -> anyhow::Result<Answer> {
@@ -146,8 +146,8 @@ fn continue_greedily(
     // The script runs in another folder, and Core AI's library crashes where
     // there is no asset.
     let paths = [
-        std::path::absolute(&subject.decoder.asset.dir)?,
-        std::path::absolute(&subject.vision.asset.dir)?,
+        std::path::absolute(&candidate.decoder.asset.dir)?,
+        std::path::absolute(&candidate.vision.asset.dir)?,
         input,
     ];
     let mut command = python::script(venv, "generate.py", paths)?;
@@ -172,9 +172,9 @@ fn continue_greedily(
 }
 
 /// The folder that a checkpoint lies in; nano's is written to one for Python.
-fn checkpoint(subject: &Subject) -> Result<PathBuf> {
-    match subject.source.embedded_files() {
-        [] => Ok(subject.source.place().into()),
+fn checkpoint(candidate: &Candidate) -> Result<PathBuf> {
+    match candidate.source.embedded_files() {
+        [] => Ok(candidate.source.place().into()),
         _ => embedded::nano().map_err(unwritten),
     }
 }
@@ -184,5 +184,5 @@ fn unwritten(error: anyhow::Error) -> Error {
 }
 
 fn outside(message: String) -> Error {
-    Error::Outside(message)
+    Error::ExternalTools(message)
 }

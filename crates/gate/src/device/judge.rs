@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{AssetId, DeviceTranscript, Fixture, Loaded, Prompt, Run, VERSION};
+use crate::transcript::{Bound, Check, CheckId, Found};
 use crate::{
     Error, Evidence, Result,
     evidence::tokens,
@@ -114,12 +115,7 @@ fn facts(evidence: &mut Evidence, transcript: &DeviceTranscript) {
     let machine = format!("{}, {} ({})", host.model, host.os, host.os_build);
     evidence.fact("host", machine);
     evidence.fact("engine", &transcript.engine);
-    let is_device = if host.platform.is_device() {
-        "yes"
-    } else {
-        "no"
-    };
-    evidence.fact("Apple device", is_device);
+    evidence.apple_device = Some(host.platform.is_device());
     let loaded = [
         ("decoder", Some(&transcript.decoder)),
         ("vision encoder", transcript.vision.as_ref()),
@@ -145,21 +141,28 @@ fn judge_prompt(
     text: &impl Fn(u32) -> String,
 ) {
     let (name, least, count) = (&prompt.name, fixture.runs, prompt.expected.len());
-    let must = format!("at least {least}");
-    evidence.check("runs", Some(name), runs.len(), must, runs.len() >= least);
+    evidence.check(Check::new(
+        CheckId::Runs,
+        Some(name),
+        Found::Number(runs.len() as f64),
+        Bound::AtLeast(least as f64),
+    ));
     // One that stops early has no token that could be forgiven.
     let other = runs
         .iter()
         .map(|run| run.tokens.len())
         .find(|found| *found != count);
-    let must = format!("{count} in each run");
-    evidence.check(
-        "tokens",
+    let mut check = Check::new(
+        CheckId::RunTokens,
         Some(name),
-        other.unwrap_or(count),
-        must,
-        other.is_none(),
+        Found::Count {
+            count: other.unwrap_or(count),
+            of: count,
+        },
+        Bound::All,
     );
+    check.holds = other.is_none();
+    evidence.check(check);
     for (numbers, found) in answers(runs) {
         let list: Vec<String> = numbers.iter().map(usize::to_string).collect();
         let rows = tokens(
@@ -308,13 +311,13 @@ pub(super) mod tests {
     }
 
     /// Prompt, what is checked, and what was found, of the checks that fail.
-    fn failed(report: &StageReport) -> Vec<[&str; 3]> {
+    fn failed(report: &StageReport) -> Vec<[String; 3]> {
         assert_eq!(report.verdict, Verdict::Fail);
         let checks = report.checks.iter().filter(|check| !check.holds);
         checks
             .map(|check| {
                 let prompt = check.prompt.as_deref().unwrap();
-                [prompt, check.what.as_str(), check.found.as_str()]
+                [prompt.to_owned(), check.what(), check.found()]
             })
             .collect()
     }
@@ -334,7 +337,7 @@ pub(super) mod tests {
             (rate.axis.as_str(), &rate.values[..]),
             ("run", &[2.0, 2.0][..])
         );
-        assert_eq!(report.facts["Apple device"], "yes");
+        assert_eq!(report.apple_device, Some(true));
     }
 
     #[test]
@@ -344,7 +347,7 @@ pub(super) mod tests {
             assert_eq!(report.verdict, Verdict::Pass);
             let said = "6 checks hold; not on an Apple device: Core AI on iPhone18,1";
             assert_eq!(report.summary, said);
-            assert_eq!(report.facts["Apple device"], "no");
+            assert_eq!(report.apple_device, Some(false));
         }
     }
 
@@ -368,7 +371,7 @@ pub(super) mod tests {
         let report = report(|t| t.prompts[0].runs[0].tokens = vec![1, 9, 8, 8]).unwrap();
         assert_eq!(report.verdict, Verdict::Pass);
         assert!(
-            report.checks[2].found.contains("forgiven"),
+            report.checks[2].found().contains("forgiven"),
             "{:?}",
             report.checks[2]
         );

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use crate::{
     Evidence, Stage, StageReport, Transcript, Verdict,
     evidence::tokens,
-    transcript::{Bundle, Check, Environment, Finding, Measure, Model, Series, TokenRows, VERSION},
+    transcript::{
+        Bound, Bundle, Check, CheckId, Environment, Finding, Found, Measure, Model, Series,
+        TokenRows, VERSION,
+    },
 };
 use page::Page;
 
@@ -71,20 +74,20 @@ fn series(measure: Measure, values: &[f64], bar: Option<f64>) -> Series {
     }
 }
 
-/// The page of a run whose stage gpu has some series.
+/// The page of a run whose stage execute has some series.
 fn charts(series: Vec<Series>) -> Page {
     let mut transcript = transcript();
     transcript.stages[4].series = series;
     Page::of(&transcript)
 }
 
-/// The page of a run whose stage gpu has two rows of tokens.
+/// The page of a run whose stage execute has two rows of tokens.
 fn compared(both: [&[u32]; 2], margins: &[f32]) -> Page {
     let mut evidence = Evidence::default();
     let rows = tokens("greedy", "count", ["oracle", "asset"], both, margins, 0.1);
     evidence.compare(rows, |id| format!(" t{id}"));
     let mut transcript = transcript();
-    transcript.stages[4] = evidence.report(Stage::Gpu, 0.5);
+    transcript.stages[4] = evidence.report(Stage::Execute, 0.5);
     Page::of(&transcript)
 }
 
@@ -97,11 +100,11 @@ fn a_run_that_proves_the_bundle() {
     assert_eq!(
         page.one("why"),
         "The bundles are the model nano. No stage failed, and those that must run did: weights, \
-         gpu (on cpu), engine."
+         execute (on cpu), engine."
     );
     let glance = page.one("glance");
     assert!(
-        glance.contains("✓ gpu pass on cpu 2 checks hold 1.50 s"),
+        glance.contains("✓ execute pass on cpu 2 checks hold 1.50 s"),
         "{glance}"
     );
     assert!(
@@ -121,15 +124,19 @@ fn a_run_that_proves_the_bundle() {
     }
     assert_eq!(page.count("files"), 1);
     run.environment.device = "cuda".to_owned();
-    assert!(Page::of(&run).one("glance").contains("gpu pass on cuda"));
+    assert!(
+        Page::of(&run)
+            .one("glance")
+            .contains("execute pass on cuda")
+    );
 }
 
 #[test]
 fn a_failed_stage_is_the_verdict() {
     let mut run = transcript();
     let mut evidence = Evidence::default();
-    evidence.cosine("least cosine", Some("count"), 0.5, 0.999);
-    evidence.cosine("other cosine", None, 1.0, 0.999);
+    evidence.cosine(CheckId::Logits, None, Some("count"), 0.5, 0.999);
+    evidence.cosine(CheckId::CachedStep, None, None, 1.0, 0.999);
     evidence.findings.push(Finding {
         rule: "constant".to_owned(),
         place: "layers.1".to_owned(),
@@ -175,7 +182,7 @@ fn what_must_run_and_did_not_is_not_proven() {
     assert_eq!(page.verdict().0, "open");
     assert!(
         page.one("glance")
-            .contains("gpu not run not asked for in this run")
+            .contains("execute not run not asked for in this run")
     );
 }
 
@@ -222,10 +229,12 @@ fn nothing_of_a_transcript_is_markup() {
                 summary: text(),
                 seconds: f64::NAN,
                 checks: vec![Check {
-                    what: text(),
+                    id: CheckId::Version1,
+                    of: Some(text()),
                     prompt: Some(text()),
-                    found: text(),
-                    must: text(),
+                    found: Found::Words(text()),
+                    bound: Bound::Words(text()),
+                    note: Some(text()),
                     holds: false,
                 }],
                 findings: vec![Finding {
@@ -251,6 +260,8 @@ fn nothing_of_a_transcript_is_markup() {
                     divergence: Some(0),
                     forgiven: true,
                 }],
+                apple_device: None,
+                core_ai_recorded: None,
                 facts: BTreeMap::from([(text(), text())]),
             })
             .into();
@@ -503,7 +514,7 @@ fn evidence_that_says_less() {
     let full = transcript();
     let mut less = full.clone();
     less.stages
-        .retain(|report| matches!(report.stage, Stage::Weights | Stage::Gpu));
+        .retain(|report| matches!(report.stage, Stage::Weights | Stage::Execute));
     assert!(less.says_less_than(&full));
     assert!(!full.says_less_than(&less) && !full.says_less_than(&full));
     let mut skipped = full.clone();

@@ -27,7 +27,7 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
     let transcript = match &settings.iphone {
         None => DeviceTranscript::load(path)?,
         Some(iphone) => {
-            let bundles = [&chain.subject.decoder, &chain.subject.vision];
+            let bundles = [&chain.candidate.decoder, &chain.candidate.vision];
             let scratch = tempfile::tempdir();
             let scratch = scratch.map_err(|error| Error::input("--iphone", error.to_string()))?;
             let asked = scratch.path().join("fixture.json");
@@ -61,8 +61,8 @@ fn fixture(chain: &Chain<'_>) -> Result<Fixture> {
     });
     Ok(Fixture {
         version: VERSION,
-        decoder: AssetId::of(&chain.subject.decoder),
-        vision: AssetId::of(&chain.subject.vision),
+        decoder: AssetId::of(&chain.candidate.decoder),
+        vision: AssetId::of(&chain.candidate.vision),
         runs: bar.runs,
         prompts: prompts.collect(),
     })

@@ -1,6 +1,7 @@
 //! The loop that a host runs, with our runtime and with Core AI's own, on the
 //! same bundle and from the same picture.
 
+use crate::transcript::{Bound, Check, CheckId, Found, shortest};
 use crate::{
     Answer, Answers, Chain, CoreAi, Error, NamedPrompt, Result,
     evidence::{Evidence, tokens},
@@ -34,7 +35,7 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
     let mut evidence = Evidence::default();
     evidence.fact("Core AI", &runtime);
     let kept = chain.kept.is_some();
-    evidence.fact("Core AI was asked", if kept { "before" } else { "now" });
+    evidence.core_ai_recorded = Some(kept);
     if kept {
         evidence.note = Some(format!("what {runtime} answered was read from a file"));
     }
@@ -71,26 +72,17 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
         if let Some(at) = forgiven {
             let behind = chain.leads(asked, &theirs.tokens[..=at])?[at];
             let most = ROUNDING * least;
-            let what = "by how much its token is behind ours, where that is forgiven";
-            let holds = -behind <= most;
-            evidence.check(
-                what,
+            evidence.check(Check::new(
+                CheckId::ForgivenLead,
                 Some(&asked.name),
-                -behind,
-                format!("at most {most}"),
-                holds,
-            );
+                Found::Number(shortest(-behind)),
+                Bound::AtMost(shortest(most)),
+            ));
         }
     }
     let answered = theirs.len();
     let all = chain.gates.prompts.len();
-    evidence.check(
-        "prompts that Core AI answered",
-        None,
-        answered,
-        all.to_string(),
-        answered == all,
-    );
+    evidence.all(CheckId::Answered, None, answered, all);
     Ok(evidence)
 }
 
@@ -109,13 +101,12 @@ fn follow(
     // One that is no number is not within the bound.
     let within = apart.iter().filter(|apart| **apart <= most).count();
     let what = "lead of each of its tokens, our engine beside Core AI's: apart by";
-    evidence.check(
-        what,
-        Some(&asked.name),
-        format!("{within} of {} at most {most}", apart.len()),
-        format!("{} of {}", theirs.tokens.len(), theirs.tokens.len()),
-        within == theirs.tokens.len(),
-    );
+    let found = Found::Count {
+        count: within,
+        of: theirs.tokens.len(),
+    };
+    let check = Check::new(CheckId::Lead, Some(&asked.name), found, Bound::All);
+    evidence.check(check.of(shortest(most).to_string()));
     evidence.series.push(Series {
         what: what.to_owned(),
         measure: Measure::Error,
@@ -135,15 +126,15 @@ fn theirs(
     chain: &Chain<'_>,
     asked: &[NamedPrompt],
 ) -> Result<Result<(Vec<Answer>, String), String>> {
-    let (subject, tokens) = (chain.subject, chain.gates.engine.tokens);
+    let (candidate, tokens) = (chain.candidate, chain.gates.engine.tokens);
     if let (CoreAi::Kept(path), Some(kept)) = (&chain.settings.core_ai, &chain.kept) {
-        let vocabulary = subject.config.text_config.vocab_size;
+        let vocabulary = candidate.config.text_config.vocab_size;
         let answers = kept.to(asked, tokens, vocabulary, path)?;
         return Ok(Ok((answers, kept.runtime.clone())));
     }
-    let found = chain.outside.core_ai(subject, asked, tokens)?;
+    let found = chain.tools.core_ai(candidate, asked, tokens)?;
     if let (CoreAi::Keep(path), Ok((answers, runtime))) = (&chain.settings.core_ai, &found) {
-        Answers::new(subject, runtime.clone(), answers.clone()).write(path)?;
+        Answers::new(candidate, runtime.clone(), answers.clone()).write(path)?;
     }
     Ok(found)
 }
@@ -151,7 +142,7 @@ fn theirs(
 /// Why Core AI's runtime is not asked, if the decoder is larger than the set
 /// asks it for.
 fn too_large(chain: &Chain<'_>) -> Result<Option<String>> {
-    let path = chain.subject.decoder.asset.dir.join(aimodel::PROGRAM);
+    let path = chain.candidate.decoder.asset.dir.join(aimodel::PROGRAM);
     let size = match std::fs::metadata(&path) {
         Ok(about) => about.len(),
         Err(source) => return Err(Error::File { path, source }),

@@ -5,6 +5,7 @@
 //! With this, the model that the asset is judged by elsewhere is known to be
 //! the checkpoint's, and where a difference begins is known by the layer.
 
+use bundle::contract;
 use reference::qwen3_vl::Cache;
 
 use reference::qwen3_vl::VisionOutput;
@@ -25,6 +26,7 @@ use models::qwen3_vl::positions::in_graph;
 use runtime::candle_core::Tensor;
 
 use super::{cosines, least, top};
+use crate::transcript::{Bound, Check, CheckId, Found, shortest};
 use crate::{
     Chain, Result,
     evidence::{Evidence, tokens},
@@ -56,7 +58,7 @@ fn climb(
     steps: usize,
     evidence: &mut Evidence,
 ) -> Result<()> {
-    let (config, bar) = (&chain.subject.config, chain.gates.ladder);
+    let (config, bar) = (&chain.candidate.config, chain.gates.ladder);
     let (vision_model, text_model) = chain.models()?;
     let name = Some(entry.name.as_str());
     let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
@@ -69,21 +71,15 @@ fn climb(
         0,
         &GraphRope::of(&prompt, config.text_config.vocab_size),
     );
-    for (what, found) in [
-        ("positions by the token list", &walked),
-        ("positions by the graph's formula", &positions),
+    for (id, found) in [
+        (CheckId::ListPositions, &walked),
+        (CheckId::GraphPositions, &positions),
     ] {
         let equal = found.iter().zip(&recorded.positions);
         let equal = equal.filter(|(ours, theirs)| ours == theirs).count();
-        let total = recorded.positions.len();
-        let holds = *found == recorded.positions;
-        evidence.check(
-            what,
-            name,
-            format!("{equal} of {total} equal"),
-            "all equal",
-            holds,
-        );
+        // More positions than there are tokens are not all equal.
+        let total = recorded.positions.len().max(found.len());
+        evidence.all(id, name, equal, total);
     }
 
     let vision: Option<VisionOutput> = match (&recorded.vision, grids.first()) {
@@ -92,20 +88,12 @@ fn climb(
     };
     if let (Some(ours), Some(theirs)) = (&vision, &recorded.vision) {
         let found = rows(&ours.image_embeds, &theirs.image_embeds)?;
-        evidence.cosine(
-            "image_embeds, least cosine",
-            name,
-            least(&found),
-            bar.cosine,
-        );
+        let of = Some(contract::IMAGE_EMBEDS);
+        evidence.cosine(CheckId::Vision, of, name, least(&found), bar.cosine);
         let deepstack = Tensor::cat(&ours.deepstack_embeds, 0)?;
         let found = rows(&deepstack, &theirs.deepstack_embeds)?;
-        evidence.cosine(
-            "deepstack_embeds, least cosine",
-            name,
-            least(&found),
-            bar.cosine,
-        );
+        let of = Some(contract::DEEPSTACK_EMBEDS);
+        evidence.cosine(CheckId::Vision, of, name, least(&found), bar.cosine);
     }
 
     let cache = &mut Cache::default();
@@ -124,19 +112,19 @@ fn climb(
         .iter()
         .filter(|cosine| **cosine >= bar.cosine)
         .count();
-    evidence.check(
-        format!("layers whose least cosine is at least {}", bar.cosine),
-        name,
-        format!("{passed} of {layers}, the least is {:.9}", least(&by_layer)),
-        format!("{layers} of {layers}"),
-        passed == layers && by_layer.len() == layers,
-    );
+    let found = Found::Count {
+        count: passed,
+        of: layers.max(by_layer.len()),
+    };
+    let check = Check::new(CheckId::Layers, name, found, Bound::All);
+    let note = format!(", the min is {:.9}", least(&by_layer));
+    evidence.check(check.of(bar.cosine.to_string()).note(note));
     let what = "hidden states, fp32 model against transformers: least cosine";
     evidence.cosines(what, &entry.name, ("layer", 0), by_layer, bar.cosine);
 
     let logits = to_rows(&output.logits)?;
     let found = cosines(logits.iter().map(Vec::as_slice), &recorded.logits);
-    evidence.cosine("logits, least cosine", name, least(&found), bar.cosine);
+    evidence.cosine(CheckId::Logits, None, name, least(&found), bar.cosine);
     let what = "logits, fp32 model against transformers: cosine";
     evidence.cosines(what, &entry.name, ("position", 0), found, bar.cosine);
     let gated = (0..logits.len()).filter(|at| recorded.margins[*at] >= chain.gates.margin);
@@ -145,16 +133,12 @@ fn climb(
         all += 1;
         equal += usize::from(top(&logits[at]) == top(recorded.logits.row(at)));
     }
-    evidence.check(
-        format!(
-            "best token where it leads by {} or more",
-            chain.gates.margin
-        ),
-        name,
-        format!("{equal} of {all} equal"),
-        "all equal",
-        all == equal,
-    );
+    let found = Found::Count {
+        count: equal,
+        of: all,
+    };
+    let check = Check::new(CheckId::BestToken, name, found, Bound::All);
+    evidence.check(check.of(chain.gates.margin.to_string()));
     if steps > 0 {
         let count = bar.greedy;
         let mut head = prompt;
@@ -193,28 +177,29 @@ fn asked(
         .zip(theirs)
         .filter(|(a, b)| a == b)
         .count();
-    let holds = ours.tokens.ids == theirs && ours.tokens.inputs == prompt.inputs;
-    let found = format!("{equal} of {} equal", theirs.len());
-    evidence.check(
-        "token ids as a host makes them",
-        name,
-        found,
-        "all equal",
-        holds,
-    );
+    let found = Found::Count {
+        count: equal,
+        of: theirs.len().max(ours.tokens.ids.len()),
+    };
+    let mut check = Check::new(CheckId::HostTokens, name, found, Bound::All);
+    if ours.tokens.inputs != prompt.inputs {
+        check.holds = false;
+        check = check.note(format!(", and the inputs are {:?}", ours.tokens.inputs));
+    }
+    evidence.check(check);
     if let (Some(ours), Some(theirs)) = (ours.patches.first(), &recorded.vision) {
         let level = |value: f32| ((value + 1.0) * 127.5).round();
         let pairs = ours.values.iter().zip(&theirs.patches.values);
         let apart = pairs.map(|(a, b)| (level(a.to_f32()) - level(*b)).abs());
         let most = apart.fold(0.0, f32::max);
-        let holds = ours.values.len() == theirs.patches.values.len() && most <= 1.0;
-        evidence.check(
-            "patches as a host makes them: levels of 8 bits apart",
-            name,
-            most,
-            "at most 1",
-            holds,
-        );
+        let found = Found::Number(shortest(most));
+        let mut check = Check::new(CheckId::HostPatches, name, found, Bound::AtMost(1.0));
+        let (count, expected) = (ours.values.len(), theirs.patches.values.len());
+        if count != expected {
+            check.holds = false;
+            check = check.note(format!(", and there are {count} values of {expected}"));
+        }
+        evidence.check(check);
     }
     Ok(())
 }

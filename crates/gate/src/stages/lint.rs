@@ -1,23 +1,28 @@
 //! Static rules over the bundles.
 
+use crate::transcript::{Bound, Check, CheckId, Found};
 use crate::{
     Chain, Result,
     evidence::Evidence,
-    lint::{Opened, opened_bundle},
+    lint::{Opened, RULES, opened_bundle},
 };
 
 /// Runs the lint.
 pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
     let mut evidence = Evidence::default();
-    for bundle in [&chain.subject.decoder, &chain.subject.vision] {
+    for bundle in [&chain.candidate.decoder, &chain.candidate.vision] {
         // Opening it, its hash was found to be the one that it states.
         let opened = Opened {
             asset: &bundle.asset,
             hash: bundle.asset.stated_hash,
         };
         let found = opened_bundle(&bundle.path, &[opened])?;
-        let (count, name) = (found.len(), bundle.name());
-        evidence.check(format!("findings in {name}"), None, count, "0", count == 0);
+        let count = Found::Count {
+            count: found.len(),
+            of: RULES.len(),
+        };
+        let check = Check::new(CheckId::LintFindings, None, count, Bound::None);
+        evidence.check(check.of(bundle.name()));
         evidence.findings.extend(found);
     }
     Ok(evidence)

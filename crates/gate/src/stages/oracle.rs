@@ -5,6 +5,7 @@
 
 use reference::cosine;
 
+use crate::transcript::{Bound, Check, CheckId, Found, shortest};
 use crate::{
     Chain, Result,
     chain::{Outcome, Recording, Recordings},
@@ -21,22 +22,22 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
     let folder = &chain.settings.oracle;
     let there = folder.join("index.json").exists();
     let request = Recording {
-        subject: chain.subject,
+        candidate: chain.candidate,
         gates: chain.gates,
         root: &chain.settings.root,
     };
     let mut evidence = Evidence::default();
     let refused = |evidence: &mut Evidence, why: String| {
-        evidence.check(
-            "transformers' answer",
+        let bound = Bound::Words("one that can serve".to_owned());
+        evidence.check(Check::new(
+            CheckId::OracleUsable,
             None,
-            why,
-            "one that can serve",
-            false,
-        );
+            Found::Words(why),
+            bound,
+        ));
     };
     if !there {
-        match chain.outside.record(&request, folder)? {
+        match chain.tools.record(&request, folder)? {
             Outcome::Done => evidence.fact("recorded", "now"),
             Outcome::Refused(why) => {
                 refused(&mut evidence, why);
@@ -51,7 +52,7 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
     } else {
         let scratch = tempfile_beside(folder)?;
         let anew = scratch.path().join("oracle");
-        match chain.outside.record(&request, &anew)? {
+        match chain.tools.record(&request, &anew)? {
             Outcome::Unavailable(why) => {
                 evidence.fact("recorded", format!("before; not again: {why}"));
             }
@@ -84,15 +85,14 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
         let first = entry.prompt_tokens - 1;
         let gated = &recorded.margins[first..];
         let least = gated.iter().copied().fold(f32::INFINITY, f32::min);
-        let (must, holds) = match oracle.steps {
-            0 => ("any: nothing is gated".to_owned(), true),
-            _ => {
-                let bar = chain.gates.margin;
-                (format!("at least {bar}"), least >= bar)
-            }
+        let bound = if oracle.steps == 0 {
+            Bound::Any
+        } else {
+            Bound::AtLeast(shortest(chain.gates.margin))
         };
-        let what = format!("least margin of {} greedy tokens", oracle.steps);
-        evidence.check(what, Some(&entry.name), least, must, holds);
+        let found = Found::Number(shortest(least));
+        let name = Some(entry.name.as_str());
+        evidence.check(Check::new(CheckId::OracleMargin, name, found, bound));
         evidence.series.push(Series {
             what: "margin of the best token".to_owned(),
             measure: Measure::Margin,
@@ -118,20 +118,12 @@ fn compare(evidence: &mut Evidence, before: &Recordings, now: &Recordings) {
             continue;
         };
         let same = old.greedy_ids == recorded.greedy_ids && old.input_ids == recorded.input_ids;
-        evidence.check(
-            "tokens recorded before and now",
-            Some(&entry.name),
-            if same { "the same" } else { "others" },
-            "the same",
-            same,
-        );
+        let found = Found::Words(if same { "the same" } else { "others" }.to_owned());
+        let bound = Bound::Words("the same".to_owned());
+        let name = Some(entry.name.as_str());
+        evidence.check(Check::new(CheckId::OracleTokens, name, found, bound));
         let close = cosine(&old.logits.values, &recorded.logits.values);
-        evidence.cosine(
-            "logits recorded before and now",
-            Some(&entry.name),
-            close,
-            SAME,
-        );
+        evidence.cosine(CheckId::OracleLogits, None, name, close, SAME);
     }
 }
 

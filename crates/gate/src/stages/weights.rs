@@ -12,39 +12,39 @@ use checkpoint::TokenizerFiles;
 use models::Architecture;
 use sha2::{Digest, Sha256};
 
+use crate::transcript::{Bound, Check, CheckId, Found};
 use crate::{Chain, Result, evidence::Evidence, quantization, transcript::Finding};
 
 /// Runs the stage.
 pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
-    let subject = chain.subject;
-    let (config, checkpoint) = (&subject.config, &subject.checkpoint);
-    let grid = subject.geometry.grid;
-    let decoder = config.lower_decoder(checkpoint, subject.mode, subject.query, grid)?;
+    let candidate = chain.candidate;
+    let (config, checkpoint) = (&candidate.config, &candidate.checkpoint);
+    let grid = candidate.geometry.grid;
+    let decoder = config.lower_decoder(checkpoint, candidate.mode, candidate.query, grid)?;
     let vision = config.lower_vision(checkpoint, grid)?;
     let mut evidence = Evidence::default();
-    let stated = Some(&subject.geometry) == config.geometry(grid).as_ref();
-    evidence.check(
-        "how pictures are cut, as metadata.json states it",
-        None,
+    let stated = Some(&candidate.geometry) == config.geometry(grid).as_ref();
+    let found = Found::Words(
         if stated {
             "as the checkpoint has it"
         } else {
             "otherwise"
-        },
-        "as the checkpoint has it",
-        stated,
+        }
+        .to_owned(),
     );
-    for (bundle, expected) in [(&subject.decoder, &decoder), (&subject.vision, &vision)] {
+    let bound = Bound::Words("as the checkpoint has it".to_owned());
+    let check = Check::new(CheckId::Geometry, None, found, bound);
+    evidence.check(check.of(candidate.decoder.name()));
+    for (bundle, expected) in [(&candidate.decoder, &decoder), (&candidate.vision, &vision)] {
         let name = bundle.name();
         let found = aimodel::diff(&bundle.asset.module, expected)?;
         let (constants, bytes) = constants(&bundle.asset.module);
-        evidence.check(
-            format!("{name}: what differs from the checkpoint's program"),
-            None,
-            format!("{} of all functions, operations and constants", found.len()),
-            "0",
-            found.is_empty(),
-        );
+        let differ = Found::Count {
+            count: found.len(),
+            of: bundle.asset.module.resources.len(),
+        };
+        let check = Check::new(CheckId::Differences, None, differ, Bound::None);
+        evidence.check(check.of(name).note(" constants, functions and operations"));
         evidence.fact(
             &format!("{name}: large constants"),
             format!("{constants} of {bytes} bytes"),
@@ -58,9 +58,9 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
             }));
     }
     tokenizer(chain, &mut evidence)?;
-    let halves = config.lower_decoder(checkpoint, quantize::Recipe::F16, subject.query, grid)?;
+    let halves = config.lower_decoder(checkpoint, quantize::Recipe::F16, candidate.query, grid)?;
     let layers = config.text_config.num_hidden_layers;
-    let (text, module) = (&config.text_config, &subject.decoder.asset.module);
+    let (text, module) = (&config.text_config, &candidate.decoder.asset.module);
     let embedding = models::qwen3_vl::names::EMBED_TOKENS;
     let series = quantization::errors(module, &halves, embedding, layers, text.hidden_size)?;
     evidence.series.extend(series);
@@ -69,8 +69,8 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
 
 /// The bundle's tokenizer against the checkpoint's: the same files, none else.
 fn tokenizer(chain: &Chain<'_>, evidence: &mut Evidence) -> Result<()> {
-    let bundle = &chain.subject.decoder.files;
-    let theirs = TokenizerFiles::load(&chain.subject.source)?;
+    let bundle = &chain.candidate.decoder.files;
+    let theirs = TokenizerFiles::load(&chain.candidate.source)?;
     let expected = theirs.files.iter().map(|(name, bytes)| {
         let hash = hex::encode(&Sha256::digest(bytes));
         (format!("tokenizer/{name}"), hash)
@@ -94,16 +94,12 @@ fn tokenizer(chain: &Chain<'_>, evidence: &mut Evidence) -> Result<()> {
             "is there, and the checkpoint has no such file",
         ));
     }
-    evidence.check(
-        format!(
-            "{}: tokenizer files that are not the checkpoint's",
-            bundle.name
-        ),
-        None,
-        format!("{} of {}", differ.len(), expected.len()),
-        "0",
-        differ.is_empty(),
-    );
+    let found = Found::Count {
+        count: differ.len(),
+        of: expected.len(),
+    };
+    let check = Check::new(CheckId::TokenizerFiles, None, found, Bound::None);
+    evidence.check(check.of(&bundle.name));
     evidence
         .findings
         .extend(differ.into_iter().map(|(place, message)| Finding {

@@ -15,8 +15,8 @@ use aimodel::{Module, open_asset, write_asset};
 use bundle::CallShape;
 use checkpoint::Source;
 use gate::{
-    Answer, Gates, NamedPrompt, Outcome, Outside, Recording, Result, Settings, Stage, Subject,
-    Transcript,
+    Answer, Candidate, ExternalTools, Gates, NamedPrompt, Outcome, Recording, Result, Settings,
+    Stage, Transcript,
 };
 use quantize::Recipe;
 use runtime::candle_core::Device;
@@ -31,7 +31,7 @@ pub const STAGES: [Stage; 5] = [
     Stage::Oracle,
     Stage::Ladder,
     Stage::Weights,
-    Stage::Gpu,
+    Stage::Execute,
 ];
 
 /// The folder of the bundles' names.
@@ -46,14 +46,14 @@ pub fn root() -> PathBuf {
 /// Nobody is there: no Python, no runtime of Core AI.
 pub struct Alone;
 
-impl Outside for Alone {
+impl ExternalTools for Alone {
     fn record(&self, _: &Recording<'_>, _: &Path) -> Result<Outcome> {
         Ok(Outcome::Unavailable("no Python in this test".to_owned()))
     }
 
     fn core_ai(
         &self,
-        _: &Subject,
+        _: &Candidate,
         _: &[NamedPrompt],
         _: usize,
     ) -> Result<Result<(Vec<Answer>, String), String>> {
@@ -150,9 +150,9 @@ impl Case {
     }
 
     /// Opens what is to be judged.
-    pub fn subject(&self) -> Result<Subject> {
+    pub fn candidate(&self) -> Result<Candidate> {
         let exports = self.path("exports");
-        Subject::open(
+        Candidate::open(
             self.source(),
             &exports,
             "nano",
@@ -177,8 +177,8 @@ impl Case {
 
     /// Runs some stages on it.
     pub fn run(&self, stages: &[Stage]) -> Result<Transcript> {
-        let (subject, settings) = (self.subject()?, self.settings());
-        gate::run(&subject, &self.gates, &settings, stages, &Alone, |_| {})
+        let (candidate, settings) = (self.candidate()?, self.settings());
+        gate::run(&candidate, &self.gates, &settings, stages, &Alone, |_| {})
     }
 
     /// Replaces the bundles by an export of another checkpoint: a copy of this

@@ -72,13 +72,13 @@ fn faults_are_caught_by_the_stages_that_the_table_names() {
 #[test]
 fn what_is_harmless_moves_no_cosine_beyond_its_bound() {
     let bench = Bench::new(&PROMPTS);
-    let good = cosines(&bench.case().run(&[Stage::Gpu]).unwrap());
+    let good = cosines(&bench.case().run(&[Stage::Execute]).unwrap());
     assert_eq!(good.len(), 55 + 37);
     for (name, bound) in HARMLESS {
         let fault = FAULTS.iter().find(|fault| fault.name == name).unwrap();
         let mut case = bench.case();
         (fault.inject)(&mut case);
-        let found = cosines(&case.run(&[Stage::Gpu]).unwrap());
+        let found = cosines(&case.run(&[Stage::Execute]).unwrap());
         assert_eq!(found.len(), good.len());
         let moved = good.iter().zip(&found).map(|(a, b)| (a - b).abs());
         let most = moved.fold(0.0, f64::max);

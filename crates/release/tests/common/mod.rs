@@ -15,7 +15,8 @@ use std::{
 
 use checkpoint::Source;
 use gate::{
-    Answer, Gates, NamedPrompt, Outcome, Outside, Recording, Settings, Stage, Subject, Transcript,
+    Answer, Candidate, ExternalTools, Gates, NamedPrompt, Outcome, Recording, Settings, Stage,
+    Transcript,
 };
 use release::{Given, Parts, Release, Result};
 use tempfile::TempDir;
@@ -31,14 +32,14 @@ pub fn root() -> PathBuf {
 /// Nobody is there: no Python, no runtime of Core AI.
 struct Alone;
 
-impl Outside for Alone {
+impl ExternalTools for Alone {
     fn record(&self, _: &Recording<'_>, _: &Path) -> gate::Result<Outcome> {
         Ok(Outcome::Unavailable("no Python in this test".to_owned()))
     }
 
     fn core_ai(
         &self,
-        _: &Subject,
+        _: &Candidate,
         _: &[NamedPrompt],
         _: usize,
     ) -> gate::Result<std::result::Result<(Vec<Answer>, String), String>> {
@@ -72,8 +73,8 @@ pub fn bench() -> &'static Bench {
         let recipe = given().recipe;
         let transcripts = recipe.decoders().map(|decoder| {
             let (mode, query) = (decoder.mode, decoder.query);
-            let subject = Subject::open(Source::nano(), &exports, "nano", mode, query).unwrap();
-            judge(&subject)
+            let candidate = Candidate::open(Source::nano(), &exports, "nano", mode, query).unwrap();
+            judge(&candidate)
         });
         let transcripts = transcripts.collect();
         let bench = Bench {
@@ -96,7 +97,7 @@ pub fn export(exports: &Path) {
 }
 
 /// Runs all gates.
-pub fn judge(subject: &Subject) -> Transcript {
+pub fn judge(candidate: &Candidate) -> Transcript {
     let settings = Settings {
         device: runtime::candle_core::Device::Cpu,
         options: runtime::Options::default(),
@@ -109,7 +110,7 @@ pub fn judge(subject: &Subject) -> Transcript {
         iphone: None,
     };
     let gates = Gates::parse("nano", &gates()).unwrap();
-    gate::run(subject, &gates, &settings, &Stage::ALL, &Alone, |_| {}).unwrap()
+    gate::run(candidate, &gates, &settings, &Stage::ALL, &Alone, |_| {}).unwrap()
 }
 
 /// A release of nano, as it should be, in a folder of its own.

@@ -30,6 +30,7 @@ use runtime::{
 };
 
 use super::{cosines, least, top};
+use crate::transcript::{Bound, Check, CheckId, Found};
 use crate::{
     Chain, Result,
     chain::device_name,
@@ -69,7 +70,11 @@ fn judge(
     steps: usize,
     evidence: &mut Evidence,
 ) -> Result<()> {
-    let (config, bar, margin) = (&chain.subject.config, chain.gates.gpu, chain.gates.margin);
+    let (config, bar, margin) = (
+        &chain.candidate.config,
+        chain.gates.execute,
+        chain.gates.margin,
+    );
     let (vision, decoder) = chain.programs()?;
     let name = Some(entry.name.as_str());
     let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
@@ -89,8 +94,13 @@ fn judge(
         ] {
             let found = pictures.get(output);
             let found = found.map_or(Ok(vec![0.0]), |found| rows_of(found, expected))?;
-            let what = format!("{output}, least cosine");
-            evidence.cosine(&what, name, least(&found), bar.cosine);
+            evidence.cosine(
+                CheckId::Vision,
+                Some(output),
+                name,
+                least(&found),
+                bar.cosine,
+            );
         }
     }
     let inputs = decoder.inputs(&prompt, pictures)?;
@@ -106,12 +116,7 @@ fn judge(
         _ => Tensor::cat(&[&asked, &session.read_all(after)?], 0)?,
     };
     let found = rows_of(&logits, &recorded.logits)?;
-    evidence.cosine(
-        "A: logits of every position, least cosine",
-        name,
-        least(&found),
-        bar.cosine,
-    );
+    evidence.cosine(CheckId::Logits, None, name, least(&found), bar.cosine);
     let (mut all, mut equal, mut first) = (0, 0, None);
     for (at, row) in to_rows(&logits)?.iter().enumerate() {
         if recorded.margins[at] >= margin {
@@ -126,12 +131,17 @@ fn judge(
     let which = first.map_or_else(String::new, |at| {
         format!(", the first other one at position {at}")
     });
-    let what = format!("A: best token where it leads by {margin} or more");
-    let said = format!("{equal} of {all} equal{which}");
-    match steps {
+    let best = Found::Count {
+        count: equal,
+        of: all,
+    };
+    let check = Check::new(CheckId::BestToken, name, best, Bound::All);
+    let check = check.of(margin.to_string()).note(which);
+    if steps == 0 {
         // Random weights have no token that deserves to lead.
-        0 => evidence.fact(&format!("{}: {what}", entry.name), said),
-        _ => evidence.check(what, name, said, "all equal", all == equal),
+        evidence.fact(&format!("{}: {}", entry.name, check.what()), check.found());
+    } else {
+        evidence.check(check);
     }
     let what = "A: logits, asset against transformers: cosine";
     evidence.cosines(what, &entry.name, ("position", 0), found, bar.cosine);
@@ -177,12 +187,7 @@ fn judge(
     session.restore(states, cached);
     let row = session.read(&[next])?;
     let found = cosine(&row, recorded.logits.row(cached));
-    evidence.cosine(
-        "D: one step from the oracle's cache, cosine",
-        name,
-        found,
-        bar.cosine,
-    );
+    evidence.cosine(CheckId::CachedStep, None, name, found, bar.cosine);
     Ok(())
 }
 
@@ -206,7 +211,7 @@ fn forced(
     (mut session, last, made): (Sequence, Tensor, &[u32]),
     evidence: &mut Evidence,
 ) -> Result<()> {
-    let bar = chain.gates.gpu;
+    let bar = chain.gates.execute;
     let (vision_model, text_model) = chain.models()?;
     let grid = entry.image.as_ref().map(|image| image.grid);
     let vision = match (&recorded.vision, grid) {
@@ -218,7 +223,7 @@ fn forced(
     let positions = in_graph(
         &ids,
         0,
-        &GraphRope::of(prompt, chain.subject.config.text_config.vocab_size),
+        &GraphRope::of(prompt, chain.candidate.config.text_config.vocab_size),
     );
     let output = text_model.forward(&ids, &positions, vision.as_ref(), &mut Cache::default())?;
     let rows = to_rows(&output.logits)?;
@@ -230,23 +235,11 @@ fn forced(
     let first = entry.prompt_tokens - 1;
     let pairs = ours.iter().zip(&rows[first..]);
     let found: Vec<f64> = pairs.map(|(a, b)| cosine(a, b)).collect();
-    evidence.cosine(
-        "B: logits along the asset's own greedy tokens, against the fp32 model: least cosine",
-        Some(&entry.name),
-        least(&found),
-        bar.cosine,
-    );
+    let name = Some(entry.name.as_str());
+    evidence.cosine(CheckId::OwnTokens, None, name, least(&found), bar.cosine);
     let what = "B: logits along the asset's own tokens, against the fp32 model: cosine";
     evidence.cosines(what, &entry.name, ("position", first), found, bar.cosine);
-    let tokens = format!("{} of {}", made.len(), bar.greedy);
-    let all = made.len() == bar.greedy;
-    evidence.check(
-        "B: greedy tokens made",
-        Some(&entry.name),
-        tokens,
-        "all",
-        all,
-    );
+    evidence.all(CheckId::TokensMade, name, made.len(), bar.greedy);
     Ok(())
 }
 

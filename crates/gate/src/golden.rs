@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, NamedPrompt, Result, Subject,
+    Candidate, Error, NamedPrompt, Result,
     device::{AssetId, Prompt},
     json,
     report::hidden,
@@ -70,13 +70,13 @@ fn input(asked: &NamedPrompt) -> String {
 }
 
 impl Answers {
-    /// What a runtime answered for a subject.
-    pub fn new(subject: &Subject, runtime: String, prompts: Vec<Answer>) -> Answers {
+    /// What a runtime answered for a candidate.
+    pub fn new(candidate: &Candidate, runtime: String, prompts: Vec<Answer>) -> Answers {
         Answers {
             version: VERSION,
             runtime,
-            decoder: AssetId::of(&subject.decoder),
-            vision: AssetId::of(&subject.vision),
+            decoder: AssetId::of(&candidate.decoder),
+            vision: AssetId::of(&candidate.vision),
             prompts,
         }
     }
@@ -89,13 +89,13 @@ impl Answers {
         json::write_new(path, self)
     }
 
-    /// Reads what was answered for a subject.
+    /// Reads what was answered for a candidate.
     ///
     /// # Errors
     /// A file that cannot be read, is no such file, or is about other bundles.
-    pub fn load(path: &Path, subject: &Subject) -> Result<Answers> {
+    pub fn load(path: &Path, candidate: &Candidate) -> Result<Answers> {
         let answers: Answers = json::read(path, "expected what gate --ask-core-ai wrote")?;
-        let assets = [&subject.decoder, &subject.vision].map(AssetId::of);
+        let assets = [&candidate.decoder, &candidate.vision].map(AssetId::of);
         match answers.problem(&assets) {
             None => Ok(answers),
             Some(problem) => Err(Error::input(path.display(), format!("{problem}; {AGAIN}"))),

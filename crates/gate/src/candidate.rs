@@ -15,7 +15,7 @@ use quantize::Recipe;
 use crate::{Error, Result, transcript::Bundle};
 
 /// A decoder bundle, its vision encoder, and their checkpoint.
-pub struct Subject {
+pub struct Candidate {
     /// Where the checkpoint comes from.
     pub source: Source,
     /// Its `config.json`.
@@ -94,7 +94,7 @@ impl Exported {
     }
 }
 
-impl Subject {
+impl Candidate {
     /// Opens the bundles that `export` made of a model: below `exports`, named
     /// after `name`, `mode` and `query`.
     ///
@@ -107,7 +107,7 @@ impl Subject {
         name: &str,
         mode: &'static Recipe,
         query: CallShape,
-    ) -> Result<Subject> {
+    ) -> Result<Candidate> {
         let config = Config::load(&source)?;
         let checkpoint = Arc::new(models::qwen3_vl::open(&source)?);
         config.check(&checkpoint)?;
@@ -124,7 +124,7 @@ impl Subject {
         let (decoder, vision) = (decoder?, vision?);
         let manifest = Manifest::load(&decoder.path)?;
         let geometry = manifest.geometry()?;
-        Ok(Subject {
+        Ok(Candidate {
             source,
             config,
             checkpoint,

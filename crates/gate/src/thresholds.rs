@@ -16,7 +16,7 @@ use crate::{Error, Result};
 ///     margin = 0.1
 ///     steps = 24
 ///     ladder = { cosine = 0.9999, greedy = 16 }
-///     gpu = { cosine = 0.999, greedy = 16 }
+///     execute = { cosine = 0.999, greedy = 16 }
 ///     engine = { tokens = 24, largest_mb = 64 }
 ///     device = { tokens = 24, runs = 3 }
 ///
@@ -25,7 +25,7 @@ use crate::{Error, Result};
 ///     text = "count from one to twenty ."
 ///     "#,
 /// )?;
-/// assert_eq!(gates.gpu.greedy, 16);
+/// assert_eq!(gates.execute.greedy, 16);
 /// # Ok::<(), gate::Error>(())
 /// ```
 #[derive(Clone, Debug, Deserialize)]
@@ -47,7 +47,8 @@ pub struct Gates {
     /// The fp32 model against the oracle.
     pub ladder: Compared,
     /// The asset in our runtime against the oracle.
-    pub gpu: Compared,
+    #[serde(alias = "gpu")]
+    pub execute: Compared,
     /// Our loop against Core AI's.
     pub engine: Engine,
     /// A device against our loop.
@@ -125,7 +126,7 @@ impl Gates {
         // As git stores it, whatever a checkout made of its ends of lines.
         let text = toml.replace("\r\n", "\n");
         gates.sha256 = hex::encode(&Sha256::digest(text));
-        for (stage, bar) in [("ladder", gates.ladder), ("gpu", gates.gpu)] {
+        for (stage, bar) in [("ladder", gates.ladder), ("execute", gates.execute)] {
             if !(0.9..1.0).contains(&bar.cosine) {
                 return Err(wrong(format!(
                     "{stage}.cosine is {}, expected 0.9 or more and less than 1",
