@@ -17,10 +17,10 @@ use std::{any::Any, sync::Arc};
 
 use aimodel::Module;
 use bundle::{CallShape, PictureGeometry};
-use checkpoint::{Checkpoint, Naming, Source};
+use checkpoint::{Checkpoint, Naming, Source, TokenizerFiles};
 use quantize::Recipe;
 
-use crate::{Architecture, Error, Family, Grid, Parameter};
+use crate::{Architecture, Error, Family, Grid, Parameter, PromptWriter, TokenizedPrompt};
 
 /// The family's line in the registry.
 pub const FAMILY: Family = Family {
@@ -87,6 +87,19 @@ impl Architecture for Config {
 
     fn positions(&self, tokens: &[u32], pictures: &[Grid]) -> Result<Vec<[i32; 3]>, Error> {
         positions::from_tokens(tokens, pictures, self)
+    }
+
+    fn prompt(&self, tokens: Vec<u32>, pictures: &[Grid]) -> Result<TokenizedPrompt, Error> {
+        positions::prompt(tokens, pictures, self)
+    }
+
+    fn graph_positions(&self, prompt: &TokenizedPrompt) -> Vec<[i32; 3]> {
+        let rope = positions::GraphRope::of(prompt, self.text_config.vocab_size);
+        positions::in_graph(&prompt.ids, 0, &rope)
+    }
+
+    fn prompt_writer(&self, files: &TokenizerFiles) -> Result<Box<dyn PromptWriter>, Error> {
+        Ok(Box::new(Chat::load(files, self)?))
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -3,7 +3,6 @@
 use super::{Capability, within};
 use crate::venv::{self, CORE_AI_NEWEST};
 use checkpoint::Source;
-use models::qwen3_vl::Config;
 use std::{
     env, fs,
     io::Read,
@@ -231,7 +230,8 @@ pub fn cached(cache: &Path) -> Vec<String> {
         };
         let whole = names(&repo.join("snapshots")).iter().any(|snapshot| {
             Source::folder(snapshot).is_ok_and(|source| {
-                Config::load(&source).is_ok() && models::qwen3_vl::open(&source).is_ok()
+                models::open(&source)
+                    .is_ok_and(|one| models::open_weights(&source, one.as_ref()).is_ok())
             })
         });
         if whole {
