@@ -21,9 +21,9 @@ pub(super) struct Loader<'a> {
 impl Loader<'_> {
     /// A parameter, of the given shape.
     pub(super) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
-        let view = self.checkpoint.tensor(name, shape)?;
-        let values = to_f32(view.element, view.bytes);
-        self.checkpoint.release(&view);
+        let stored = self.checkpoint.tensor(name, shape)?;
+        let values = to_f32(stored.element(), stored.bytes());
+        stored.release_all();
         Tensor::from_vec(values, shape, self.device)
             .map_err(computing(format!("the tensor {name}")))
     }
