@@ -233,7 +233,13 @@ fn large_constants_are_streamed_and_can_be_broken_off() {
     PEAK.set(before);
     let (other, target) = repaired(&asset, None);
     let used = PEAK.get() - before;
-    assert!(used < 4 << 20, "{used} bytes");
+    // Without a map the program is read to be compared, and copied once.
+    let read = if cfg!(feature = "mmap") {
+        0
+    } else {
+        2 * BYTES as usize
+    };
+    assert!(used < read + (4 << 20), "{used} bytes");
     assert!(fs::metadata(target.join("main.mlirb")).unwrap().len() > BYTES);
     drop(other);
 

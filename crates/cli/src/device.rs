@@ -1,4 +1,4 @@
-//! Where an exported model is run.
+//! What executes an exported model.
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -7,11 +7,11 @@ use runtime::candle_core;
 /// What a `--device` argument names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Device {
-    /// The processor
+    /// The CPU
     Cpu,
-    /// An NVIDIA GPU; needs a build with --features cuda
+    /// An NVIDIA GPU, in a build with the feature cuda
     Cuda,
-    /// A Mac's GPU; needs a build with --features metal
+    /// A Mac's GPU, in a build with the feature metal
     Metal,
 }
 

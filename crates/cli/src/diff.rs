@@ -1,4 +1,4 @@
-//! `diff`: what two assets do not have in common, by meaning.
+//! `diff`: compares two assets by meaning.
 
 use crate::{Refused, progress};
 use aimodel::{Asset, Difference};
@@ -23,7 +23,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let (a, b) = (open(&args.a)?, open(&args.b)?);
     let mut found = aimodel::diff(&a.module, &b.module)?;
-    let [ours, theirs] = [&a, &b].map(|asset| {
+    let [first, second] = [&a, &b].map(|asset| {
         let metadata = &asset.metadata;
         [
             ("creationDate", metadata.creation_date.clone()),
@@ -33,12 +33,12 @@ pub fn run(args: Args) -> Result<()> {
             ("description", metadata.description.clone()),
         ]
     });
-    for ((key, ours), (_, theirs)) in ours.into_iter().zip(theirs) {
-        if ours != theirs {
+    for ((key, first), (_, second)) in first.into_iter().zip(second) {
+        if first != second {
             found.push(Difference {
                 kind: "metadata",
                 place: key.to_owned(),
-                message: format!("is {}, and {} in the other", text(ours), text(theirs)),
+                message: format!("is {}, and {} in the other", text(first), text(second)),
             });
         }
     }

@@ -1,4 +1,4 @@
-//! `doctor`: what this machine can do, and what to do about what it cannot.
+//! `doctor`: what this machine can do, and how to add what is missing.
 
 mod machine;
 mod outside;
@@ -27,7 +27,7 @@ pub struct Args {
 struct Capability {
     name: &'static str,
     here: bool,
-    /// Whether exporting and gating on the processor need it.
+    /// Whether exporting and gating on the CPU need it.
     needed: bool,
     /// What was found.
     found: String,
@@ -53,7 +53,7 @@ impl Capability {
         }
     }
 
-    /// One that nothing can be done about.
+    /// One that cannot be added.
     fn absent(name: &'static str, found: impl Into<String>) -> Self {
         Self {
             here: false,
@@ -87,10 +87,10 @@ impl Capability {
 }
 
 /// Looks at the machine. Refuses one on which nothing can be exported and gated
-/// on the processor; everything else may be missing.
+/// on the CPU; everything else may be missing.
 pub fn run(args: Args) -> Result<()> {
     let found = [
-        machine::processor(),
+        machine::cpu(),
         machine::cuda(),
         machine::metal(),
         machine::memory(),
@@ -117,7 +117,7 @@ pub fn run(args: Args) -> Result<()> {
     match lacking.as_slice() {
         [] if args.json => Ok(()),
         [] => Ok(progress::print(
-            "models can be exported and gated on the processor here\n",
+            "models can be exported and gated on the CPU here\n",
         )?),
         lacking => {
             let lacking = lacking.join(" and ");
@@ -129,15 +129,15 @@ pub fn run(args: Args) -> Result<()> {
     }
 }
 
-/// What `work` gives, unless it takes longer than `limit`: it is then left
-/// behind, and ends with this program.
+/// The result of `work`, unless it takes longer than `limit`: its thread is then
+/// left behind, and ends with this program.
 fn within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        // Nobody waits any more if it took too long.
+        // The receiver is gone if it took too long.
         let _ = sender.send(work());
     });
     receiver.recv_timeout(limit).ok()

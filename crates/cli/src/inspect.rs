@@ -1,4 +1,4 @@
-//! `inspect`: what a bundle or an asset holds.
+//! `inspect`: what a bundle or an asset contains.
 
 mod json;
 #[cfg(test)]
@@ -21,8 +21,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// No metadata of a bundle is larger.
-const LARGEST_METADATA: u64 = 1 << 20;
+/// The largest metadata of a bundle that is read, in bytes.
+const MAX_METADATA: u64 = 1 << 20;
 
 /// Flags of `inspect`.
 #[derive(clap::Args)]
@@ -40,12 +40,12 @@ pub struct Args {
     json: bool,
 }
 
-/// Prints what is there, and refuses what is damaged.
+/// Prints what is there, and fails if it is damaged.
 pub fn run(args: Args) -> Result<()> {
     let found = Found::at(&args.path)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let printed = print(&args, &found, &mut out).and_then(|()| Ok(out.flush()?));
-    // Whoever reads may have seen enough.
+    // The reader may have closed the pipe.
     let quit = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     match printed {
         Err(error)
@@ -88,13 +88,13 @@ fn print(args: &Args, found: &Found, out: &mut dyn io::Write) -> Result<()> {
     Ok(())
 }
 
-/// A path, looked into.
+/// What a path contains.
 struct Found {
     /// The metadata and the tokenizer files with their sizes, of a bundle.
     bundle: Option<(Value, Vec<(String, u64)>)>,
     programs: Vec<Program>,
-    /// What the device lint says of all that; `None` of a program by itself,
-    /// and where one is not even valid.
+    /// What the device lint finds; `None` for a program without an asset, and
+    /// where one is not valid.
     findings: Option<Vec<Finding>>,
 }
 
@@ -192,16 +192,16 @@ impl Found {
 /// writer, is refused before it is opened.
 pub fn bundle_metadata(path: &Path) -> Result<Value> {
     let file = fs::metadata(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    if !file.is_file() || file.len() > LARGEST_METADATA {
+    if !file.is_file() || file.len() > MAX_METADATA {
         bail!(
-            "{}: expected a file of at most {LARGEST_METADATA} bytes",
+            "{}: expected a file of at most {MAX_METADATA} bytes",
             path.display()
         );
     }
     let text =
         fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let value: Value =
-        serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
     if !value.is_object() {
         bail!("{}: expected a JSON object", path.display());
     }
@@ -249,8 +249,8 @@ impl Program {
         let mut problems = Vec::new();
         if !self.hash_fits() {
             problems.push(format!(
-                "{path}: {PROGRAM} has not the hash that the asset states; fetch or export it \
-                 again"
+                "{path}: {PROGRAM} does not have the hash that the asset states; fetch or export \
+                 it again"
             ));
         }
         if let Some(fault) = &self.fault {

@@ -16,7 +16,7 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     started: Instant,
     printed: Mutex<Instant>,
-    /// What was done before the work began: no part of its rate.
+    /// What was done before the work began, which does not count for its rate.
     before: OnceLock<u64>,
 }
 
@@ -55,7 +55,7 @@ impl Progress {
         }
     }
 
-    /// So many bytes of so many in all are done.
+    /// Shows that `done` of `total` bytes are done.
     pub fn at(&self, done: u64, total: u64) {
         let before = *self.before.get_or_init(|| {
             if let Some(bar) = &self.bar {
@@ -69,7 +69,7 @@ impl Progress {
             bar.set_position(done);
             return;
         }
-        // Where another thread is printing, there is nothing to add.
+        // Another thread is printing already.
         let Ok(mut printed) = self.printed.try_lock() else {
             return;
         };
@@ -88,7 +88,7 @@ impl Progress {
         }
     }
 
-    /// The work is done; takes the bar away and gives the time it took.
+    /// Removes the bar, and gives the time that the work took.
     pub fn finish(&self) -> Duration {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -97,8 +97,8 @@ impl Progress {
     }
 }
 
-/// Writes text to standard output at once. Whoever reads it may have seen
-/// enough and gone; the work goes on.
+/// Writes text to standard output at once. If the reader has closed the pipe,
+/// the work goes on.
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

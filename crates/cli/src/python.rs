@@ -1,4 +1,5 @@
-//! The scripts in `conformance/`: what goes into them and what comes out.
+//! Runs of the Python scripts in `conformance/`, and the tensors that they read
+//! and write.
 
 use crate::embedded;
 use crate::venv::Venv;
@@ -39,13 +40,12 @@ pub fn run(
     Ok(command)
 }
 
-/// Runs a command to its end and gives what it printed. One that a signal
-/// killed is run once more, and that is said: Core AI's runtime has been seen
-/// to abort by itself, once in about 150 runs, on a busy machine, where the same
-/// run succeeds again.
+/// Runs a command to its end and gives what it printed. One that a signal killed
+/// is run once more, with a message: Core AI's runtime has been seen to abort,
+/// once in about 150 runs, on a busy machine, and the same run succeeds then.
 ///
 /// # Errors
-/// If it fails: with everything it said.
+/// It fails; the message has all of its output.
 pub fn output(command: &mut Command) -> Result<String> {
     let mut attempt = || {
         let output = command.output();
@@ -54,9 +54,9 @@ pub fn output(command: &mut Command) -> Result<String> {
     let mut output = attempt()?;
     // No exit code: a signal.
     if output.status.code().is_none() {
-        let said = String::from_utf8_lossy(&output.stderr);
+        let printed = String::from_utf8_lossy(&output.stderr);
         eprintln!(
-            "Core AI's runtime ended with {}, and is run again; it said: {said}",
+            "Core AI's runtime ended with {}, and is run again; it printed: {printed}",
             output.status
         );
         output = attempt()?;
@@ -70,7 +70,8 @@ pub fn output(command: &mut Command) -> Result<String> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    String::from_utf8(output.stdout).with_context(|| format!("{} printed no UTF-8", line(command)))
+    String::from_utf8(output.stdout)
+        .with_context(|| format!("{} printed something that is not UTF-8", line(command)))
 }
 
 /// The script or program of a command with its arguments, for messages.

@@ -1,4 +1,5 @@
-//! `rebuild`: does the checkpoint give a published folder's bytes again?
+//! `rebuild`: exports a published folder's checkpoint again and compares the
+//! bytes.
 
 use crate::progress::{say, seconds};
 use crate::release::{refused, source};
@@ -14,7 +15,7 @@ pub struct Args {
     /// The published folder
     folder: PathBuf,
     /// The checkpoint: a folder, nano, or a model id on the Hugging Face hub
-    /// [default: what the folder names]
+    /// [default: the one that the folder names]
     #[arg(long)]
     model: Option<String>,
 }
@@ -26,7 +27,7 @@ pub fn run(args: Args) -> Result<()> {
     let (recipe, facts) = (&release.given.recipe, &release.facts);
     if facts.producer != ::export::PRODUCER {
         eprintln!(
-            "made by {}, and this is {}: other bytes may come of that alone",
+            "made by {}, and this is {}: that alone may change the bytes",
             facts.producer,
             ::export::PRODUCER
         );

@@ -1,4 +1,4 @@
-//! `release`: the folder that becomes a repository on the hub.
+//! `release`: the folder that is published on the hub.
 
 use crate::device::Device;
 use crate::progress::{say, seconds, size};
@@ -17,25 +17,25 @@ const DEVICES: [&str; 3] = ["cpu", "cuda", "metal"];
 /// Flags of `release`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The folder to make; with --push or --dry-run, one that is there is
-    /// taken as it is
+    /// The folder to make; with --push or --dry-run, an existing one is used as
+    /// it is
     #[arg(long)]
     out: PathBuf,
-    /// What is released: a recipe in recipes/, or a TOML file [default: the one
-    /// for --model]
+    /// What to release: a release recipe that comes with the program, or a TOML
+    /// file [default: the one for --model]
     #[arg(long)]
     recipe: Option<String>,
     /// The checkpoint: a folder, nano, or a model id on the Hugging Face hub
-    /// [default: what the recipe names]
+    /// [default: the one that the recipe names]
     #[arg(long)]
     model: Option<String>,
-    /// The folder of bundles and transcripts; what is missing in it is made
+    /// The folder with bundles and transcripts; those that are missing are made
     #[arg(long, default_value = "exports")]
     exports: PathBuf,
-    /// Run the gates on this, also where there are transcripts of other devices
+    /// Run the gates on this device, even if there are transcripts of others
     #[arg(long, value_enum)]
     device: Option<Device>,
-    /// The folder of the recorded oracle [default: as gate has it]
+    /// The folder of the recorded oracle [default: as for gate]
     #[arg(long)]
     oracle: Option<PathBuf>,
     /// List what an upload would hold, and change nothing on the hub
@@ -130,7 +130,7 @@ impl Job {
             .as_ref()
             .is_some_and(|model| *model != recipe.model)
         {
-            // Where all bundles are there, nothing else would look at it.
+            // If all bundles exist already, nothing else would check it.
             source(recipe, self.model.as_deref(), recipe.revision.as_deref())?;
         }
         self.export()?;
@@ -229,9 +229,9 @@ pub fn recipe(named: Option<&str>, model: &str) -> Result<Given> {
     )
 }
 
-/// The checkpoint of a recipe: what `--model` names, if it is given. A folder
-/// is taken for the model that the recipe names; its commit is known only where
-/// the recipe pins the digest of its weights.
+/// The checkpoint of a recipe, or what `--model` names. A folder is assumed to
+/// hold the model that the recipe names; its commit is known only if the recipe
+/// pins the digest of the weights.
 pub fn source(recipe: &Recipe, model: Option<&str>, revision: Option<&str>) -> Result<Source> {
     let given = model.unwrap_or(&recipe.model);
     if given == recipe.model {
@@ -248,7 +248,8 @@ pub fn source(recipe: &Recipe, model: Option<&str>, revision: Option<&str>) -> R
     Ok(source.called(&recipe.model, commit.map(str::to_owned)))
 }
 
-/// What a check refused, with exit code 1; other errors as they are.
+/// A failed check as [`Refused`], which gives exit code 1; other errors as they
+/// are.
 pub fn refused(error: ::release::Error) -> anyhow::Error {
     match error {
         ::release::Error::Refused(refusal) => Refused(refusal.to_string()).into(),

@@ -1,4 +1,5 @@
-//! `repair`: assets whose debug locations newer systems refuse, written anew.
+//! `repair`: copies of assets without the debug locations that stop newer
+//! systems from loading them.
 
 #[cfg(test)]
 mod tests;
@@ -55,7 +56,11 @@ pub fn run(args: Args) -> Result<()> {
             other => other?,
         }
         faulty += usize::from(locations.faulty() > 0);
-        progress::print(&format!("{}: {}\n", shown(&asset.dir), said(locations)))?;
+        progress::print(&format!(
+            "{}: {}\n",
+            shown(&asset.dir),
+            described(locations)
+        ))?;
     }
     if faulty == 0 {
         return Ok(progress::print(
@@ -77,8 +82,8 @@ pub fn run(args: Args) -> Result<()> {
     };
     if !args.name_producer && found.assets.iter().any(|asset| unnamed(&asset)) {
         progress::print(&format!(
-            "{METADATA} names no producer, as before; what judges an asset by that still takes it \
-             for a faulty one, and --name-producer adds it\n"
+            "{METADATA} names no producer, as before; tools that judge an asset by that still \
+             report it, and --name-producer adds one\n"
         ))?;
     }
     Ok(progress::print(&format!(
@@ -88,8 +93,8 @@ pub fn run(args: Args) -> Result<()> {
     ))?)
 }
 
-/// What was found of an asset's locations, in words.
-fn said(locations: &Locations) -> String {
+/// An asset's locations, in words.
+fn described(locations: &Locations) -> String {
     let Locations {
         total,
         unknown,
@@ -125,7 +130,7 @@ fn shown(path: &Path) -> String {
         .collect()
 }
 
-/// A folder, looked into. All names are below it.
+/// What a folder contains. All names are relative to it.
 #[derive(Default)]
 struct Found {
     assets: Vec<(PathBuf, Asset, Locations)>,
@@ -156,7 +161,7 @@ impl Found {
                 self.look(&entry, &name)?;
             } else if !kind.is_file() {
                 bail!(
-                    "{} is a link or no file, which is not followed; copy or download the folder \
+                    "{} is a link or not a regular file, which is not followed; copy or download the folder \
                      so that it holds the files themselves",
                     shown(&entry)
                 );

@@ -1,4 +1,4 @@
-//! `synth`: a checkpoint with seeded weights.
+//! `synth`: a checkpoint with random weights from a fixed seed.
 
 use crate::progress::{self, Progress};
 use anyhow::{Context, Result, bail};
@@ -15,7 +15,7 @@ pub struct Args {
     /// The folder to write; it must not exist yet
     #[arg(long)]
     out: PathBuf,
-    /// Begin a new file where one would grow beyond so many bytes
+    /// The largest file, in bytes; more weights go into another one
     #[arg(long)]
     shard_bytes: Option<usize>,
 }
@@ -48,9 +48,7 @@ fn config(shape: &str) -> Result<Config> {
         return Ok(config);
     }
     if !Path::new(shape).is_file() {
-        bail!(
-            "{shape} is none of nano, 2b, 4b and 8b, and no file: expected one of these, or the path of a config.json"
-        );
+        bail!("{shape}: expected nano, 2b, 4b, 8b, or the path of a config.json");
     }
     let json = std::fs::read(shape).with_context(|| format!("{shape} cannot be read"))?;
     Ok(Config::parse(&json, shape)?)

@@ -11,13 +11,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// The versions of Core AI's library that assets must load under.
+/// The versions of Core AI's library under which assets must load.
 pub const CORE_AI: [&str; 3] = ["1.0.0b1", "1.0.0b2", "1.0.0b3"];
 /// The one that runs them: the newest.
 pub const CORE_AI_NEWEST: &str = "1.0.0b3";
 
-/// Written last, and holding what the environment was made from: an
-/// environment without it was interrupted, one with another is out of date.
+/// The file that is written last, with the digest of what the environment was
+/// made from: one without it was interrupted, one with another is out of date.
 const STAMP: &str = "made-from";
 
 /// A Python environment that is ready to be used.
@@ -160,15 +160,15 @@ fn run(command: &mut Command, failure: &str) -> Result<()> {
         .with_context(|| failure.to_owned())?;
     if !status.success() {
         bail!(
-            "{failure}: {} ended with {status}; what it said is above",
+            "{failure}: {} ended with {status}; its output is above",
             command.get_program().display()
         );
     }
     Ok(())
 }
 
-/// A Python that Core AI's wheels are made for, and that can make an
-/// environment; some systems ship one that cannot.
+/// A Python that Core AI's wheels are made for, and that has the venv module;
+/// some systems ship one without it.
 pub fn find_python() -> Result<(&'static str, String)> {
     let probe = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])";
     let names = [

@@ -1,4 +1,4 @@
-//! `verify`: is a published folder what it says?
+//! `verify`: checks a published folder.
 
 use crate::progress::{say, size};
 use crate::release::{refused, source};
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 pub struct Args {
     /// The published folder, or the repository on the hub, organization/name
     folder: String,
-    /// Hold it to this checkpoint, too: a folder, nano, or a model id on the
+    /// Compare it with this checkpoint, too: a folder, nano, or a model id on the
     /// Hugging Face hub
     #[arg(long)]
     model: Option<String>,
@@ -37,7 +37,7 @@ pub fn run(args: Args) -> Result<()> {
     let bundles = recipe.decoders().count() + 1;
     say(
         "bundles",
-        &format!("{bundles}, of {}, as their metadata says", recipe.model),
+        &format!("{bundles}, of {}, as their metadata states", recipe.model),
     )?;
     let required: Vec<&str> = recipe.required().iter().map(|stage| stage.name()).collect();
     say(
@@ -89,28 +89,28 @@ impl Place {
     }
 }
 
-/// Whether the thresholds are those that this program would apply.
+/// Compares the thresholds with those of this program.
 fn thresholds(release: &Release) -> Result<String> {
-    let theirs = &release.gates;
-    let Ok(ours) = gate::gates_file(&theirs.name) else {
+    let published = &release.gates;
+    let Ok(file) = gate::gates_file(&published.name) else {
         return Ok(format!(
             "a set of its own, {}: {GATES} has the thresholds",
-            theirs.name
+            published.name
         ));
     };
-    if Gates::load(&ours)?.sha256 != theirs.sha256 {
+    if Gates::load(&file)?.sha256 != published.sha256 {
         return Err(Refused(format!(
             "{GATES}: the set {} has other thresholds than gates/{}.toml here; verify it with the \
              version that made it, {}",
-            theirs.name, theirs.name, release.facts.producer
+            published.name, published.name, release.facts.producer
         ))
         .into());
     }
-    Ok(format!("the set {}, as it is here", theirs.name))
+    Ok(format!("the set {}, as it is here", published.name))
 }
 
-/// Whether Core AI's own library loads every asset, and finds the functions
-/// that we find.
+/// Checks that Core AI's own library loads every asset and finds the same
+/// functions as we do.
 fn loads(folder: &Path, release: &Release) -> Result<String> {
     let venv = match Venv::core_ai(CORE_AI_NEWEST) {
         Ok(venv) => venv,
@@ -131,21 +131,23 @@ fn loads(folder: &Path, release: &Release) -> Result<String> {
                 .with_context(|| format!("{}", path.display()))
         })
         .collect::<Result<_>>()?;
-    let said = python::output(&mut python::script(&venv, "describe.py", &paths)?);
-    let said = said.map_err(|error| Refused(format!("Core AI does not load it: {error:#}")))?;
-    let said: Value = serde_json::from_str(&said).context("describe.py printed no JSON")?;
+    let printed = python::output(&mut python::script(&venv, "describe.py", &paths)?);
+    let printed =
+        printed.map_err(|error| Refused(format!("Core AI does not load it: {error:#}")))?;
+    let printed: Value =
+        serde_json::from_str(&printed).context("describe.py did not print JSON")?;
     for (index, path) in paths.iter().enumerate() {
-        let functions = said[index]["functions"].as_array().into_iter().flatten();
-        let theirs: Vec<&str> = functions.filter_map(|one| one["name"].as_str()).collect();
+        let functions = printed[index]["functions"].as_array().into_iter().flatten();
+        let expected: Vec<&str> = functions.filter_map(|one| one["name"].as_str()).collect();
         let summary = Summary::of(&open_asset(path)?.module)?;
-        let ours: Vec<&str> = summary
+        let actual: Vec<&str> = summary
             .functions
             .iter()
             .map(|one| one.name.as_str())
             .collect();
-        if theirs != ours {
+        if actual != expected {
             return Err(Refused(format!(
-                "{}: Core AI finds the functions {theirs:?}, expected {ours:?}",
+                "{}: Core AI finds the functions {expected:?}, and we find {actual:?}",
                 path.display()
             ))
             .into());

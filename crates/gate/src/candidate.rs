@@ -9,7 +9,7 @@ use aimodel::Asset;
 use bundle::{BundleName, CallShape, Manifest, PictureGeometry, VisionName, asset_name};
 use checkpoint::Checkpoint;
 use checkpoint::Source;
-use models::{Architecture, qwen3_vl::Config};
+use models::Architecture;
 use quantize::Recipe;
 
 use crate::{Error, Result, transcript::Bundle};
@@ -18,8 +18,8 @@ use crate::{Error, Result, transcript::Bundle};
 pub struct Candidate {
     /// Where the checkpoint comes from.
     pub source: Source,
-    /// Its `config.json`.
-    pub config: Config,
+    /// What its `config.json` describes.
+    pub architecture: Arc<dyn Architecture>,
     /// Its weights.
     pub checkpoint: Arc<Checkpoint>,
     /// How the decoder stores weights, as its name and its metadata say.
@@ -108,9 +108,9 @@ impl Candidate {
         mode: &'static Recipe,
         query: CallShape,
     ) -> Result<Candidate> {
-        let config = Config::load(&source)?;
-        let checkpoint = Arc::new(models::qwen3_vl::open(&source)?);
-        config.check(&checkpoint)?;
+        let architecture = models::open(&source)?;
+        let checkpoint = models::open_weights(&source, architecture.as_ref())?;
+        architecture.check(&checkpoint)?;
         let decoder = BundleName {
             model: name.to_owned(),
             recipe: mode.to_string(),
@@ -126,7 +126,7 @@ impl Candidate {
         let geometry = manifest.geometry()?;
         Ok(Candidate {
             source,
-            config,
+            architecture,
             checkpoint,
             mode,
             query,

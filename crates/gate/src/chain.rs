@@ -8,11 +8,10 @@ use std::{
 
 use ::engine::{Conversation, Decoder, PictureSpec, Prompt, Prompter, Sequence, VisionEncoder};
 use checkpoint::TokenizerFiles;
-use models::qwen3_vl::Chat;
 use picture::Image;
 use reference::{
+    TextModel, VisionModel,
     oracle::{Entry, Oracle, Recorded},
-    qwen3_vl::{TextModel, VisionModel},
 };
 use runtime::{Options, Program, candle_core::Device};
 
@@ -163,7 +162,7 @@ pub fn run(
     tools: &dyn ExternalTools,
     mut told: impl FnMut(&StageReport),
 ) -> Result<Transcript> {
-    let depth = candidate.config.text_config.num_hidden_layers;
+    let depth = candidate.architecture.layers();
     if let Some(layers) = settings
         .layers
         .filter(|layers| !(1..=depth).contains(layers))
@@ -230,13 +229,17 @@ pub fn run(
 
 /// Prompts as the checkpoint's tokenizer and template make them.
 fn prompter(candidate: &Candidate) -> Result<Prompter> {
-    let chat = Chat::load(&TokenizerFiles::load(&candidate.source)?, &candidate.config)?;
+    let files = TokenizerFiles::load(&candidate.source)?;
+    let writer = candidate.architecture.prompt_writer(&files)?;
     let pictures = PictureSpec {
         grid: candidate.geometry.grid,
         patches: candidate.geometry.patches,
     };
-    let (name, writer) = (candidate.decoder.name(), Box::new(chat));
-    Ok(Prompter::new(name, writer, Some(pictures)))
+    Ok(Prompter::new(
+        candidate.decoder.name(),
+        writer,
+        Some(pictures),
+    ))
 }
 
 /// What is on file of Core AI's answers. That it serves, or can be written, is
@@ -350,11 +353,8 @@ impl Chain<'_> {
         if let Some(known) = self.models.get() {
             return Ok(known);
         }
-        let (config, checkpoint) = (&self.candidate.config, &self.candidate.checkpoint);
-        let models = (
-            VisionModel::load(config, checkpoint, &Device::Cpu)?,
-            TextModel::load(config, checkpoint, &Device::Cpu)?,
-        );
+        let architecture = self.candidate.architecture.as_ref();
+        let models = reference::load(architecture, &self.candidate.checkpoint, &Device::Cpu)?;
         Ok(self.models.get_or_init(|| models))
     }
 
@@ -371,7 +371,7 @@ impl Chain<'_> {
         let decoder = Decoder::new(load(&self.candidate.decoder.asset.module)?)?;
         let (found, expected) = (
             decoder.vocabulary(),
-            self.candidate.config.text_config.vocab_size,
+            self.candidate.architecture.vocab_size(),
         );
         if found != expected {
             let problem =
@@ -443,7 +443,7 @@ impl Chain<'_> {
 
     /// Decoder layers that are compared.
     pub fn layers(&self) -> usize {
-        let depth = self.candidate.config.text_config.num_hidden_layers;
+        let depth = self.candidate.architecture.layers();
         self.settings.layers.unwrap_or(depth)
     }
 

@@ -4,11 +4,11 @@ use std::{any::Any, fmt::Debug, sync::Arc};
 
 use aimodel::Module;
 use bundle::{CallShape, PictureGeometry};
-use checkpoint::{CONFIG, Checkpoint, Naming, Source};
+use checkpoint::{CONFIG, Checkpoint, Naming, Source, TokenizerFiles};
 use quantize::Recipe;
 use serde_json::Value;
 
-use crate::{Error, Grid, qwen3_vl};
+use crate::{Error, Grid, PromptWriter, TokenizedPrompt, qwen3_vl};
 
 /// No `config.json` is larger, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -27,6 +27,10 @@ pub struct Family {
     /// The licence of a published model's weights, by its id, where its publisher
     /// has stated it.
     pub license: fn(&str) -> Option<&'static str>,
+    /// Writes prompts for an exported bundle of the family, which has the
+    /// tokenizer's files and no configuration; the number is the width of its
+    /// decoder's logits.
+    pub prompt_writer: fn(&TokenizerFiles, usize) -> Result<Box<dyn PromptWriter>, Error>,
 }
 
 /// What a parameter does, which decides how it is stored.
@@ -110,6 +114,36 @@ pub trait Architecture: Debug + Send + Sync {
     /// # Errors
     /// The list does not hold these pictures.
     fn positions(&self, tokens: &[u32], pictures: &[Grid]) -> Result<Vec<[i32; 3]>, Error>;
+
+    /// Rewrites a token list of transformers, as [`Architecture::positions`] takes
+    /// it, to what the exported decoder takes.
+    ///
+    /// # Errors
+    /// As [`Architecture::positions`], and for more pictures than the decoder
+    /// has room for.
+    fn prompt(&self, tokens: Vec<u32>, pictures: &[Grid]) -> Result<TokenizedPrompt, Error>;
+
+    /// Positions (t, h, w) as the exported decoder computes them.
+    fn graph_positions(&self, prompt: &TokenizedPrompt) -> Vec<[i32; 3]>;
+
+    /// Writes conversations with the checkpoint's tokenizer and template.
+    ///
+    /// # Errors
+    /// One of them cannot be used, or does not belong to this model.
+    fn prompt_writer(&self, files: &TokenizerFiles) -> Result<Box<dyn PromptWriter>, Error>;
+
+    /// The table of token embeddings.
+    fn embedding(&self) -> Parameter {
+        let parameters = self.parameters();
+        let table = parameters
+            .into_iter()
+            .find(|parameter| parameter.role == Role::Embedding);
+        table.unwrap_or_else(|| Parameter {
+            name: String::new(),
+            shape: vec![self.vocab_size(), 0],
+            role: Role::Embedding,
+        })
+    }
 
     /// Checks that every parameter is there, with its shape and a usable type.
     /// Reads no weights.

@@ -17,16 +17,17 @@ use std::{any::Any, sync::Arc};
 
 use aimodel::Module;
 use bundle::{CallShape, PictureGeometry};
-use checkpoint::{Checkpoint, Naming, Source};
+use checkpoint::{Checkpoint, Naming, Source, TokenizerFiles};
 use quantize::Recipe;
 
-use crate::{Architecture, Error, Family, Grid, Parameter};
+use crate::{Architecture, Error, Family, Grid, Parameter, PromptWriter, TokenizedPrompt};
 
 /// The family's line in the registry.
 pub const FAMILY: Family = Family {
     model_type: MODEL_TYPE,
     parse: |json, file| Ok(Arc::new(Config::parse(json, file)?)),
     license: |model| model.starts_with("Qwen/Qwen3-VL-").then_some("Apache-2.0"),
+    prompt_writer: |files, vocab_size| Ok(Box::new(Chat::of_bundle(files, vocab_size)?)),
 };
 
 /// `model_type` of `config.json`.
@@ -87,6 +88,19 @@ impl Architecture for Config {
 
     fn positions(&self, tokens: &[u32], pictures: &[Grid]) -> Result<Vec<[i32; 3]>, Error> {
         positions::from_tokens(tokens, pictures, self)
+    }
+
+    fn prompt(&self, tokens: Vec<u32>, pictures: &[Grid]) -> Result<TokenizedPrompt, Error> {
+        positions::prompt(tokens, pictures, self)
+    }
+
+    fn graph_positions(&self, prompt: &TokenizedPrompt) -> Vec<[i32; 3]> {
+        let rope = positions::GraphRope::of(prompt, self.text_config.vocab_size);
+        positions::in_graph(&prompt.ids, 0, &rope)
+    }
+
+    fn prompt_writer(&self, files: &TokenizerFiles) -> Result<Box<dyn PromptWriter>, Error> {
+        Ok(Box::new(Chat::load(files, self)?))
     }
 
     fn as_any(&self) -> &dyn Any {

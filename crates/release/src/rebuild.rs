@@ -92,7 +92,7 @@ impl Release {
     pub fn check_source(&self, source: &Source) -> Result<()> {
         let mut problems = Problems::default();
         let recipe = &self.given.recipe;
-        let digest = models::qwen3_vl::open(source)?.digest();
+        let digest = models::open_weights(source, models::open(source)?.as_ref())?.digest();
         for evidence in &self.evidence {
             let stated = &evidence.transcript.model.checkpoint;
             problems.unless(*stated == digest, &evidence.path, || {

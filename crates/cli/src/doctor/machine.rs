@@ -1,4 +1,4 @@
-//! What is in the machine: processor, cards, memory, disk.
+//! What is in the machine: CPU, GPUs, memory, disk.
 
 use super::{Capability, within};
 use crate::call::build_with;
@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-/// A card that takes longer to answer is stuck.
-const CARD_ANSWERS: Duration = Duration::from_secs(20);
+/// A GPU that takes longer to answer is stuck.
+const GPU_TIMEOUT: Duration = Duration::from_secs(20);
 /// A disk, too.
-const DISK_ANSWERS: Duration = Duration::from_secs(10);
+const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a model takes, in bytes, int8hu.
 struct Needs {
@@ -50,13 +50,14 @@ const MODELS: [Needs; 3] = [
     },
 ];
 
-/// The processor.
-pub fn processor() -> Capability {
+/// The CPU.
+pub fn cpu() -> Capability {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let sets = instruction_sets();
-    let sets = match sets.is_empty() {
-        true => "no vector instructions that kernels here are made for, so it is slow".to_owned(),
-        false => sets.join(", "),
+    let sets = if sets.is_empty() {
+        "no vector instructions that the kernels use, so it is slow".to_owned()
+    } else {
+        sets.join(", ")
     };
     let found = format!("{}: {sets}; {threads} threads", std::env::consts::ARCH);
     Capability::here("cpu", found).needed()
@@ -83,41 +84,46 @@ fn instruction_sets() -> Vec<&'static str> {
     Vec::new()
 }
 
-/// An NVIDIA card, where this build can use one.
+/// An NVIDIA GPU, where this build can use one.
 pub fn cuda() -> Capability {
     if cfg!(feature = "cuda") {
-        return card("cuda", Device::Cuda);
+        return gpu("cuda", Device::Cuda);
     }
     match Path::new("/proc/driver/nvidia/version").exists() {
         true => Capability::missing(
             "cuda",
-            "there is an NVIDIA driver, but this build has no cuda",
+            "there is an NVIDIA driver, but this build cannot use CUDA",
             build_with("cuda"),
         ),
-        false => Capability::absent("cuda", "this build has no cuda, and no driver was found"),
+        false => Capability::absent(
+            "cuda",
+            "this build cannot use CUDA, and no driver was found",
+        ),
     }
 }
 
-/// A Mac's graphics processor, where this build can use one.
+/// A Mac's GPU, where this build can use one.
 pub fn metal() -> Capability {
     if cfg!(feature = "metal") {
-        return card("metal", Device::Metal);
+        return gpu("metal", Device::Metal);
     }
     match cfg!(target_os = "macos") {
-        true => Capability::missing("metal", "this build has no metal", build_with("metal")),
-        false => Capability::absent("metal", "this is no Mac"),
+        true => Capability::missing("metal", "this build cannot use Metal", build_with("metal")),
+        false => Capability::absent("metal", "this is not a Mac"),
     }
 }
 
-fn card(name: &'static str, device: Device) -> Capability {
-    match within(CARD_ANSWERS, move || device.open().map(drop)) {
+fn gpu(name: &'static str, device: Device) -> Capability {
+    match within(GPU_TIMEOUT, move || device.open().map(drop)) {
         Some(Ok(())) => Capability::here(name, "the first device answers"),
-        Some(Err(error)) => {
-            Capability::missing(name, format!("{error:#}"), "use --device cpu, or mend that")
-        }
+        Some(Err(error)) => Capability::missing(
+            name,
+            format!("{error:#}"),
+            "use --device cpu, or repair the driver",
+        ),
         None => Capability::missing(
             name,
-            format!("no answer in {} s", CARD_ANSWERS.as_secs()),
+            format!("no answer in {} s", GPU_TIMEOUT.as_secs()),
             "restart its driver; until then, use --device cpu",
         ),
     }
@@ -156,23 +162,24 @@ pub fn enough_memory(free: u64, total: u64) -> Capability {
         size(free),
         size(total)
     );
-    let least = MODELS[0].memory[1];
-    match free >= least {
-        true => Capability::here("memory", found),
-        false => Capability::missing(
+    let min = MODELS[0].memory[1];
+    let capability = if free >= min {
+        Capability::here("memory", found)
+    } else {
+        Capability::missing(
             "memory",
             found,
-            format!("free {} or more, or work with nano only", size(least)),
-        ),
-    }
-    .needed()
+            format!("free {} or more, or work with nano only", size(min)),
+        )
+    };
+    capability.needed()
 }
 
 /// The disk that exports would lie on.
 pub fn disk(out: &Path) -> Capability {
     let shown = out.display().to_string();
     let out = out.to_owned();
-    match within(DISK_ANSWERS, move || free_space(&out)) {
+    match within(DISK_TIMEOUT, move || free_space(&out)) {
         Some(Ok(free)) => enough_disk(free, &shown),
         Some(Err(error)) => Capability::missing(
             "disk",
@@ -205,19 +212,20 @@ pub fn enough_disk(free: u64, folder: &str) -> Capability {
          {with_checkpoint}",
         size(free)
     );
-    let least = MODELS[0].bundles;
-    match free >= least {
-        true => Capability::here("disk", found),
-        false => Capability::missing(
+    let min = MODELS[0].bundles;
+    let capability = if free >= min {
+        Capability::here("disk", found)
+    } else {
+        Capability::missing(
             "disk",
             found,
             format!(
                 "free {} or more, or choose another folder with --out",
-                size(least)
+                size(min)
             ),
-        ),
-    }
-    .needed()
+        )
+    };
+    capability.needed()
 }
 
 /// The models that something is enough for, in words.
@@ -227,8 +235,9 @@ fn fitting(enough: impl Fn(&Needs) -> bool) -> String {
         .filter(|model| enough(model))
         .map(|model| model.name)
         .collect();
-    match names.is_empty() {
-        true => "none".to_owned(),
-        false => names.join(", "),
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
     }
 }

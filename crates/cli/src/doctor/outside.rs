@@ -3,7 +3,6 @@
 use super::{Capability, within};
 use crate::venv::{self, CORE_AI_NEWEST};
 use checkpoint::Source;
-use models::qwen3_vl::Config;
 use std::{
     env, fs,
     io::Read,
@@ -14,17 +13,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A Python that takes longer to say what it has is stuck.
-const PYTHON_ANSWERS: Duration = Duration::from_secs(20);
-/// A hub that takes longer to be found or to answer is not reached.
-const HUB_ANSWERS: Duration = Duration::from_secs(4);
+/// A Python that takes longer to answer is stuck.
+const PYTHON_TIMEOUT: Duration = Duration::from_secs(20);
+/// A hub that takes longer to answer counts as unreachable.
+const HUB_TIMEOUT: Duration = Duration::from_secs(4);
 /// The hub, unless `HF_ENDPOINT` names another.
 const HUB: &str = "https://huggingface.co";
 
 /// Core AI's own library, and a Python for it.
 pub fn core_ai() -> Capability {
     const NAME: &str = "core ai";
-    let without = "without it the gates' engine stage is skipped, and `test` cannot run";
+    let without = "without it the gates' engine stage is skipped";
     if !cfg!(any(
         target_os = "macos",
         all(target_os = "linux", target_arch = "x86_64")
@@ -35,7 +34,7 @@ pub fn core_ai() -> Capability {
     if venv::has_core_ai(CORE_AI_NEWEST) {
         return Capability::here(NAME, format!("coreai-core {CORE_AI_NEWEST} is set up"));
     }
-    match within(PYTHON_ANSWERS, venv::find_python) {
+    match within(PYTHON_TIMEOUT, venv::find_python) {
         Some(Ok((python, version))) => Capability::here(
             NAME,
             format!(
@@ -52,9 +51,9 @@ pub fn core_ai() -> Capability {
             NAME,
             format!(
                 "no Python answered in {} s; {without}",
-                PYTHON_ANSWERS.as_secs()
+                PYTHON_TIMEOUT.as_secs()
             ),
-            "mend python3.11, python3.12 or python3.13",
+            "reinstall python3.11, python3.12 or python3.13",
         ),
     }
 }
@@ -64,7 +63,7 @@ pub fn oracles() -> Capability {
     let named = env::var_os("AIMODEL_PYTHON");
     recorder(
         &named.map_or_else(|| "python3".into(), PathBuf::from),
-        PYTHON_ANSWERS,
+        PYTHON_TIMEOUT,
     )
 }
 
@@ -83,12 +82,12 @@ for p in ('torch', 'transformers', 'numpy', 'pillow'):
     let missing = |found: String| Capability::missing(NAME, format!("{found}; {needed}"), remedy);
     let mut command = Command::new(python);
     command.args(["-c", ASK]);
-    let said = match answer(&mut command, limit) {
-        Ok(Some(said)) => said,
+    let printed = match answer(&mut command, limit) {
+        Ok(Some(printed)) => printed,
         Ok(None) => return missing(format!("{shown} gave no answer")),
         Err(error) => return missing(format!("{shown} does not start: {error}")),
     };
-    let packages: Vec<&str> = said.lines().map(str::trim).collect();
+    let packages: Vec<&str> = printed.lines().map(str::trim).collect();
     let lacking: Vec<&str> = packages
         .iter()
         .filter_map(|package| package.strip_suffix(" -"))
@@ -100,7 +99,7 @@ for p in ('torch', 'transformers', 'numpy', 'pillow'):
     }
 }
 
-/// What a command prints, if it ends well and in time; it is ended otherwise.
+/// What a command prints, if it succeeds in time; it is killed otherwise.
 fn answer(command: &mut Command, limit: Duration) -> std::io::Result<Option<String>> {
     let mut child = command
         .stdin(Stdio::null())
@@ -119,17 +118,17 @@ fn answer(command: &mut Command, limit: Duration) -> std::io::Result<Option<Stri
         }
         thread::sleep(Duration::from_millis(10));
     };
-    let mut said = String::new();
+    let mut printed = String::new();
     if let Some(out) = child.stdout.take() {
-        // What it started may hold the pipe open without end.
-        const MOST: u64 = 4096;
+        // A process that it started may keep the pipe open.
+        const MAX: u64 = 4096;
         let read = within(Duration::from_secs(1), move || {
-            let mut said = String::new();
-            out.take(MOST).read_to_string(&mut said).map(|_| said)
+            let mut printed = String::new();
+            out.take(MAX).read_to_string(&mut printed).map(|_| printed)
         });
-        said = read.transpose()?.unwrap_or_default();
+        printed = read.transpose()?.unwrap_or_default();
     }
-    Ok(status.success().then_some(said))
+    Ok(status.success().then_some(printed))
 }
 
 /// Whether the hub can be reached.
@@ -140,8 +139,8 @@ pub fn hub() -> Capability {
     reach(&endpoint, offline, text("HF_TOKEN").is_some())
 }
 
-/// Connects to the host of an address, and says no more of it than that: there
-/// may be a password in it.
+/// Connects to the host of an address. Messages name the host alone: there may
+/// be a password in the address.
 pub fn reach(endpoint: &str, offline: bool, token: bool) -> Capability {
     const NAME: &str = "hub";
     let elsewhere = "give --model a folder with the checkpoint; nano and what the cache has need \
@@ -152,15 +151,15 @@ pub fn reach(endpoint: &str, offline: bool, token: bool) -> Capability {
     let Some((host, port)) = host_of(endpoint) else {
         return Capability::missing(
             NAME,
-            "HF_ENDPOINT is no address",
+            "HF_ENDPOINT is not an address",
             format!("set it to one such as {HUB}, or unset it"),
         );
     };
     let address = (host.clone(), port);
-    let connected = within(HUB_ANSWERS, move || {
+    let connected = within(HUB_TIMEOUT, move || {
         let mut last = None;
         for address in address.to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, HUB_ANSWERS / 2) {
+            match TcpStream::connect_timeout(&address, HUB_TIMEOUT / 2) {
                 Ok(_) => return Ok(()),
                 Err(error) => last = Some(error),
             }
@@ -171,14 +170,14 @@ pub fn reach(endpoint: &str, offline: bool, token: bool) -> Capability {
         Some(Ok(())) => {
             let token = match token {
                 true => "HF_TOKEN is set",
-                false => "HF_TOKEN is not set, so gated models are not to be had",
+                false => "HF_TOKEN is not set, so gated models cannot be fetched",
             };
             Capability::here(NAME, format!("{host}:{port} answers; {token}"))
         }
         Some(Err(error)) => Capability::missing(NAME, format!("{host}:{port}: {error}"), elsewhere),
         None => Capability::missing(
             NAME,
-            format!("{host}:{port}: no answer in {} s", HUB_ANSWERS.as_secs()),
+            format!("{host}:{port}: no answer in {} s", HUB_TIMEOUT.as_secs()),
             elsewhere,
         ),
     }
@@ -231,7 +230,8 @@ pub fn cached(cache: &Path) -> Vec<String> {
         };
         let whole = names(&repo.join("snapshots")).iter().any(|snapshot| {
             Source::folder(snapshot).is_ok_and(|source| {
-                Config::load(&source).is_ok() && models::qwen3_vl::open(&source).is_ok()
+                models::open(&source)
+                    .is_ok_and(|one| models::open_weights(&source, one.as_ref()).is_ok())
             })
         });
         if whole {

@@ -1,4 +1,4 @@
-//! What only Python can say: transformers, and Core AI's own runtime.
+//! External tools: transformers, and Core AI's own runtime, both in Python.
 
 use crate::python::{self, Tensors};
 use crate::venv::{CORE_AI_NEWEST, Venv};
@@ -52,13 +52,13 @@ impl ExternalTools for Python {
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         let output = command.stdin(Stdio::null()).output();
         let output = output.map_err(|error| outside(format!("{shown} does not start: {error}")))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.trim().lines().last().unwrap_or_default().to_owned();
+        let printed = String::from_utf8_lossy(&output.stderr);
+        let last = printed.trim().lines().last().unwrap_or_default().to_owned();
         match output.status.code() {
             Some(0) => Ok(Outcome::Done),
             Some(1) if last.starts_with("refused") => Ok(Outcome::Refused(last)),
             _ => Err(outside(format!(
-                "oracles/capture.py ended with {}:\n{said}",
+                "oracles/capture.py ended with {}:\n{printed}",
                 output.status
             ))),
         }
@@ -74,7 +74,7 @@ impl ExternalTools for Python {
             Ok(venv) => venv,
             Err(error) => {
                 return Ok(Err(format!(
-                    "Core AI's library is not to be had: {error:#}"
+                    "Core AI's library cannot be set up: {error:#}"
                 )));
             }
         };
@@ -122,7 +122,7 @@ fn ask(
 }
 
 /// From how many bytes of a decoder's program on an answer takes so long that
-/// it is said beforehand.
+/// it is printed beforehand.
 const LONG: u64 = 500_000_000;
 
 fn continue_greedily(
@@ -153,9 +153,9 @@ fn continue_greedily(
     let mut command = python::script(venv, "generate.py", paths)?;
     // No token is -1: what follows an end token is compared, too.
     command.args(["--margins", "--most", &tokens.to_string(), "--end", "-1"]);
-    let said = python::output(&mut command)?;
+    let printed = python::output(&mut command)?;
     let (mut ids, mut margins) = (Vec::new(), Vec::new());
-    for line in said.lines() {
+    for line in printed.lines() {
         let wrong = || format!("generate.py printed {line:?}, expected a token and its margin");
         let (token, margin) = line.split_once(' ').with_context(wrong)?;
         ids.push(token.parse().with_context(wrong)?);

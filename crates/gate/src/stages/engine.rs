@@ -128,7 +128,7 @@ fn theirs(
 ) -> Result<Result<(Vec<Answer>, String), String>> {
     let (candidate, tokens) = (chain.candidate, chain.gates.engine.tokens);
     if let (CoreAi::Kept(path), Some(kept)) = (&chain.settings.core_ai, &chain.kept) {
-        let vocabulary = candidate.config.text_config.vocab_size;
+        let vocabulary = candidate.architecture.vocab_size();
         let answers = kept.to(asked, tokens, vocabulary, path)?;
         return Ok(Ok((answers, kept.runtime.clone())));
     }

@@ -5,9 +5,9 @@
 //! before it. B: the answer, each token from the one before. D: one step from
 //! the oracle's own cache, which shows a fault of the cache by itself.
 
-use reference::qwen3_vl::Cache;
+use reference::Cache;
 
-use reference::qwen3_vl::to_rows;
+use reference::to_rows;
 
 use reference::oracle::Array;
 
@@ -21,8 +21,6 @@ use ::engine::{Sequence, StaticInputs, argmax};
 use bundle::contract;
 use half::f16;
 use models::TokenizedPrompt;
-use models::qwen3_vl::positions::in_graph;
-use models::qwen3_vl::positions::{self, GraphRope};
 use picture::Patches;
 use runtime::{
     States,
@@ -70,15 +68,15 @@ fn judge(
     steps: usize,
     evidence: &mut Evidence,
 ) -> Result<()> {
-    let (config, bar, margin) = (
-        &chain.candidate.config,
+    let (architecture, bar, margin) = (
+        &chain.candidate.architecture,
         chain.gates.execute,
         chain.gates.margin,
     );
     let (vision, decoder) = chain.programs()?;
     let name = Some(entry.name.as_str());
     let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
-    let prompt = positions::prompt(recorded.input_ids.clone(), &grids, config)?;
+    let prompt = architecture.prompt(recorded.input_ids.clone(), &grids)?;
     let mut pictures = StaticInputs::new();
     if let Some(expected) = &recorded.vision {
         let values = &expected.patches.values;
@@ -220,14 +218,19 @@ fn forced(
     };
     let mut ids = prompt.ids[..entry.prompt_tokens].to_vec();
     ids.extend(made.iter().map(|id| *id as i32));
-    let positions = in_graph(
-        &ids,
-        0,
-        &GraphRope::of(prompt, chain.candidate.config.text_config.vocab_size),
-    );
-    let output = text_model.forward(&ids, &positions, vision.as_ref(), &mut Cache::default())?;
+    let prompt = TokenizedPrompt {
+        ids,
+        ..prompt.clone()
+    };
+    let positions = chain.candidate.architecture.graph_positions(&prompt);
+    let output = text_model.forward(
+        &prompt.ids,
+        &positions,
+        vision.as_ref(),
+        &mut Cache::default(),
+    )?;
     let rows = to_rows(&output.logits)?;
-    let ours = match &ids[entry.prompt_tokens..] {
+    let ours = match &prompt.ids[entry.prompt_tokens..] {
         [] => last,
         made => Tensor::cat(&[&last, &session.read_all(made)?], 0)?,
     };

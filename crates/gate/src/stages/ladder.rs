@@ -6,11 +6,11 @@
 //! the checkpoint's, and where a difference begins is known by the layer.
 
 use bundle::contract;
-use reference::qwen3_vl::Cache;
+use reference::Cache;
 
-use reference::qwen3_vl::VisionOutput;
+use reference::VisionOutput;
 
-use reference::qwen3_vl::to_rows;
+use reference::to_rows;
 
 use reference::oracle::Array;
 
@@ -19,10 +19,7 @@ use reference::oracle::Entry;
 use reference::oracle::Recorded;
 
 use models::TokenizedPrompt;
-use models::qwen3_vl::positions::from_tokens;
-use models::qwen3_vl::positions::{self, GraphRope};
 
-use models::qwen3_vl::positions::in_graph;
 use runtime::candle_core::Tensor;
 
 use super::{cosines, least, top};
@@ -58,19 +55,15 @@ fn climb(
     steps: usize,
     evidence: &mut Evidence,
 ) -> Result<()> {
-    let (config, bar) = (&chain.candidate.config, chain.gates.ladder);
+    let (architecture, bar) = (&chain.candidate.architecture, chain.gates.ladder);
     let (vision_model, text_model) = chain.models()?;
     let name = Some(entry.name.as_str());
     let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
-    let prompt = positions::prompt(recorded.input_ids.clone(), &grids, config)?;
+    let prompt = architecture.prompt(recorded.input_ids.clone(), &grids)?;
 
     asked(chain, entry, recorded, &prompt, evidence)?;
-    let walked = from_tokens(&recorded.input_ids, &grids, config)?;
-    let positions = in_graph(
-        &prompt.ids,
-        0,
-        &GraphRope::of(&prompt, config.text_config.vocab_size),
-    );
+    let walked = architecture.positions(&recorded.input_ids, &grids)?;
+    let positions = architecture.graph_positions(&prompt);
     for (id, found) in [
         (CheckId::ListPositions, &walked),
         (CheckId::GraphPositions, &positions),

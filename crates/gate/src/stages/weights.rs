@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 
 use aimodel::{Module, ResourceValue};
 use checkpoint::TokenizerFiles;
-use models::Architecture;
 use sha2::{Digest, Sha256};
 
 use crate::transcript::{Bound, Check, CheckId, Found};
@@ -18,12 +17,12 @@ use crate::{Chain, Result, evidence::Evidence, quantization, transcript::Finding
 /// Runs the stage.
 pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
     let candidate = chain.candidate;
-    let (config, checkpoint) = (&candidate.config, &candidate.checkpoint);
+    let (architecture, checkpoint) = (&candidate.architecture, &candidate.checkpoint);
     let grid = candidate.geometry.grid;
-    let decoder = config.lower_decoder(checkpoint, candidate.mode, candidate.query, grid)?;
-    let vision = config.lower_vision(checkpoint, grid)?;
+    let decoder = architecture.lower_decoder(checkpoint, candidate.mode, candidate.query, grid)?;
+    let vision = architecture.lower_vision(checkpoint, grid)?;
     let mut evidence = Evidence::default();
-    let stated = Some(&candidate.geometry) == config.geometry(grid).as_ref();
+    let stated = Some(&candidate.geometry) == architecture.geometry(grid).as_ref();
     let found = Found::Words(
         if stated {
             "as the checkpoint has it"
@@ -58,11 +57,13 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
             }));
     }
     tokenizer(chain, &mut evidence)?;
-    let halves = config.lower_decoder(checkpoint, quantize::Recipe::F16, candidate.query, grid)?;
-    let layers = config.text_config.num_hidden_layers;
-    let (text, module) = (&config.text_config, &candidate.decoder.asset.module);
-    let embedding = models::qwen3_vl::names::EMBED_TOKENS;
-    let series = quantization::errors(module, &halves, embedding, layers, text.hidden_size)?;
+    let halves =
+        architecture.lower_decoder(checkpoint, quantize::Recipe::F16, candidate.query, grid)?;
+    let module = &candidate.decoder.asset.module;
+    let embedding = architecture.embedding();
+    let hidden = embedding.shape.last().copied().unwrap_or_default();
+    let layers = architecture.layers();
+    let series = quantization::errors(module, &halves, &embedding.name, layers, hidden)?;
     evidence.series.extend(series);
     Ok(evidence)
 }
