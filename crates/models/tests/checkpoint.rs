@@ -316,7 +316,7 @@ fn the_head_is_the_table_or_its_own() {
     let head = ("lm_head.weight", "F16", [4, 2].as_slice());
     let alone = single(&safetensors(&[table])).unwrap();
     assert_eq!(
-        names::head(&alone, &config(true)).unwrap().name,
+        names::head(&alone, &config(true)).unwrap().stored_name(),
         "model.embed_tokens.weight"
     );
     assert!(matches!(
@@ -326,7 +326,7 @@ fn the_head_is_the_table_or_its_own() {
     // The data counts up, so this head differs from the table.
     let both = single(&safetensors(&[table, head])).unwrap();
     assert_eq!(
-        names::head(&both, &config(false)).unwrap().name,
+        names::head(&both, &config(false)).unwrap().stored_name(),
         "lm_head.weight"
     );
     let error = names::head(&both, &config(true)).unwrap_err();
