@@ -9,7 +9,6 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::{Component, Path};
 use std::sync::Arc;
 
 pub(crate) const SINGLE: &str = "model.safetensors";
@@ -337,7 +336,7 @@ fn parse_index(json: &[u8], index: &str) -> Result<BTreeMap<String, String>, Err
                 "weight_map.{name} is {file}, expected a file name"
             )));
         };
-        if !is_plain_name(file) {
+        if fsutil::check_name(file).is_err() {
             return Err(wrong(format!(
                 "weight_map.{name} is {file:?}, expected the name of a file in the same folder"
             )));
@@ -348,11 +347,4 @@ fn parse_index(json: &[u8], index: &str) -> Result<BTreeMap<String, String>, Err
         return Err(wrong("its weight_map is empty".into()));
     }
     Ok(places)
-}
-
-/// Whether `file` names something in the folder itself, on any system.
-fn is_plain_name(file: &str) -> bool {
-    let mut components = Path::new(file).components();
-    let single = matches!(components.next(), Some(Component::Normal(name)) if name == file);
-    single && components.next().is_none() && !file.contains(['/', '\\', ':', '\0'])
 }

@@ -29,6 +29,12 @@ pub const VERSION: u64 = 1;
 /// By how many logits every greedy token of an oracle leads, at least.
 pub const MIN_MARGIN: f32 = 0.1;
 
+/// More than any index has, in bytes.
+const MAX_INDEX: u64 = 1 << 24;
+/// More than any recording has, in bytes: one of 28 layers and 240 tokens has
+/// 0.3 GB.
+const MAX_RECORDING: u64 = 1 << 33;
+
 /// A folder of recorded prompts of one checkpoint.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -53,7 +59,7 @@ pub struct Oracle {
 pub struct Entry {
     /// Its name.
     pub name: String,
-    /// What the user says.
+    /// The user's message.
     pub prompt: String,
     /// What the greedy tokens say, special tokens written out.
     pub greedy_text: String,
@@ -121,13 +127,13 @@ impl Oracle {
     /// Reads the index of a folder.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Json`], or [`Error::Oracle`] if it is of another
+    /// [`Error::File`], [`Error::Json`], or [`Error::Oracle`] if it is of another
     /// version or lacks a key.
     pub fn open(folder: impl AsRef<Path>) -> Result<Oracle, Error> {
         let folder = folder.as_ref().to_path_buf();
         let path = folder.join("index.json");
         let file = path.display().to_string();
-        let json = std::fs::read(&path).map_err(Error::io(file.clone()))?;
+        let json = fsutil::read(&path, MAX_INDEX)?;
         let root: Value = serde_json::from_slice(&json).map_err(|error| Error::Json {
             file: file.clone(),
             message: error.to_string(),
@@ -176,7 +182,7 @@ impl Oracle {
     /// Reads what was recorded for a prompt.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::Oracle`] if the file is not the one that the
+    /// [`Error::File`], or [`Error::Oracle`] if the file is not the one that the
     /// index means, if a tensor is missing or has an unexpected shape, or if a
     /// greedy token leads by less than [`MIN_MARGIN`].
     pub fn read(&self, entry: &Entry) -> Result<Recorded, Error> {
@@ -186,11 +192,11 @@ impl Oracle {
             file: file.clone(),
             message,
         };
-        let bytes = std::fs::read(&path).map_err(Error::io(file.clone()))?;
+        let bytes = fsutil::read(&path, MAX_RECORDING)?;
         let found = hex::encode(Sha256::digest(&bytes));
         if found != entry.sha256 {
             return Err(wrong(format!(
-                "its SHA-256 is {found}, and the index says {}",
+                "its SHA-256 is {found}, and that of the index is {}",
                 entry.sha256
             )));
         }
@@ -302,7 +308,7 @@ impl Keys<'_> {
         };
         // A name of the folder itself, and nothing elsewhere.
         let plain = entry.file.strip_suffix(".safetensors");
-        if plain.is_none_or(|name| name.is_empty() || name.contains(['/', '\\', ':', '\0'])) {
+        if plain.is_none_or(str::is_empty) || fsutil::check_name(&entry.file).is_err() {
             return Err(self.absent("file", "the name of a safetensors file beside the index"));
         }
         Ok(entry)

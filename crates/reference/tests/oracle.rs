@@ -112,7 +112,7 @@ fn a_wrong_index_is_refused() {
     let error = Oracle::open(folder.path()).unwrap_err();
     assert!(matches!(error, Error::Json { .. }), "{error}");
     let error = Oracle::open(folder.path().join("absent")).unwrap_err();
-    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert!(matches!(error, Error::File(_)), "{error}");
 }
 
 #[test]

@@ -66,7 +66,7 @@ pub fn deepstack_merger(tap: usize, parameter: &str) -> String {
     format!("model.visual.deepstack_merger_list.{tap}.{parameter}")
 }
 
-/// The canonical name of a stored tensor, or `None` if it is no parameter of
+/// The canonical name of a stored tensor, or `None` if it is not a parameter of
 /// a Qwen3-VL.
 pub fn canonical(stored: &str) -> Option<String> {
     if HEADS.contains(&stored) {
