@@ -1,13 +1,14 @@
 //! How the next token is chosen from logits.
 //!
-//! The best one, unless a temperature is given. With one, logits are divided
-//! by it, `top_k` and then `top_p` leave out the unlikely, as transformers'
-//! warpers do in this order, and a token is drawn from what is left.
+//! It is the one with the greatest logit, unless a temperature is given. With a
+//! temperature, logits are divided by it, `top_k` and then `top_p` drop unlikely
+//! tokens, in this order as in transformers, and one of the rest is drawn at
+//! random.
 //!
 //! The same logits, settings and seed give the same tokens on every machine:
-//! probabilities are computed in double precision with an exponential that is
-//! part of this program, sums run in a fixed order, and the numbers are those
-//! of xoshiro256++.
+//! probabilities are computed in f64 with an exponential that is part of this
+//! program, sums run in a fixed order, and random numbers are those of
+//! xoshiro256++.
 
 use std::cmp::Ordering;
 
@@ -16,19 +17,19 @@ use rand_xoshiro::{
     rand_core::{Rng, SeedableRng},
 };
 
-use crate::error::{Error, Result};
+use crate::{Error, Result};
 
 /// How tokens are chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// What logits are divided by; 0 is greedy, and the rest has no effect.
+    /// What logits are divided by. 0 is greedy: the other settings have no effect.
     pub temperature: f64,
-    /// How many of the best tokens are kept, or all.
+    /// How many of the best tokens may be drawn; `None` is all of them.
     pub top_k: Option<usize>,
-    /// The least probability that the best tokens must have together to be
-    /// kept, above 0; 1 keeps all.
+    /// Only the best tokens that have this probability together may be drawn;
+    /// more than 0, and 1 is all of them.
     pub top_p: f64,
-    /// Where the random numbers begin.
+    /// The seed of the random numbers.
     pub seed: u64,
 }
 
@@ -44,7 +45,7 @@ impl Default for Sampling {
     }
 }
 
-/// Chooses tokens, one after the other.
+/// Picks tokens, one after the other.
 ///
 /// ```
 /// use engine::{Sampler, Sampling};
@@ -63,15 +64,15 @@ pub struct Sampler {
     random: Xoshiro256PlusPlus,
 }
 
-/// A token that may be drawn, and how likely it is compared to the best, which
-/// has 1.
+/// A token that may be drawn, and its weight: how likely it is relative to the
+/// best one, whose weight is 1.
 type Candidate = (u32, f64);
 
 impl Sampler {
     /// A sampler at the beginning of its seed's numbers.
     ///
     /// # Errors
-    /// Settings that mean nothing.
+    /// [`Error::Sampling`] for a setting out of range.
     pub fn new(sampling: Sampling) -> Result<Self> {
         let wrong = |what: &str| Err(Error::Sampling(what.to_owned()));
         let Sampling {
@@ -99,7 +100,7 @@ impl Sampler {
         })
     }
 
-    /// Always the best token.
+    /// A sampler that always picks the token with the greatest logit.
     pub fn greedy() -> Self {
         Self {
             sampling: Sampling::default(),
@@ -107,12 +108,12 @@ impl Sampler {
         }
     }
 
-    /// Whether it always takes the best token.
+    /// Whether it always picks the token with the greatest logit.
     pub fn is_greedy(&self) -> bool {
         self.sampling.temperature == 0.0
     }
 
-    /// The next token. Logits that are no numbers are never drawn.
+    /// Picks the next token. One whose logit is NaN is never drawn.
     pub fn pick(&mut self, logits: &[f32]) -> u32 {
         let greedy = argmax(logits);
         let top = logits.get(greedy as usize).copied().unwrap_or_default();
@@ -121,7 +122,7 @@ impl Sampler {
         }
         let candidates = self.candidates(logits, top);
         let total: f64 = candidates.iter().map(|(_, weight)| weight).sum();
-        // 53 bits: every one of them counts in a double.
+        // 53 bits, as many as an f64 holds exactly.
         let at = (self.random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64 * total;
         let mut sum = 0.0;
         for (token, weight) in &candidates {
@@ -133,7 +134,7 @@ impl Sampler {
         greedy
     }
 
-    /// The tokens that are kept; `top` is the best logit.
+    /// The tokens that may be drawn; `top` is the greatest logit.
     fn candidates(&self, logits: &[f32], top: f32) -> Vec<Candidate> {
         let Sampling {
             temperature,
@@ -150,15 +151,16 @@ impl Sampler {
         if let Some(k) = top_k.filter(|k| *k < kept.len()) {
             kept.select_nth_unstable_by(k, likelier);
             kept.truncate(k);
-            // So that sums run in one order, however they were selected.
+            // Sums must run in one order, and the selection leaves any order.
             kept.sort_unstable_by(likelier);
         }
         if top_p < 1.0 {
             let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
-            // Those below this add up to less than may be left out, so that few
-            // have to be sorted. A half of it, for the rounding of sums.
-            let least = (1.0 - top_p) * total / kept.len() as f64 / 2.0;
-            kept.retain(|(_, weight)| *weight >= least);
+            // Tokens below this weight together have less than the probability
+            // that is to be dropped, so most need not be sorted. Half of it,
+            // because sums are rounded.
+            let min_weight = (1.0 - top_p) * total / kept.len() as f64 / 2.0;
+            kept.retain(|(_, weight)| *weight >= min_weight);
             kept.sort_unstable_by(likelier);
             let mut sum = 0.0;
             let enough = kept.iter().position(|(_, weight)| {
@@ -171,34 +173,36 @@ impl Sampler {
     }
 }
 
-/// The likelier first; of equals, the first.
+/// Orders the likelier token first, and of equally likely ones the lower id.
 fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
     b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
 
-/// The token with the greatest logit; the first of them if there are several,
-/// and the first of all if none is a number.
+/// The index of the greatest logit: the first of them if there are several, and
+/// 0 if there is none or all are NaN.
 pub fn argmax(logits: &[f32]) -> u32 {
-    /// Maxima that are found side by side, in vectors.
-    const SIDE: usize = 16;
-    let (lanes, rest) = logits.as_chunks::<SIDE>();
-    let most = lanes.iter().fold([f32::NEG_INFINITY; SIDE], |most, lane| {
-        std::array::from_fn(|i| most[i].max(lane[i]))
-    });
-    let most = most.iter().chain(rest).copied();
-    let most = most.fold(f32::NEG_INFINITY, f32::max);
-    let best = logits.iter().position(|logit| *logit == most);
-    best.unwrap_or(0) as u32
+    /// Maxima that are found side by side, so that the loop is vectorized.
+    const LANES: usize = 16;
+    let (chunks, rest) = logits.as_chunks::<LANES>();
+    let max = chunks
+        .iter()
+        .fold([f32::NEG_INFINITY; LANES], |max, chunk| {
+            std::array::from_fn(|i| max[i].max(chunk[i]))
+        });
+    let max = max.iter().chain(rest).copied();
+    let max = max.fold(f32::NEG_INFINITY, f32::max);
+    let index = logits.iter().position(|logit| *logit == max);
+    index.unwrap_or(0) as u32
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Sampler, Sampling, argmax};
 
-    /// What transformers' warpers keep, and how likely it is then;
-    /// `oracles/sampling.py` recorded it.
+    /// `oracles/sampling.py` recorded which tokens transformers keeps, and their
+    /// probabilities.
     #[test]
-    fn what_is_kept_is_what_transformers_keeps() {
+    fn the_same_tokens_are_kept_as_by_transformers() {
         let cases = include_str!("../tests/fixtures/sampling.json");
         let cases: serde_json::Value = serde_json::from_str(cases).unwrap();
         let cases = cases.as_array().unwrap();
@@ -244,9 +248,12 @@ mod tests {
         for _ in 0..DRAWS {
             counts[sampler.pick(&logits) as usize] += 1;
         }
-        let weights = logits.map(|logit| match logit.is_nan() {
-            true => 0.0,
-            false => (f64::from(logit) / 1.5).exp(),
+        let weights = logits.map(|logit| {
+            if logit.is_nan() {
+                0.0
+            } else {
+                (f64::from(logit) / 1.5).exp()
+            }
         });
         let total: f64 = weights.iter().sum();
         // Chi-squared with three degrees of freedom: above 16.3 once in 1,000,
@@ -263,9 +270,9 @@ mod tests {
         assert!(chi < 16.3, "{counts:?}: {chi}");
     }
 
-    /// The same on every machine; a few lines of Python found these.
+    /// The expected tokens were computed by a few lines of Python.
     #[test]
-    fn a_seed_gives_its_tokens() {
+    fn a_seed_gives_the_same_tokens_everywhere() {
         let logits: Vec<f32> = (0..512_u32)
             .map(|i| (i * 7_919 % 1000) as f32 / 90.0)
             .collect();
@@ -292,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_edges_are_greedy() {
+    fn settings_at_their_limits_are_greedy() {
         let hot = |temperature, top_k, top_p| {
             let sampling = Sampling {
                 temperature,
@@ -312,8 +319,7 @@ mod tests {
         ] {
             assert_eq!([(); 9].map(|()| sampler.pick(&logits)), [2; 9]);
         }
-        // Of equals the first, wherever they stand among those that are compared
-        // side by side; what is no number is passed over.
+        // Of equal logits the first, in whichever lanes they are; NaN is skipped.
         for (first, second) in [(0, 1), (3, 19), (15, 31), (16, 15 + 16), (20, 34), (33, 34)] {
             let mut logits = [f32::NAN; 35];
             (logits[first], logits[second]) = (7.0, 7.0);
@@ -325,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_mean_nothing_are_refused() {
+    fn settings_out_of_range_are_refused() {
         let good = Sampling {
             temperature: 1.0,
             ..Sampling::default()

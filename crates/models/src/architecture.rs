@@ -27,6 +27,10 @@ pub struct Family {
     /// The licence of a published model's weights, by its id, where its publisher
     /// has stated it.
     pub license: fn(&str) -> Option<&'static str>,
+    /// Writes prompts for an exported bundle of the family, which has the
+    /// tokenizer's files and no configuration; the number is the width of its
+    /// decoder's logits.
+    pub prompt_writer: fn(&TokenizerFiles, usize) -> Result<Box<dyn PromptWriter>, Error>,
 }
 
 /// What a parameter does, which decides how it is stored.

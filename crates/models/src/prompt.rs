@@ -1,6 +1,6 @@
 //! Prompts: what a decoder is given for a conversation.
 
-use crate::Error;
+use crate::{Error, FAMILIES};
 use checkpoint::TokenizerFiles;
 use text::{Conversation, Tokenizer};
 
@@ -62,15 +62,24 @@ pub trait PromptWriter: std::fmt::Debug + Send + Sync {
 }
 
 /// The prompt writer for an exported bundle, which has a tokenizer and no
-/// configuration. `vocab_size` is the width of its decoder's logits.
+/// configuration. `vocab_size` is the width of its decoder's logits. Bundles do
+/// not name their family: it is the first one that knows the tokenizer.
 ///
 /// # Errors
-/// The files are not of a family that is known here.
+/// The files are not of a family that is known here; the error is that of the
+/// first one.
 pub fn prompt_writer(
     files: &TokenizerFiles,
     vocab_size: usize,
 ) -> Result<Box<dyn PromptWriter>, Error> {
-    Ok(Box::new(crate::qwen3_vl::Chat::of_bundle(
-        files, vocab_size,
-    )?))
+    let mut first = None;
+    for family in FAMILIES {
+        match (family.prompt_writer)(files, vocab_size) {
+            Ok(writer) => return Ok(writer),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    Err(first.unwrap_or_else(|| Error::Prompt {
+        message: "no family of models is known".to_owned(),
+    }))
 }

@@ -27,6 +27,7 @@ pub const FAMILY: Family = Family {
     model_type: MODEL_TYPE,
     parse: |json, file| Ok(Arc::new(Config::parse(json, file)?)),
     license: |model| model.starts_with("Qwen/Qwen3-VL-").then_some("Apache-2.0"),
+    prompt_writer: |files, vocab_size| Ok(Box::new(Chat::of_bundle(files, vocab_size)?)),
 };
 
 /// `model_type` of `config.json`.
