@@ -29,7 +29,9 @@ pub fn source(model: &str, revision: Option<&str>) -> Result<Source> {
         let source = models::open_source(model, revision);
         let may_be_an_id = model != "nano" && !Path::new(model).exists();
         match source {
-            Err(error) if may_be_an_id => Err(error).context(unable("fetch checkpoints from the hub")),
+            Err(error) if may_be_an_id => {
+                Err(error).context(unable("fetch checkpoints from the hub"))
+            }
             source => Ok(source?),
         }
     }
@@ -100,5 +102,8 @@ pub fn published(name: &str) -> Result<tempfile::TempDir> {
 /// What this build lacks, and how to have it.
 #[cfg(not(feature = "hub"))]
 fn unable(what: &str) -> String {
-    format!("this build cannot {what}; {}", crate::call::build_with("hub"))
+    format!(
+        "this build cannot {what}; {}",
+        crate::call::build_with("hub")
+    )
 }
