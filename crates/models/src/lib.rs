@@ -27,7 +27,7 @@ mod prompt;
 pub mod qwen3_vl;
 
 #[cfg(feature = "hub")]
-pub use architecture::open_source_telling;
+pub use architecture::open_source_with_progress;
 pub use architecture::{
     Architecture, FAMILIES, Family, Parameter, Role, known_license, open, open_source, open_weights,
 };
