@@ -46,6 +46,10 @@ const STEPS: &[Step] = &[
     ("lints", || {
         checked("clippy", &["--all-targets"], &["-D", "warnings"], &[])
     }),
+    // All crates at once have the hub, because the steps need it.
+    ("the tool without the hub", || {
+        cargo(&["check", "--locked", "--package", "aimodel-cli"], &[])
+    }),
     ("documentation", || {
         checked(
             "doc",

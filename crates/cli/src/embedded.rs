@@ -25,6 +25,7 @@ macro_rules! files {
 /// The files by their path in the repository.
 const FILES: &[(&str, &[u8])] = files![
     "LICENSE",
+    "conformance/decoder.py",
     "conformance/describe.py",
     "conformance/generate.py",
     "conformance/requirements-1.0.0b1.txt",
@@ -205,6 +206,28 @@ mod tests {
             bytes(&format!("conformance/requirements-{version}.txt")).unwrap();
         }
         assert!(bytes("conformance/none.py").is_err());
+    }
+
+    #[test]
+    fn what_scripts_import_is_embedded() {
+        let conformance = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance");
+        let scripts = FILES.iter().filter(|(name, _)| name.ends_with(".py"));
+        let mut imports = 0;
+        for (script, text) in scripts {
+            for line in std::str::from_utf8(text).unwrap().lines() {
+                let mut words = line.split_whitespace();
+                let Some("import" | "from") = words.next() else {
+                    continue;
+                };
+                let module = format!("{}.py", words.next().unwrap_or_default());
+                if conformance.join(&module).is_file() {
+                    imports += 1;
+                    let found = bytes(&format!("conformance/{module}"));
+                    assert!(found.is_ok(), "{script} imports {module}");
+                }
+            }
+        }
+        assert!(imports > 2);
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod rebuild;
 pub mod release;
 pub mod repair;
 pub mod synth;
+mod threads;
 pub mod venv;
 pub mod verify;
 
@@ -87,7 +88,7 @@ impl std::error::Error for Refused {}
 pub fn run() -> ExitCode {
     let matches = Cli::command().bin_name(call::name()).get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let result = match cli.command {
+    let result = threads::set().and_then(|()| match cli.command {
         Command::Export(args) => export::run(args),
         Command::Gate(args) => gate::run(*args),
         Command::Ask(args) => ask::run(args),
@@ -101,7 +102,7 @@ pub fn run() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Quickstart(args) => quickstart::run(args),
-    };
+    });
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };

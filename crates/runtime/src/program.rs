@@ -26,7 +26,7 @@ use crate::{
 /// use runtime::{Accumulate, Options};
 ///
 /// let mut options = Options::unfused();
-/// options.accumulate = Accumulate::Half;
+/// options.accumulate = Accumulate::F16;
 /// assert_eq!(options, Options::as_core_ai());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             fuse: true,
-            accumulate: Accumulate::Single,
+            accumulate: Accumulate::F32,
         }
     }
 }
@@ -56,7 +56,7 @@ impl Options {
     pub const fn unfused() -> Self {
         Self {
             fuse: false,
-            accumulate: Accumulate::Single,
+            accumulate: Accumulate::F32,
         }
     }
 
@@ -67,7 +67,7 @@ impl Options {
     pub const fn as_core_ai() -> Self {
         Self {
             fuse: false,
-            accumulate: Accumulate::Half,
+            accumulate: Accumulate::F16,
         }
     }
 }
@@ -77,10 +77,10 @@ impl Options {
 #[non_exhaustive]
 pub enum Accumulate {
     /// In f32, rounded once.
-    Single,
+    F32,
     /// In f16, one after the other; each product is rounded too. Only the CPU
-    /// can do this; other devices sum as [`Accumulate::Single`] says.
-    Half,
+    /// can do this; other devices sum as [`Accumulate::F32`] says.
+    F16,
 }
 
 /// Which rows of its outputs a call computes.

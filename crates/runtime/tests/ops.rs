@@ -13,7 +13,7 @@ use runtime::{Accumulate, Options, Program, States};
 /// the largest number of the result.
 fn tolerance(dtype: DType, options: Options, device: &Device) -> f64 {
     match (dtype, options.accumulate) {
-        (DType::F16, Accumulate::Half) if device.is_cpu() => 7e-4,
+        (DType::F16, Accumulate::F16) if device.is_cpu() => 7e-4,
         // Core AI sums 2,000 f16 in f16, which is that far off.
         (DType::F16, _) => 3e-3,
         _ => 3e-6,

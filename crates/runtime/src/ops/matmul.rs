@@ -18,7 +18,7 @@ use crate::{
 fn product(how: Accumulate, x: &Tensor, y: &Tensor, device: &Device) -> OpResult<Tensor> {
     let dtype = x.dtype();
     match (dtype, device.is_cpu()) {
-        (DType::F16, true) if how == Accumulate::Half => {
+        (DType::F16, true) if how == Accumulate::F16 => {
             let (rank, dims) = (x.rank(), [x.dims(), &y.dims()[y.rank() - 1..]].concat());
             let [rows, inner, cols] = [dims[rank - 2], dims[rank - 1], dims[rank]];
             let (x, y) = (x.flatten_all()?, y.flatten_all()?);

@@ -102,7 +102,7 @@ impl Op {
                 "reduce_mean" => Self::Reduce(Reduce::Mean),
                 "reduce_sum" => Self::Reduce(Reduce::Sum),
                 "reduce_product" => Self::Reduce(Reduce::Product),
-                "batch_matmul" => Self::MatMul(Accumulate::Single),
+                "batch_matmul" => Self::MatMul(Accumulate::F32),
                 "transpose" => Self::Transpose,
                 "slice" => Self::Slice,
                 "slice_update" => Self::SliceUpdate,
