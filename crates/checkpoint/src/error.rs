@@ -11,7 +11,7 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: String,
-        /// What the system said.
+        /// The system's message.
         source: std::io::Error,
     },
     /// A file that every checkpoint has is absent.
@@ -23,21 +23,21 @@ pub enum Error {
         file: String,
     },
     /// A file is larger than any real one of its kind.
-    #[error("{file} has {found} bytes, and at most {most} are accepted")]
+    #[error("{file} has {found} bytes, and at most {max} are accepted")]
     TooLarge {
         /// The file.
         file: String,
         /// Its size in bytes.
         found: u64,
         /// The limit in bytes.
-        most: u64,
+        max: u64,
     },
     /// A JSON file does not parse, or is not an object.
     #[error("{file} is not valid JSON: {message}")]
     Json {
         /// The file.
         file: String,
-        /// What the parser said.
+        /// The parser's message.
         message: String,
     },
     /// The header of a safetensors file is wrong.
@@ -100,7 +100,7 @@ pub enum Error {
         /// The stored names that would have been accepted.
         looked_for: String,
     },
-    /// A parameter's shape is not what the configuration says.
+    /// A parameter's shape is not that of the configuration.
     #[error("the tensor {name} in {file} has shape {found:?}, and config.json says {expected:?}")]
     Shape {
         /// The tensor's stored name.
@@ -140,8 +140,8 @@ pub enum Error {
     },
     /// A model cannot be fetched.
     #[error(
-        "{model} cannot be had at revision {revision}, and there is no folder of that name: {message}; \
-         or name a folder that has the checkpoint: --model DIR"
+        "{model} could not be fetched at revision {revision}, and there is no folder of that name: \
+         {message}; a folder that holds the checkpoint can be named instead"
     )]
     Hub {
         /// The model's id.

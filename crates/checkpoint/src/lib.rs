@@ -16,7 +16,7 @@
 //! };
 //! let checkpoint = Checkpoint::open(&source, as_stored)?;
 //! let table = checkpoint.tensor("model.embed_tokens.weight", &[512, 128])?;
-//! assert_eq!(table.bytes.len(), 512 * 128 * table.element.size());
+//! assert_eq!(table.bytes().len(), 512 * 128 * table.element().size());
 //! # Ok::<(), checkpoint::Error>(())
 //! ```
 #![deny(missing_docs)]
@@ -30,7 +30,7 @@ pub use error::Error;
 pub use quantize::Element;
 pub use source::{Bytes, Source};
 pub use tokenizer_files::TokenizerFiles;
-pub use weights::{Checkpoint, Naming, TensorView};
+pub use weights::{Checkpoint, Naming, Tensor};
 
 /// The name of the file with the configuration.
 pub const CONFIG: &str = "config.json";

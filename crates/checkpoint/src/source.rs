@@ -269,16 +269,16 @@ impl Source {
     /// Reads a small file whole, if there is one of that name.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::TooLarge`] beyond `most` bytes.
-    pub fn read(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, Error> {
+    /// [`Error::Io`], or [`Error::TooLarge`] beyond `max` bytes.
+    pub fn read(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>, Error> {
         let Some(bytes) = self.map(name)? else {
             return Ok(None);
         };
-        if bytes.len() as u64 > most {
+        if bytes.len() as u64 > max {
             return Err(Error::TooLarge {
                 file: self.label(name),
                 found: bytes.len() as u64,
-                most,
+                max,
             });
         }
         Ok(Some(bytes.to_vec()))

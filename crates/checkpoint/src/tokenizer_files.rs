@@ -20,7 +20,7 @@ pub(crate) const FILES: [&str; 8] = [
 const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// More than any tokenizer file has; the largest are about 12 MB.
-const MOST: u64 = 64 << 20;
+const MAX_FILE: u64 = 64 << 20;
 
 /// The tokenizer's files with their content.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl TokenizerFiles {
         let mut files = Vec::new();
         for name in FILES {
             let needed = matches!(name, "tokenizer.json" | "tokenizer_config.json");
-            let Some(bytes) = source.read(name, MOST)? else {
+            let Some(bytes) = source.read(name, MAX_FILE)? else {
                 if needed {
                     return Err(Error::NoTokenizer {
                         place: source.place(),
@@ -68,7 +68,7 @@ impl TokenizerFiles {
         }
         Ok(TokenizerFiles {
             files,
-            generation_config: source.read(GENERATION_CONFIG, MOST)?,
+            generation_config: source.read(GENERATION_CONFIG, MAX_FILE)?,
         })
     }
 
@@ -84,7 +84,7 @@ impl TokenizerFiles {
         self.generation_config.as_deref()
     }
 
-    /// `tokenizer_config.json`; null where it is absent or no JSON.
+    /// `tokenizer_config.json`; null where it is absent or not JSON.
     pub fn settings(&self) -> Value {
         let json = self.get("tokenizer_config.json");
         json.and_then(|json| serde_json::from_slice(json).ok())

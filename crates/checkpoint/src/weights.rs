@@ -8,14 +8,15 @@ use safetensors::tensor::Metadata;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path};
+use std::ops::Range;
+use std::sync::Arc;
 
 pub(crate) const SINGLE: &str = "model.safetensors";
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
-/// More than any shard index has; that of the 8B model has 0.1 MB.
-const MOST_INDEX: u64 = 4 << 20;
-/// Bound on a safetensors header, the one that the format's own readers have.
-const MOST_HEADER: u64 = 100_000_000;
+/// More than any shard index has: one of an 8B model has 0.1 MB.
+const MAX_INDEX: u64 = 4 << 20;
+/// The limit of safetensors' own readers, in bytes.
+const MAX_HEADER: u64 = 100_000_000;
 
 /// How an architecture names its parameters, whatever prefixes a tool stored
 /// them under.
@@ -34,7 +35,7 @@ pub struct Naming {
 pub struct Checkpoint {
     place: String,
     naming: Naming,
-    shards: Vec<Shard>,
+    shards: Vec<Arc<Shard>>,
     /// By canonical name; the order is that of the names.
     tensors: BTreeMap<String, Location>,
 }
@@ -47,32 +48,87 @@ struct Shard {
 
 #[derive(Debug)]
 struct Location {
-    shard: usize,
-    stored: String,
+    shard: Arc<Shard>,
+    stored: Arc<str>,
     dtype: Dtype,
-    shape: Vec<usize>,
+    shape: Arc<[usize]>,
     /// Within the file; checked to lie in it.
-    start: usize,
-    end: usize,
+    range: Range<usize>,
 }
 
-/// One parameter, borrowed from the mapped file.
-#[derive(Clone, Copy, Debug)]
-pub struct TensorView<'a> {
+impl Location {
+    fn describe(&self) -> String {
+        format!("{} in {}", self.stored, self.shard.file)
+    }
+}
+
+/// A handle to one parameter. It keeps the file mapped that the parameter is
+/// stored in, and knows where in it: nothing is looked up again. Clones share
+/// the mapping.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    shard: Arc<Shard>,
+    stored: Arc<str>,
+    element: Element,
+    shape: Arc<[usize]>,
+    range: Range<usize>,
+}
+
+impl Tensor {
     /// The name under which it is stored.
-    pub name: &'a str,
-    /// Type of its elements.
-    pub element: Element,
-    /// Its dimensions, outermost first.
-    pub shape: &'a [usize],
-    /// Its elements, little-endian, row-major. They need not be aligned.
-    pub bytes: &'a [u8],
-}
+    pub fn stored_name(&self) -> &str {
+        &self.stored
+    }
 
-impl<'a> TensorView<'a> {
+    /// The file in which it is stored.
+    pub fn file(&self) -> &str {
+        &self.shard.file
+    }
+
+    /// Type of its elements.
+    pub fn element(&self) -> Element {
+        self.element
+    }
+
+    /// Its dimensions, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Its elements, little-endian, row-major. They need not be aligned.
+    pub fn bytes(&self) -> &[u8] {
+        &self.shard.bytes[self.range.clone()]
+    }
+
     /// The elements, for the quantizer.
-    pub fn weights(&self) -> Weights<'a> {
-        Weights::new(self.element, self.bytes)
+    pub fn weights(&self) -> Weights<'_> {
+        Weights::new(self.element, self.bytes())
+    }
+
+    /// Releases the memory of the pages that hold these bytes of the tensor,
+    /// once they have been used, so that a large checkpoint does not count as
+    /// memory in use. A range beyond the tensor is cut to it. Bytes that are
+    /// read again come from the file again.
+    pub fn release(&self, bytes: Range<usize>) {
+        let start = (self.range.start + bytes.start.min(self.range.len())).min(self.range.end);
+        let end = self.range.start + bytes.end.min(self.range.len());
+        if start >= end {
+            return;
+        }
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = &self.shard.bytes {
+            // SAFETY: the map is shared with the file and never written, so
+            // pages that were dropped come back with the same bytes. Advice may
+            // be refused; that costs memory, nothing else.
+            let _ = unsafe {
+                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
+            };
+        }
+    }
+
+    /// As [`release`](Self::release), for all of the tensor.
+    pub fn release_all(&self) {
+        self.release(0..self.range.len());
     }
 }
 
@@ -125,26 +181,25 @@ impl Checkpoint {
     fn add(&mut self, file: String, bytes: Bytes) -> Result<BTreeSet<String>, Error> {
         let (metadata, data_start) = parse_header(&file, &bytes)?;
         let mut stored_names = BTreeSet::new();
-        let shard = self.shards.len();
-        self.shards.push(Shard { file, bytes });
+        let shard = Arc::new(Shard { file, bytes });
+        self.shards.push(shard.clone());
         for stored in metadata.offset_keys() {
             let Some(info) = metadata.info(&stored) else {
                 continue;
             };
             if let Some(name) = (self.naming.canonical)(&stored) {
                 let location = Location {
-                    shard,
-                    stored: stored.clone(),
+                    shard: shard.clone(),
+                    stored: stored.as_str().into(),
                     dtype: info.dtype,
-                    shape: info.shape.clone(),
-                    start: data_start + info.data_offsets.0,
-                    end: data_start + info.data_offsets.1,
+                    shape: info.shape.as_slice().into(),
+                    range: data_start + info.data_offsets.0..data_start + info.data_offsets.1,
                 };
-                let second = self.describe(&location);
+                let second = location.describe();
                 if let Some(earlier) = self.tensors.insert(name.clone(), location) {
                     return Err(Error::DuplicateTensor {
                         name,
-                        first: self.describe(&earlier),
+                        first: earlier.describe(),
                         second,
                     });
                 }
@@ -152,19 +207,6 @@ impl Checkpoint {
             stored_names.insert(stored);
         }
         Ok(stored_names)
-    }
-
-    fn describe(&self, location: &Location) -> String {
-        format!(
-            "{} in {}",
-            location.stored, self.shards[location.shard].file
-        )
-    }
-
-    /// The file in which a parameter is stored.
-    pub fn file_of(&self, name: &str) -> Option<&str> {
-        let location = self.tensors.get(name)?;
-        Some(&self.shards[location.shard].file)
     }
 
     /// Whether a parameter is stored, in whatever shape.
@@ -175,21 +217,20 @@ impl Checkpoint {
     /// A parameter by its canonical name.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`], [`Error::Shape`] if it has not `shape`,
+    /// [`Error::MissingTensor`], [`Error::Shape`] if its shape is not `shape`,
     /// [`Error::Dtype`] if it is not bf16, f16 or f32.
-    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorView<'_>, Error> {
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
         let location = self.tensors.get(name).ok_or_else(|| Error::MissingTensor {
             name: name.into(),
             place: self.place.clone(),
             looked_for: (self.naming.accepted)(name).join(", "),
         })?;
-        let shard = &self.shards[location.shard];
-        if location.shape != shape {
+        if *location.shape != *shape {
             return Err(Error::Shape {
-                name: location.stored.clone(),
-                file: shard.file.clone(),
+                name: location.stored.to_string(),
+                file: location.shard.file.clone(),
                 expected: shape.to_vec(),
-                found: location.shape.clone(),
+                found: location.shape.to_vec(),
             });
         }
         let element = match location.dtype {
@@ -198,17 +239,18 @@ impl Checkpoint {
             Dtype::F32 => Element::F32,
             other => {
                 return Err(Error::Dtype {
-                    name: location.stored.clone(),
-                    file: shard.file.clone(),
+                    name: location.stored.to_string(),
+                    file: location.shard.file.clone(),
                     found: format!("{other:?}"),
                 });
             }
         };
-        Ok(TensorView {
-            name: &location.stored,
+        Ok(Tensor {
+            shard: location.shard.clone(),
+            stored: location.stored.clone(),
             element,
-            shape: &location.shape,
-            bytes: &shard.bytes[location.start..location.end],
+            shape: location.shape.clone(),
+            range: location.range.clone(),
         })
     }
 
@@ -220,33 +262,6 @@ impl Checkpoint {
             whole.update(&shard.bytes[..]);
         }
         hex::encode(whole.finalize())
-    }
-
-    /// Lets go of the memory that holds a tensor's pages, now that they have
-    /// been used. Another look at them reads the file again.
-    pub fn release(&self, tensor: &TensorView) {
-        #[cfg(unix)]
-        for shard in &self.shards {
-            if let Bytes::Mapped(map) = &shard.bytes {
-                let within = map.as_ptr_range();
-                let start = tensor.bytes.as_ptr();
-                if !tensor.bytes.is_empty() && within.contains(&start) {
-                    let offset = start as usize - within.start as usize;
-                    // SAFETY: the map is shared with the file and never
-                    // written, so dropped pages come back with the same bytes.
-                    // Advice may be refused; that costs memory, nothing else.
-                    let _ = unsafe {
-                        map.unchecked_advise_range(
-                            memmap2::UncheckedAdvice::DontNeed,
-                            offset,
-                            tensor.bytes.len(),
-                        )
-                    };
-                }
-            }
-        }
-        #[cfg(not(unix))]
-        let _ = tensor;
     }
 }
 
@@ -266,9 +281,9 @@ fn parse_header(file: &str, bytes: &[u8]) -> Result<(Metadata, usize), Error> {
         return Err(truncated(8));
     };
     let length = u64::from_le_bytes(*length);
-    if length > MOST_HEADER {
+    if length > MAX_HEADER {
         return Err(header(format!(
-            "its header would have {length} bytes, and at most {MOST_HEADER} are accepted"
+            "its header would have {length} bytes, and at most {MAX_HEADER} are accepted"
         )));
     }
     // At most 100 MB, so it fits.
@@ -293,7 +308,7 @@ pub(crate) fn shards(source: &Source) -> Result<BTreeSet<String>, Error> {
 }
 
 fn read_index(source: &Source) -> Result<BTreeMap<String, String>, Error> {
-    let json = source.read(INDEX, MOST_INDEX)?;
+    let json = source.read(INDEX, MAX_INDEX)?;
     let json = json.ok_or_else(|| Error::MissingFile {
         place: source.place(),
         file: format!("{SINGLE} and no {INDEX}"),
@@ -321,7 +336,7 @@ fn parse_index(json: &[u8], index: &str) -> Result<BTreeMap<String, String>, Err
                 "weight_map.{name} is {file}, expected a file name"
             )));
         };
-        if !is_plain_name(file) {
+        if fsutil::check_name(file).is_err() {
             return Err(wrong(format!(
                 "weight_map.{name} is {file:?}, expected the name of a file in the same folder"
             )));
@@ -332,11 +347,4 @@ fn parse_index(json: &[u8], index: &str) -> Result<BTreeMap<String, String>, Err
         return Err(wrong("its weight_map is empty".into()));
     }
     Ok(places)
-}
-
-/// Whether `file` names something in the folder itself, on any system.
-fn is_plain_name(file: &str) -> bool {
-    let mut components = Path::new(file).components();
-    let single = matches!(components.next(), Some(Component::Normal(name)) if name == file);
-    single && components.next().is_none() && !file.contains(['/', '\\', ':', '\0'])
 }

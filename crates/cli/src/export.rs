@@ -155,8 +155,31 @@ impl Job {
         });
         let bundles = ::export::export(&self.source, &self.out, &self.options, callback);
         progress.finish();
-        Ok(bundles?)
+        bundles.map_err(with_flag)
     }
+}
+
+/// An error with the flag that would change it.
+fn with_flag(error: ::export::Error) -> anyhow::Error {
+    let ::export::Error::Option { option, problem } = &error else {
+        let vision = matches!(error, ::export::Error::VisionExists { .. });
+        let error = anyhow::Error::from(error);
+        return if vision {
+            error.context("--skip-vision leaves it out")
+        } else {
+            error
+        };
+    };
+    let flag = match *option {
+        "grid" => "--grid",
+        "max_context" => "--max-ctx",
+        "license" => "--license",
+        "vision" => "--skip-vision",
+        "shapes" => "--query",
+        "name" => "--name",
+        _ => return error.into(),
+    };
+    anyhow::anyhow!("{flag}: {problem}")
 }
 
 /// A flag that is set by Ctrl-C or a request to terminate, so that a command
@@ -186,4 +209,18 @@ pub fn created() -> Result<u64> {
 /// The queries that a `--query` argument lists.
 pub fn queries(list: &str) -> Result<Vec<CallShape>> {
     Ok(list.split(',').map(str::parse).collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RECIPES;
+
+    #[test]
+    fn the_readme_lists_all_modes() {
+        let readme = include_str!("../../../README.md");
+        for recipe in RECIPES {
+            let row = format!("| `{}` | {} |", recipe.name, recipe.description);
+            assert!(readme.lines().any(|line| line == row), "{row}");
+        }
+    }
 }

@@ -42,7 +42,7 @@ pub struct Options {
     pub max_context: u64,
     /// Whether to export the decoder.
     pub decoder: bool,
-    /// Whether to export the vision tower.
+    /// Whether to export the vision encoder.
     pub vision: bool,
     /// What the bundles' names start with, instead of the model's name.
     pub name: Option<String>,
@@ -68,8 +68,8 @@ pub struct Exported {
 /// to go on. An export that is broken off leaves nothing behind.
 pub type Progress = Arc<dyn Fn(u64, u64) -> ControlFlow<()> + Send + Sync>;
 
-/// Exports a checkpoint into folders of `out`: one for each query, and one for
-/// the vision tower. All of them appear, or none.
+/// Exports a checkpoint into folders of `out`: one for each call shape, and one
+/// for the vision encoder. All of them appear, or none.
 ///
 /// # Errors
 /// A checkpoint that is not whole, options that make no sense, a
@@ -224,7 +224,7 @@ fn check(architecture: &dyn Architecture, options: &Options) -> Result<()> {
             "expected 1 to {MAX_GRID} image tokens along a side, found {}",
             options.grid
         );
-        return wrong("--grid", problem);
+        return wrong("grid", problem);
     }
     let longest = architecture.max_context() as u64;
     if !(1..=longest).contains(&options.max_context) {
@@ -232,7 +232,7 @@ fn check(architecture: &dyn Architecture, options: &Options) -> Result<()> {
             "expected 1 to {longest} tokens, found {}",
             options.max_context
         );
-        return wrong("--max-ctx", problem);
+        return wrong("max_context", problem);
     }
     if let Some(license) = &options.license
         && (license.trim().is_empty()
@@ -240,28 +240,28 @@ fn check(architecture: &dyn Architecture, options: &Options) -> Result<()> {
             || license.chars().any(char::is_control))
     {
         let problem = format!("expected an SPDX id such as Apache-2.0, found {license:?}");
-        return wrong("--license", problem);
+        return wrong("license", problem);
     }
     if !options.decoder && !options.vision {
         return wrong(
-            "--skip-vision",
-            "with --skip-decoder nothing is left to export".to_owned(),
+            "vision",
+            "neither the decoder nor the vision encoder is to be exported".to_owned(),
         );
     }
     if options.decoder && options.shapes.is_empty() {
         return wrong(
-            "--query",
+            "shapes",
             "expected at least one of s1, dynamic and pfN".to_owned(),
         );
     }
     for (index, shape) in options.shapes.iter().enumerate() {
         if options.shapes[..index].contains(shape) {
-            return wrong("--query", format!("{shape} is asked for twice"));
+            return wrong("shapes", format!("{shape} is there twice"));
         }
-        // What the command line would not take has no graph either.
+        // Parsing knows which of them have a graph.
         let parsed = shape.to_string().parse::<CallShape>();
         parsed.map_err(|error| Error::Option {
-            option: "--query",
+            option: "shapes",
             problem: error.to_string(),
         })?;
     }
@@ -273,7 +273,7 @@ fn model_name(model: &str) -> Result<String> {
     let short = short_name(model);
     if short.len() > MAX_MODEL_NAME || !short.contains(|c: char| c.is_ascii_alphanumeric()) {
         return Err(Error::Option {
-            option: "--name",
+            option: "name",
             problem: format!(
                 "no folder can be named after the model {model:?}: expected a Latin letter or a \
                  digit in it, and at most {MAX_MODEL_NAME} characters; say what its bundles are \
@@ -284,17 +284,10 @@ fn model_name(model: &str) -> Result<String> {
     Ok(short)
 }
 
-/// The error of a vision encoder's folder, which all modes of a model share.
+/// The error of a vision encoder's folder, which all recipes of a model share.
 fn claimed_vision(error: fsutil::Error) -> Error {
     match error {
-        fsutil::Error::Exists { path } => fsutil::Error::Refused {
-            path,
-            problem: "exists already and is not overwritten; remove it or choose another name, \
-                      or keep it and leave this one out with --skip-vision: it is the same for \
-                      every mode"
-                .to_owned(),
-        }
-        .into(),
+        fsutil::Error::Exists { path } => Error::VisionExists { path },
         other => other.into(),
     }
 }
@@ -306,7 +299,7 @@ fn checked_name(name: &str) -> Result<&str> {
     let start = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
     if !start || name.len() > MAX_MODEL_NAME || !name.chars().all(plain) {
         return Err(Error::Option {
-            option: "--name",
+            option: "name",
             problem: format!(
                 "expected a letter, digit or `_`, then letters, digits, `_`, `-` and `.`, at most \
                  {MAX_MODEL_NAME} in all, found {name:?}"

@@ -27,20 +27,30 @@ pub enum Error {
     /// The caller broke the export off.
     #[error("interrupted: nothing was written")]
     Interrupted,
-    /// An option that makes no sense.
+    /// A value of [`Options`](crate::Options) that makes no sense.
     #[error("{option}: {problem}")]
     Option {
-        /// The option, as the command line spells it.
+        /// The field.
         option: &'static str,
         /// What was expected, what was found, and what to do.
         problem: String,
+    },
+    /// The folder of the vision encoder is there already.
+    #[error(
+        "{path} exists already and is not overwritten; remove it or choose another name, or keep \
+         it and leave the vision encoder out: it is the same for every recipe",
+        path = .path.display()
+    )]
+    VisionExists {
+        /// The folder.
+        path: PathBuf,
     },
     /// Reading or writing a file failed.
     #[error("{path}: {source}", path = .path.display())]
     File {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's message.
         source: io::Error,
     },
 }

@@ -1,9 +1,10 @@
-//! Exports Qwen3-VL checkpoints: lowers the text decoder and the vision tower
-//! to AICode graphs, and writes LanguageBundles.
+//! The driver of an export: a checkpoint × its architecture × a recipe × a
+//! layout of bundles becomes folders.
 //!
-//! The graphs are those of the published recipe, op for op: what has run on
-//! Apple's devices is what runs there. Weights go from the mapped checkpoint
-//! through the quantizer into the asset, a few megabytes at a time.
+//! What the graphs are is up to the [`models::Architecture`] of the checkpoint;
+//! nothing here knows a model. Weights go from the mapped checkpoint through the
+//! quantizer into the asset, a few megabytes at a time. All folders of an export
+//! appear under their names, or none of them.
 //!
 //! ```no_run
 //! use std::{ops::ControlFlow, path::Path, sync::Arc};

@@ -62,7 +62,7 @@ fn what_exists_is_not_touched() {
 }
 
 #[test]
-fn the_way_to_a_second_mode_is_told() {
+fn an_error_shows_the_way_to_a_second_recipe() {
     let bench = Bench::new(&tiny());
     bench.export(&options()).unwrap();
     let other = Options {
@@ -70,7 +70,14 @@ fn the_way_to_a_second_mode_is_told() {
         ..options()
     };
     let error = bench.export(&other).unwrap_err().to_string();
-    assert_says(&error, &["tiny_vision", "exists already", "--skip-vision"]);
+    assert_says(
+        &error,
+        &[
+            "tiny_vision",
+            "exists already",
+            "leave the vision encoder out",
+        ],
+    );
     bench
         .export(&decoder_only(Recipe::named("fp16").unwrap()))
         .unwrap();
@@ -83,7 +90,7 @@ fn a_model_without_a_name_for_a_folder_needs_one() {
     std::fs::rename(bench.model(), &model).unwrap();
     let source = checkpoint::Source::folder(&model).unwrap();
     let error = export::export(&source, &bench.out(), &options(), quiet());
-    assert_says(&error.unwrap_err().to_string(), &["--name", "微调"]);
+    assert_says(&error.unwrap_err().to_string(), &["name", "微调"]);
     assert!(!bench.out().exists());
     let named = Options {
         name: Some("tuned".to_owned()),

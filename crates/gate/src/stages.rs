@@ -9,15 +9,7 @@ pub mod lint;
 pub mod oracle;
 pub mod weights;
 
-use reference::oracle::Array;
-
-use reference::cosine;
-
-/// The cosines of rows with those of an oracle.
-fn cosines<'a>(ours: impl IntoIterator<Item = &'a [f32]>, theirs: &Array) -> Vec<f64> {
-    let rows = ours.into_iter().enumerate();
-    rows.map(|(at, row)| cosine(row, theirs.row(at))).collect()
-}
+use reference::ndarray::ArrayView1;
 
 /// The least, 0 where there is none.
 fn least(cosines: &[f64]) -> f64 {
@@ -25,6 +17,6 @@ fn least(cosines: &[f64]) -> f64 {
 }
 
 /// The place of the greatest number, the first of them.
-fn top(row: &[f32]) -> u32 {
-    ::engine::argmax(row)
+fn top(row: ArrayView1<'_, f32>) -> u32 {
+    ::engine::argmax(&row.to_vec())
 }

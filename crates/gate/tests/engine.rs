@@ -140,7 +140,11 @@ fn random_weights_are_judged_by_how_much_tokens_lead() {
     let report = judged(&case, CoreAi::Now, &Says::new(&[tokens[0] ^ 1], lead)).unwrap();
     assert_eq!(report.verdict, Verdict::Fail);
     assert!(report.tokens[0].forgiven);
-    assert!(report.summary.contains("lead of each of its tokens"));
+    assert!(
+        report
+            .summary
+            .contains("tokens whose lead in both runtimes")
+    );
 }
 
 #[test]

@@ -94,7 +94,7 @@ pub trait Architecture: Debug + Send + Sync {
     /// cannot store, or a model that has no graph here.
     fn lower_decoder(
         &self,
-        checkpoint: &Arc<Checkpoint>,
+        checkpoint: &Checkpoint,
         recipe: &'static Recipe,
         shape: CallShape,
         grid: usize,
@@ -105,7 +105,7 @@ pub trait Architecture: Debug + Send + Sync {
     /// # Errors
     /// As [`Architecture::lower_decoder`], and for a model that takes no
     /// pictures.
-    fn lower_vision(&self, checkpoint: &Arc<Checkpoint>, grid: usize) -> Result<Module, Error>;
+    fn lower_vision(&self, checkpoint: &Checkpoint, grid: usize) -> Result<Module, Error>;
 
     /// Positions (t, h, w) of a token list of transformers, in which every token
     /// of a picture is the one that stands for it. `pictures` has the grid of

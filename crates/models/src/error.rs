@@ -17,7 +17,7 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: String,
-        /// What the system said.
+        /// The system's message.
         source: std::io::Error,
     },
     /// A JSON file does not parse, or is not an object.
@@ -25,7 +25,7 @@ pub enum Error {
     Json {
         /// The file.
         file: String,
-        /// What the parser said.
+        /// The parser's message.
         message: String,
     },
     /// The configuration is for a model of another kind.
@@ -36,7 +36,7 @@ pub enum Error {
     Architecture {
         /// The configuration file.
         file: String,
-        /// The key that says so.
+        /// The key.
         key: &'static str,
         /// Its value.
         found: String,

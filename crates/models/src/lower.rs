@@ -2,6 +2,7 @@
 //! compiler replaces by its own kernels, and weights as constants.
 
 pub mod composite;
+mod pair;
 pub mod weights;
 
 pub(crate) use crate::Error;

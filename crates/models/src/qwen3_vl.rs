@@ -72,7 +72,7 @@ impl Architecture for Config {
 
     fn lower_decoder(
         &self,
-        checkpoint: &Arc<Checkpoint>,
+        checkpoint: &Checkpoint,
         recipe: &'static Recipe,
         shape: CallShape,
         grid: usize,
@@ -81,7 +81,7 @@ impl Architecture for Config {
         decoder::build(self, checkpoint, recipe, shape, grid as u64)
     }
 
-    fn lower_vision(&self, checkpoint: &Arc<Checkpoint>, grid: usize) -> Result<Module, Error> {
+    fn lower_vision(&self, checkpoint: &Checkpoint, grid: usize) -> Result<Module, Error> {
         has_deepstack(self)?;
         vision::build(self, checkpoint, grid as u64)
     }

@@ -62,9 +62,9 @@ fn a_synthetic_checkpoint_is_a_checkpoint() {
         ),
     ] {
         let tensor = checkpoint.tensor(name, shape).unwrap();
-        assert_eq!(tensor.element, Element::Bf16);
+        assert_eq!(tensor.element(), Element::Bf16);
         let values: Vec<f64> = tensor
-            .bytes
+            .bytes()
             .chunks_exact(2)
             .map(|b| {
                 f64::from(f32::from_bits(
@@ -128,8 +128,8 @@ fn large_checkpoints_are_sharded() {
     let (a, b) = (open(&a), open(&b));
     for models::Parameter { name, shape, .. } in models::qwen3_vl::names::parameters(&config) {
         assert_eq!(
-            a.tensor(&name, &shape).unwrap().bytes,
-            b.tensor(&name, &shape).unwrap().bytes
+            a.tensor(&name, &shape).unwrap().bytes(),
+            b.tensor(&name, &shape).unwrap().bytes()
         );
     }
 }

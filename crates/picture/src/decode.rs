@@ -8,7 +8,7 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
-/// Most pixels along one side, most pixels, and most bytes that they may take
+/// Limits: pixels along one side, pixels, and the bytes that they may take
 /// as decoded: larger than any camera's, and far below what exhausts memory.
 const MAX_SIDE: usize = 1 << 15;
 const MAX_PIXELS: usize = 1 << 28;

@@ -11,7 +11,7 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: String,
-        /// What the system said.
+        /// The system's message.
         source: std::io::Error,
     },
     /// A picture cannot be decoded.
@@ -19,7 +19,7 @@ pub enum Error {
     Image {
         /// The file.
         file: String,
-        /// What the decoder said.
+        /// The decoder's message.
         message: String,
     },
     /// The grid is 0 or beyond reason.

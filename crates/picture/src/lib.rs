@@ -88,7 +88,7 @@ impl Image {
     /// Reads a PNG or JPEG file.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, or what [`Image::decode`] says.
+    /// [`Error::Io`] if it cannot be read, or as [`Image::decode`].
     pub fn load(path: &Path) -> Result<Image, Error> {
         let name = path.display().to_string();
         let mut bytes = Vec::new();

@@ -12,20 +12,15 @@ pub enum Error {
     /// The configuration or a prompt is wrong.
     #[error(transparent)]
     Model(#[from] models::Error),
-    /// The operating system refused to read or write a file.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file or folder.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] fsutil::Error),
     /// A JSON file does not parse, or is not an object.
     #[error("{file} is not valid JSON: {message}")]
     Json {
         /// The file.
         file: String,
-        /// What the parser said.
+        /// The parser's message.
         message: String,
     },
     /// A recorded oracle cannot serve.
@@ -47,15 +42,7 @@ pub enum Error {
     Compute {
         /// What was being computed.
         what: String,
-        /// What the tensor library said.
+        /// candle's message.
         message: String,
     },
-}
-
-impl Error {
-    /// An [`Error::Io`] at `path`.
-    pub(crate) fn io(path: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
-        let path = path.into();
-        |source| Error::Io { path, source }
-    }
 }

@@ -1,7 +1,8 @@
 //! What is true: the models in fp32, and what transformers recorded.
 //!
-//! [`qwen3_vl`] computes the family in fp32 with candle, [`oracle`] reads what
-//! transformers computed, and [`cosine`] compares the two.
+//! [`load`] gives the model of an architecture, computed in fp32 with candle;
+//! [`oracle`] reads what transformers computed, as arrays of ndarray; and
+//! [`cosine`] compares the two.
 #![deny(missing_docs)]
 
 mod error;
@@ -10,7 +11,8 @@ pub mod oracle;
 pub mod qwen3_vl;
 
 pub use error::Error;
-pub use metrics::cosine;
+pub use metrics::{cosine, row_cosines};
+pub use ndarray;
 pub use qwen3_vl::{Cache, TextModel, VisionModel, VisionOutput, to_rows};
 
 use candle_core::Device;

@@ -18,6 +18,7 @@
 use crate::Error;
 use checkpoint::Checkpoint;
 use models::Grid;
+use ndarray::{Array, Array1, Array2, Array3, Array5, Dimension, IxDyn};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -25,8 +26,14 @@ use std::path::{Path, PathBuf};
 
 /// The version of the files that is understood.
 pub const VERSION: u64 = 1;
-/// By how many logits every greedy token of an oracle leads, at the least.
-pub const LEAST_MARGIN: f32 = 0.1;
+/// By how many logits every greedy token of an oracle leads, at least.
+pub const MIN_MARGIN: f32 = 0.1;
+
+/// More than any index has, in bytes.
+const MAX_INDEX: u64 = 1 << 24;
+/// More than any recording has, in bytes: one of 28 layers and 240 tokens has
+/// 0.3 GB.
+const MAX_RECORDING: u64 = 1 << 33;
 
 /// A folder of recorded prompts of one checkpoint.
 #[derive(Clone, Debug)]
@@ -52,7 +59,7 @@ pub struct Oracle {
 pub struct Entry {
     /// Its name.
     pub name: String,
-    /// What the user says.
+    /// The user's message.
     pub prompt: String,
     /// What the greedy tokens say, special tokens written out.
     pub greedy_text: String,
@@ -78,15 +85,6 @@ pub struct Image {
     pub patches_sha256: String,
 }
 
-/// Numbers with a shape, row-major.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Array {
-    /// Extents, outermost first.
-    pub shape: Vec<usize>,
-    /// As many as the extents make.
-    pub values: Vec<f32>,
-}
-
 /// What transformers computed for a prompt of P tokens and G greedy ones,
 /// T = P + max(G, 1) − 1.
 #[derive(Clone, Debug)]
@@ -100,13 +98,13 @@ pub struct Recorded {
     /// G tokens.
     pub greedy_ids: Vec<u32>,
     /// [L, P, h]: after each decoder layer, DeepStack added.
-    pub hidden_states: Array,
+    pub hidden_states: Array3<f32>,
     /// [L, 1, KV, P, D]: the cache after the prompt.
-    pub keys: Array,
+    pub keys: Array5<f32>,
     /// [L, 1, KV, P, D].
-    pub values: Array,
+    pub values: Array5<f32>,
     /// [T, V].
-    pub logits: Array,
+    pub logits: Array2<f32>,
     /// By how much the largest of each of the T rows of logits leads.
     pub margins: Vec<f32>,
     /// What belongs to the image, if there is one.
@@ -118,33 +116,24 @@ pub struct Recorded {
 #[non_exhaustive]
 pub struct RecordedVision {
     /// [4N, C · T · P · P]: pixel levels x / 127.5 − 1, from their 8 bits.
-    pub patches: Array,
+    pub patches: Array2<f32>,
     /// [N, h].
-    pub image_embeds: Array,
+    pub image_embeds: Array2<f32>,
     /// [K · N, h]: tap 0's rows, then tap 1's, and so on.
-    pub deepstack_embeds: Array,
-}
-
-impl Array {
-    /// Row `row`, where the outermost extent counts rows; empty beyond them.
-    pub fn row(&self, row: usize) -> &[f32] {
-        let width: usize = self.shape.iter().skip(1).product();
-        let range = row * width..(row + 1) * width;
-        self.values.get(range).unwrap_or_default()
-    }
+    pub deepstack_embeds: Array2<f32>,
 }
 
 impl Oracle {
     /// Reads the index of a folder.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Json`], or [`Error::Oracle`] if it is of another
+    /// [`Error::File`], [`Error::Json`], or [`Error::Oracle`] if it is of another
     /// version or lacks a key.
     pub fn open(folder: impl AsRef<Path>) -> Result<Oracle, Error> {
         let folder = folder.as_ref().to_path_buf();
         let path = folder.join("index.json");
         let file = path.display().to_string();
-        let json = std::fs::read(&path).map_err(Error::io(file.clone()))?;
+        let json = fsutil::read(&path, MAX_INDEX)?;
         let root: Value = serde_json::from_slice(&json).map_err(|error| Error::Json {
             file: file.clone(),
             message: error.to_string(),
@@ -193,9 +182,9 @@ impl Oracle {
     /// Reads what was recorded for a prompt.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::Oracle`] if the file is not the one that the
+    /// [`Error::File`], or [`Error::Oracle`] if the file is not the one that the
     /// index means, if a tensor is missing or has an unexpected shape, or if a
-    /// greedy token leads by less than [`LEAST_MARGIN`].
+    /// greedy token leads by less than [`MIN_MARGIN`].
     pub fn read(&self, entry: &Entry) -> Result<Recorded, Error> {
         let path = self.folder.join(&entry.file);
         let file = path.display().to_string();
@@ -203,11 +192,11 @@ impl Oracle {
             file: file.clone(),
             message,
         };
-        let bytes = std::fs::read(&path).map_err(Error::io(file.clone()))?;
+        let bytes = fsutil::read(&path, MAX_RECORDING)?;
         let found = hex::encode(Sha256::digest(&bytes));
         if found != entry.sha256 {
             return Err(wrong(format!(
-                "its SHA-256 is {found}, and the index says {}",
+                "its SHA-256 is {found}, and that of the index is {}",
                 entry.sha256
             )));
         }
@@ -219,24 +208,28 @@ impl Oracle {
         let (prompt, greedy) = (entry.prompt_tokens, self.steps);
         let total = prompt + greedy.max(1) - 1;
         let logits = stored.floats("logits", &[Some(total), None])?;
-        let hidden_states = stored.floats("hidden_states", &[None, Some(prompt), None])?;
-        let layers = Some(hidden_states.shape[0]);
+        let hidden_states: Array3<f32> =
+            stored.floats("hidden_states", &[None, Some(prompt), None])?;
+        let (layers, _, width) = hidden_states.dim();
+        let (layers, width) = (Some(layers), Some(width));
         let cache = [layers, Some(1), None, Some(prompt), None];
-        let places = stored.integers("position_ids", &[Some(3), Some(total)])?;
-        let tokens = |values: Vec<i32>| values.into_iter().map(|id| id as u32).collect();
+        let places: Array2<i32> = stored.integers("position_ids", &[Some(3), Some(total)])?;
+        let margins: Array1<f32> = stored.floats("margins", &[Some(total)])?;
+        let tokens = |values: Array1<i32>| values.iter().map(|id| *id as u32).collect();
         let recorded = Recorded {
             input_ids: tokens(stored.integers("input_ids", &[Some(total)])?),
-            positions: (0..total)
-                .map(|at| [places[at], places[total + at], places[2 * total + at]])
+            positions: places
+                .columns()
+                .into_iter()
+                .map(|place| [place[0], place[1], place[2]])
                 .collect(),
             greedy_ids: tokens(stored.integers("greedy_ids", &[Some(greedy)])?),
             keys: stored.floats("keys", &cache)?,
             values: stored.floats("values", &cache)?,
-            margins: stored.floats("margins", &[Some(total)])?.values,
+            margins: margins.to_vec(),
             vision: match &entry.image {
                 None => None,
                 Some(image) => {
-                    let width = Some(hidden_states.shape[2]);
                     let count = image.grid[0] * image.grid[1];
                     Some(RecordedVision {
                         patches: stored.levels("patches", &[Some(4 * count), None])?,
@@ -249,9 +242,9 @@ impl Oracle {
             logits,
         };
         let mut gated = prompt - 1..prompt - 1 + greedy;
-        if let Some(step) = gated.position(|at| recorded.margins[at] < LEAST_MARGIN) {
+        if let Some(step) = gated.position(|at| recorded.margins[at] < MIN_MARGIN) {
             return Err(wrong(format!(
-                "greedy token {step} leads by {} logits, at least {LEAST_MARGIN} is needed",
+                "greedy token {step} leads by {} logits, at least {MIN_MARGIN} is needed",
                 recorded.margins[prompt - 1 + step]
             )));
         }
@@ -315,7 +308,7 @@ impl Keys<'_> {
         };
         // A name of the folder itself, and nothing elsewhere.
         let plain = entry.file.strip_suffix(".safetensors");
-        if plain.is_none_or(|name| name.is_empty() || name.contains(['/', '\\', ':', '\0'])) {
+        if plain.is_none_or(str::is_empty) || fsutil::check_name(&entry.file).is_err() {
             return Err(self.absent("file", "the name of a safetensors file beside the index"));
         }
         Ok(entry)
@@ -378,27 +371,47 @@ impl Stored<'_> {
         Ok((tensor.data(), found.to_vec()))
     }
 
-    fn floats(&self, name: &str, shape: &[Option<usize>]) -> Result<Array, Error> {
+    fn floats<D: Dimension>(
+        &self,
+        name: &str,
+        shape: &[Option<usize>],
+    ) -> Result<Array<f32, D>, Error> {
         let (bytes, shape) = self.tensor(name, Dtype::F32, shape)?;
         let values = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
-        Ok(Array {
-            values: values.collect(),
-            shape,
-        })
+        self.array(name, shape, values.collect())
     }
 
-    fn levels(&self, name: &str, shape: &[Option<usize>]) -> Result<Array, Error> {
+    fn levels<D: Dimension>(
+        &self,
+        name: &str,
+        shape: &[Option<usize>],
+    ) -> Result<Array<f32, D>, Error> {
         let (bytes, shape) = self.tensor(name, Dtype::U8, shape)?;
         let values = bytes.iter().map(|level| f32::from(*level) / 127.5 - 1.0);
-        Ok(Array {
-            values: values.collect(),
-            shape,
-        })
+        self.array(name, shape, values.collect())
     }
 
-    fn integers(&self, name: &str, shape: &[Option<usize>]) -> Result<Vec<i32>, Error> {
-        let (bytes, _) = self.tensor(name, Dtype::I32, shape)?;
+    fn integers<D: Dimension>(
+        &self,
+        name: &str,
+        shape: &[Option<usize>],
+    ) -> Result<Array<i32, D>, Error> {
+        let (bytes, shape) = self.tensor(name, Dtype::I32, shape)?;
         let values = bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b));
-        Ok(values.collect())
+        self.array(name, shape, values.collect())
+    }
+
+    fn array<T, D: Dimension>(
+        &self,
+        name: &str,
+        shape: Vec<usize>,
+        values: Vec<T>,
+    ) -> Result<Array<T, D>, Error> {
+        Array::from_shape_vec(IxDyn(&shape), values)
+            .and_then(Array::into_dimensionality)
+            .map_err(|error| Error::Oracle {
+                file: self.file.into(),
+                message: format!("the tensor {name}, of shape {shape:?}: {error}"),
+            })
     }
 }

@@ -31,19 +31,26 @@ mod vision;
 
 use crate::Error;
 use candle_core::Tensor;
+use ndarray::Array2;
 
 pub use text::{Cache, TextModel, TextOutput};
 pub use vision::{VisionModel, VisionOutput};
 
-/// The numbers of a tensor [rows, …], row by row, on the host.
+/// The numbers of an f32 tensor [rows, …] on the host: a row for each of the
+/// outermost extent.
 ///
 /// # Errors
-/// [`Error::Compute`] if the device gives them not.
-pub fn to_rows(tensor: &Tensor) -> Result<Vec<Vec<f32>>, Error> {
-    tensor
-        .flatten_from(1)
-        .and_then(|flat| flat.to_vec2())
-        .map_err(computing("a copy to the host"))
+/// [`Error::Compute`] if the device fails to copy them, or if they are not f32.
+pub fn to_rows(tensor: &Tensor) -> Result<Array2<f32>, Error> {
+    let copy = || {
+        let flat = tensor.flatten_from(1)?;
+        Ok((flat.dims2()?, flat.flatten_all()?.to_vec1()?))
+    };
+    let (shape, values) = copy().map_err(computing("a copy to the host"))?;
+    Array2::from_shape_vec(shape, values).map_err(|error| Error::Compute {
+        what: "a copy to the host".to_owned(),
+        message: error.to_string(),
+    })
 }
 
 /// Wraps an error of candle, naming what was being computed.

@@ -14,11 +14,10 @@ use models::qwen3_vl::positions::GraphRope;
 use models::qwen3_vl::positions::from_tokens;
 use models::qwen3_vl::positions::in_graph;
 use models::qwen3_vl::synth;
+use ndarray::{Array2, ArrayView, ArrayView1, Axis, Dimension, concatenate, s};
 use picture::Image;
 use reference::Error;
-use reference::cosine;
-use reference::oracle::Array;
-use reference::oracle::LEAST_MARGIN;
+use reference::oracle::MIN_MARGIN;
 use reference::oracle::Oracle;
 use reference::oracle::Recorded;
 use reference::qwen3_vl::Cache;
@@ -27,6 +26,7 @@ use reference::qwen3_vl::TextOutput;
 use reference::qwen3_vl::VisionModel;
 use reference::qwen3_vl::VisionOutput;
 use reference::qwen3_vl::to_rows;
+use reference::{cosine, row_cosines};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -82,8 +82,9 @@ impl Nano {
             rope: GraphRope::of(&prompt, self.config.text_config.vocab_size),
             prompt,
             vision: recorded.vision.as_ref().map(|vision| {
-                let patches = &vision.patches.values;
-                self.vision.forward(patches, grids[0]).unwrap()
+                self.vision
+                    .forward(vision.patches.view(), grids[0])
+                    .unwrap()
             }),
             tokens: entry.prompt_tokens,
             recorded,
@@ -101,25 +102,15 @@ impl Nano {
 }
 
 /// The least cosine of any row.
-fn least_cosine(ours: &Tensor, theirs: &Array) -> f64 {
-    assert_eq!(ours.dims(), theirs.shape);
-    let rows = to_rows(ours).unwrap();
-    let cosines = rows
-        .iter()
-        .enumerate()
-        .map(|(at, row)| cosine(row, theirs.row(at)));
-    cosines.fold(1.0, f64::min)
+fn least_cosine<D: Dimension>(actual: &Tensor, expected: ArrayView<f32, D>) -> f64 {
+    assert_eq!(actual.dims(), expected.shape());
+    let rows = expected.shape()[0];
+    let expected = expected.to_shape((rows, expected.len() / rows)).unwrap();
+    let cosines = row_cosines(to_rows(actual).unwrap().view(), expected.view());
+    cosines.into_iter().fold(1.0, f64::min)
 }
 
-/// Layer `index` of [L, …].
-fn layer(array: &Array, index: usize) -> Array {
-    Array {
-        shape: array.shape[1..].to_vec(),
-        values: array.row(index).to_vec(),
-    }
-}
-
-fn top(row: &[f32]) -> u32 {
+fn top(row: ArrayView1<f32>) -> u32 {
     (0..row.len())
         .max_by(|a, b| row[*a].total_cmp(&row[*b]))
         .unwrap() as u32
@@ -141,22 +132,26 @@ fn ladder(nano: &Nano, name: &str) -> [f64; 4] {
 
     let mut worst = [1.0; 4];
     if let (Some(ours), Some(theirs)) = (&given.vision, &recorded.vision) {
-        worst[0] = least_cosine(&ours.image_embeds, &theirs.image_embeds);
+        worst[0] = least_cosine(&ours.image_embeds, theirs.image_embeds.view());
         let deepstack = Tensor::cat(&ours.deepstack_embeds, 0).unwrap();
-        worst[1] = least_cosine(&deepstack, &theirs.deepstack_embeds);
+        worst[1] = least_cosine(&deepstack, theirs.deepstack_embeds.view());
     }
     let output = nano.run(&given);
-    assert_eq!(output.hidden_states.len(), recorded.hidden_states.shape[0]);
+    assert_eq!(
+        output.hidden_states.len(),
+        recorded.hidden_states.len_of(Axis(0))
+    );
     for (index, hidden) in output.hidden_states.iter().enumerate() {
         let hidden = hidden.narrow(0, 0, prompt).unwrap();
         worst[2] = worst[2].min(least_cosine(
             &hidden,
-            &layer(&recorded.hidden_states, index),
+            recorded.hidden_states.index_axis(Axis(0), index),
         ));
     }
-    worst[3] = least_cosine(&output.logits, &recorded.logits);
-    for (at, row) in to_rows(&output.logits).unwrap().iter().enumerate() {
-        if recorded.margins[at] >= LEAST_MARGIN {
+    worst[3] = least_cosine(&output.logits, recorded.logits.view());
+    let logits = to_rows(&output.logits).unwrap();
+    for (at, row) in logits.rows().into_iter().enumerate() {
+        if recorded.margins[at] >= MIN_MARGIN {
             assert_eq!(
                 top(row),
                 top(recorded.logits.row(at)),
@@ -213,8 +208,8 @@ fn the_recorded_patches_and_tokens_are_ours() {
             let patches = patches
                 .patches(image.grid[0], &nano.config.vision_config)
                 .unwrap();
-            assert_eq!([patches.rows, patches.cols], vision.patches.shape[..]);
-            for (ours, theirs) in patches.values.iter().zip(&vision.patches.values) {
+            assert_eq!((patches.rows, patches.cols), vision.patches.dim());
+            for (ours, theirs) in patches.values.iter().zip(&vision.patches) {
                 assert_eq!(*ours, half::f16::from_f32(*theirs));
             }
         }
@@ -234,12 +229,14 @@ fn tokens_one_by_one_and_in_chunks_give_the_same() {
             let output = nano
                 .text
                 .forward(ids, &positions, given.vision.as_ref(), &mut cache);
-            parts.extend(to_rows(&output.unwrap().logits).unwrap());
+            parts.push(to_rows(&output.unwrap().logits).unwrap());
         }
         assert_eq!(cache.tokens(), given.prompt.ids.len());
-        assert_eq!(parts.len(), whole.len());
-        for (part, whole) in parts.iter().zip(&whole) {
-            assert!(cosine(part, whole) > EXPECTED);
+        let parts: Vec<_> = parts.iter().map(|part| part.view()).collect();
+        let parts = concatenate(Axis(0), &parts).unwrap();
+        assert_eq!(parts.dim(), whole.dim());
+        for cosine in row_cosines(parts.view(), whole.view()) {
+            assert!(cosine > EXPECTED);
         }
     }
 }
@@ -260,13 +257,16 @@ fn the_cache_is_the_recorded_one_and_decodes_on_from_it() {
     let mut theirs = Cache::default();
     for (index, [keys, values]) in ours.layers.iter().enumerate() {
         let both = [(keys, &recorded.keys), (values, &recorded.values)].map(|(ours, array)| {
+            // [KV, P, D], of a single sequence.
+            let expected = array.slice(s![index, 0, .., .., ..]);
             let shape = ours.dims().to_vec();
-            let of_layer = Array {
-                shape: shape.clone(),
-                values: array.row(index).to_vec(),
-            };
-            assert!(least_cosine(ours, &of_layer) > EXPECTED, "layer {index}");
-            Tensor::from_vec(of_layer.values, shape, &Device::Cpu).unwrap()
+            let expected = expected.to_shape(shape.as_slice()).unwrap();
+            assert!(
+                least_cosine(ours, expected.view()) > EXPECTED,
+                "layer {index}"
+            );
+            let values: Vec<f32> = expected.iter().copied().collect();
+            Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
         });
         theirs.layers.push(both);
     }
@@ -275,8 +275,8 @@ fn the_cache_is_the_recorded_one_and_decodes_on_from_it() {
         .text
         .forward(id, position, vision, &mut theirs)
         .unwrap();
-    let row = &to_rows(&step.logits).unwrap()[0];
-    assert!(cosine(row, recorded.logits.row(prompt)) > EXPECTED);
+    let rows = to_rows(&step.logits).unwrap();
+    assert!(cosine(rows.row(0), recorded.logits.row(prompt)) > EXPECTED);
 }
 
 /// What the ladder is for: each of these computes something, and not the model.
@@ -298,7 +298,7 @@ fn a_wrong_model_falls_off_the_ladder() {
                 .enumerate()
                 .map(|(index, hidden)| {
                     let hidden = hidden.narrow(0, 0, given.tokens).unwrap();
-                    least_cosine(&hidden, &layer(&recorded.hidden_states, index))
+                    least_cosine(&hidden, recorded.hidden_states.index_axis(Axis(0), index))
                 });
             cosines.fold(1.0, f64::min)
         };
@@ -410,11 +410,12 @@ fn models_of_other_shapes_give_the_recorded_logits() {
 
         let grid = given["grid"].as_u64().unwrap() as usize;
         let vision = VisionModel::load(&config, &checkpoint, &Device::Cpu).unwrap();
-        let numbers = 4 * grid * grid * config.vision_config.patch_len();
-        let patches: Vec<f32> = (0..numbers as u32)
+        let shape = (4 * grid * grid, config.vision_config.patch_len());
+        let numbers = (0..(shape.0 * shape.1) as u32)
             .map(|at| scramble(at) as f32 / 128.0 - 1.0)
             .collect();
-        let vision = vision.forward(&patches, [grid, grid]).unwrap();
+        let patches = Array2::from_shape_vec(shape, numbers).unwrap();
+        let vision = vision.forward(patches.view(), [grid, grid]).unwrap();
         let text = TextModel::load(&config, &checkpoint, &Device::Cpu).unwrap();
         let vocab = config.text_config.vocab_size as i32;
         let (mut least, mut equal) = (1.0, 0);
@@ -443,21 +444,16 @@ fn models_of_other_shapes_give_the_recorded_logits() {
             let rows = to_rows(&output.logits).unwrap();
             let first = integers(&format!("{prompt}.first"))[0] as usize;
             let logits = recorded.tensor(&format!("{prompt}.logits")).unwrap();
-            let logits = Array {
-                shape: logits.shape().to_vec(),
-                values: logits
-                    .data()
-                    .as_chunks()
-                    .0
-                    .iter()
-                    .map(|b| f32::from_le_bytes(*b))
-                    .collect(),
-            };
-            for (at, row) in rows[first..].iter().enumerate() {
-                least = f64::min(least, cosine(row, logits.row(at)));
-                equal += usize::from(top(row) == top(logits.row(at)));
+            let values = logits.data().as_chunks().0.iter();
+            let values = values.map(|b| f32::from_le_bytes(*b)).collect();
+            let shape = (logits.shape()[0], logits.shape()[1]);
+            let logits = Array2::from_shape_vec(shape, values).unwrap();
+            let rows = rows.slice(s![first.., ..]);
+            assert_eq!(rows.dim(), logits.dim());
+            for (row, expected) in rows.rows().into_iter().zip(logits.rows()) {
+                least = f64::min(least, cosine(row, expected));
+                equal += usize::from(top(row) == top(expected));
             }
-            assert_eq!(rows.len() - first, logits.shape[0]);
         }
         println!(
             "{name}: 1 - cos {:.1e}, {equal} of 32 likeliest tokens",
@@ -490,8 +486,14 @@ fn inputs_without_an_answer_are_refused() {
     cache.layers.push([one.clone(), one]);
     let error = forward(&[1], &[[0; 3]], &mut cache);
     assert!(error.to_string().contains("1 layers"), "{error}");
-    for (numbers, grid) in [(0, [0, 0]), (1536, [1, 1]), (64 * 1536, [4, 5])] {
-        let error = nano.vision.forward(&vec![0.0; numbers], grid).unwrap_err();
+    for (rows, width, grid) in [
+        (0, 1536, [0, 0]),
+        (1, 1536, [1, 1]),
+        (64, 1536, [4, 5]),
+        (1536, 64, [4, 4]),
+    ] {
+        let patches = Array2::zeros((rows, width));
+        let error = nano.vision.forward(patches.view(), grid).unwrap_err();
         assert!(matches!(error, Error::Input { .. }), "{error}");
     }
 }

@@ -131,7 +131,14 @@ fn no_figure_comes_from_elsewhere() {
         .iter()
         .map(|transcript| serde_json::to_string(transcript).unwrap())
         .collect();
-    let evidence = numbers(&evidence.concat());
+    // The sentences about a check are the gate's, made of what it recorded.
+    let reports = bench().transcripts.iter().flat_map(|one| &one.stages);
+    let sentences = reports.flat_map(|report| &report.checks).map(|check| {
+        let (what, found, must) = (check.what(), check.found(), check.must());
+        format!(" {what} {found} {must}")
+    });
+    let sentences: String = sentences.collect();
+    let evidence = numbers(&(evidence.concat() + &sentences));
     // What is counted: tokens and checks.
     let mut counted = BTreeSet::new();
     for report in bench().transcripts.iter().flat_map(|one| &one.stages) {

@@ -32,13 +32,13 @@ impl fmt::Display for Role {
     }
 }
 
-/// What one side says: pictures, and a text about them.
+/// A message of one side: pictures, and a text about them.
 ///
 /// `P` is what stands for a picture: the picture itself where it is still to be
 /// encoded, its grid of tokens where a prompt is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn<P> {
-    /// Who says it.
+    /// Whose message it is.
     pub role: Role,
     /// The text.
     pub text: String,

@@ -2,7 +2,7 @@
 
 use crate::{Error, Tokenizer};
 
-/// The most tokens that one character takes: UTF-8 has four bytes at most.
+/// No character takes more tokens: UTF-8 has at most four bytes.
 const MAX_TOKENS_PER_CHARACTER: usize = 4;
 
 /// Decodes tokens one by one.

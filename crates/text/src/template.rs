@@ -19,7 +19,7 @@ impl ChatTemplate {
     /// The template, from the first of the places that transformers looks at.
     ///
     /// # Errors
-    /// [`Error::Template`] if there is none, or one that is no text.
+    /// [`Error::Template`] if there is none, or one that is not UTF-8.
     pub fn find(files: &TokenizerFiles) -> Result<ChatTemplate, Error> {
         if let Some(bytes) = files.get("chat_template.jinja") {
             return String::from_utf8(bytes.to_vec())

@@ -7,7 +7,7 @@ use crate::hub;
 use crate::progress::size;
 use ::quantize::{BLOCK, BlockFormat, Matrix, Scheme, Weights};
 use anyhow::{Result, ensure};
-use checkpoint::TensorView;
+use checkpoint::Element;
 use models::{Parameter, Role};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -97,7 +97,7 @@ fn measure(model: &str, runs: u32) -> Result<Found> {
         threads: rayon::current_num_threads(),
         bytes: matrices
             .iter()
-            .map(|(view, _)| view.bytes.len() as u64)
+            .map(|(tensor, _)| tensor.bytes().len() as u64)
             .sum(),
         runs: Runs::new(),
         peak_memory: None,
@@ -105,13 +105,13 @@ fn measure(model: &str, runs: u32) -> Result<Found> {
     let mut buffers = Buffers::default();
     for _ in 0..runs {
         let mut run = Run::default();
-        for (view, scheme) in &matrices {
-            let cols = view.shape[1];
-            let row_bytes = cols * view.element.size();
-            for bytes in view.bytes.chunks((PART / row_bytes).max(1) * row_bytes) {
-                let part = TensorView { bytes, ..*view };
-                buffers.measure(part, cols, *scheme, &mut run)?;
-                checkpoint.release(&part);
+        for (tensor, scheme) in &matrices {
+            let (cols, element) = (tensor.shape()[1], tensor.element());
+            let row_bytes = cols * element.size();
+            let step = (PART / row_bytes).max(1) * row_bytes;
+            for (index, bytes) in tensor.bytes().chunks(step).enumerate() {
+                buffers.measure(element, bytes, cols, *scheme, &mut run)?;
+                tensor.release(index * step..index * step + bytes.len());
             }
         }
         found.runs.push(run);
@@ -132,13 +132,14 @@ impl Buffers {
     /// Adds the times of some rows of a matrix.
     fn measure(
         &mut self,
-        part: TensorView<'_>,
+        element: Element,
+        from: &[u8],
         cols: usize,
         scheme: Scheme,
         run: &mut Run,
     ) -> Result<()> {
-        let count = part.bytes.len() / part.element.size();
-        let (from, copy) = (part.bytes, &mut self.copy);
+        let count = from.len() / element.size();
+        let copy = &mut self.copy;
         copy.resize(from.len(), 0);
         self.data.resize(count, 0);
         self.scales.resize(count / BLOCK * 2, 0);
@@ -151,7 +152,7 @@ impl Buffers {
         run.copy += timed(duplicate).1;
         black_box(&mut *copy);
 
-        let matrix = Matrix::new(&[Weights::new(part.element, from)], cols)?;
+        let matrix = Matrix::new(&[Weights::new(element, from)], cols)?;
         let (data, scales) = (&mut self.data, &mut self.scales);
         let (done, seconds) =
             timed(|| matrix.quantize(BlockFormat::int8(scheme), 0..count / cols, data, scales));

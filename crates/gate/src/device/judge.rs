@@ -391,11 +391,11 @@ pub(super) mod tests {
     fn too_few_or_too_many_tokens_fail() {
         // Even where the next token would lead by little.
         let short = report(|t| t.prompts[0].runs[0].tokens.truncate(3)).unwrap();
-        assert_eq!(failed(&short), [["text", "tokens", "3"]]);
+        assert_eq!(failed(&short), [["text", "tokens in each run", "3 of 4"]]);
         let long = report(|t| t.prompts[0].runs[0].tokens.push(7)).unwrap();
-        assert_eq!(failed(&long)[0], ["text", "tokens", "5"]);
+        assert_eq!(failed(&long)[0], ["text", "tokens in each run", "5 of 4"]);
         let none = report(|t| t.prompts[0].runs[1].tokens.clear()).unwrap();
-        assert_eq!(failed(&none)[0], ["text", "tokens", "0"]);
+        assert_eq!(failed(&none)[0], ["text", "tokens in each run", "0 of 4"]);
     }
 
     #[test]

@@ -150,7 +150,7 @@ fn a_failed_stage_is_the_verdict() {
     );
     assert_eq!(
         page.one("why"),
-        "weights: count: least cosine: found 0.500000000, must be at least 0.999"
+        "weights: count: logits of every position, min cosine: found 0.5, must be at least 0.999"
     );
     assert!(
         page.one("findings")

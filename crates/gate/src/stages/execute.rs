@@ -7,9 +7,7 @@
 
 use reference::Cache;
 
-use reference::to_rows;
-
-use reference::oracle::Array;
+use reference::{ndarray::ArrayView2, row_cosines, to_rows};
 
 use reference::oracle::Entry;
 
@@ -27,7 +25,7 @@ use runtime::{
     candle_core::{DType, Device, Tensor},
 };
 
-use super::{cosines, least, top};
+use super::{least, top};
 use crate::transcript::{Bound, Check, CheckId, Found};
 use crate::{
     Chain, Result,
@@ -79,11 +77,11 @@ fn judge(
     let prompt = architecture.prompt(recorded.input_ids.clone(), &grids)?;
     let mut pictures = StaticInputs::new();
     if let Some(expected) = &recorded.vision {
-        let values = &expected.patches.values;
+        let values = expected.patches.iter();
         let patches = Patches {
-            rows: expected.patches.shape[0],
-            cols: expected.patches.shape[1],
-            values: values.iter().map(|value| f16::from_f32(*value)).collect(),
+            rows: expected.patches.nrows(),
+            cols: expected.patches.ncols(),
+            values: values.map(|value| f16::from_f32(*value)).collect(),
         };
         pictures = vision.encode(&patches)?;
         for (output, expected) in [
@@ -91,7 +89,7 @@ fn judge(
             (contract::DEEPSTACK_EMBEDS, &expected.deepstack_embeds),
         ] {
             let found = pictures.get(output);
-            let found = found.map_or(Ok(vec![0.0]), |found| rows_of(found, expected))?;
+            let found = found.map_or(Ok(vec![0.0]), |found| rows_of(found, expected.view()))?;
             evidence.cosine(
                 CheckId::Vision,
                 Some(output),
@@ -113,10 +111,10 @@ fn judge(
         [] => asked.clone(),
         _ => Tensor::cat(&[&asked, &session.read_all(after)?], 0)?,
     };
-    let found = rows_of(&logits, &recorded.logits)?;
+    let found = rows_of(&logits, recorded.logits.view())?;
     evidence.cosine(CheckId::Logits, None, name, least(&found), bar.cosine);
     let (mut all, mut equal, mut first) = (0, 0, None);
-    for (at, row) in to_rows(&logits)?.iter().enumerate() {
+    for (at, row) in to_rows(&logits)?.rows().into_iter().enumerate() {
         if recorded.margins[at] >= margin {
             let same = top(row) == top(recorded.logits.row(at));
             all += 1;
@@ -178,7 +176,8 @@ fn judge(
         (contract::KEY_CACHE, &recorded.keys),
         (contract::VALUE_CACHE, &recorded.values),
     ] {
-        let cache = Tensor::from_vec(array.values.clone(), array.shape.clone(), &Device::Cpu)?;
+        let values: Vec<f32> = array.iter().copied().collect();
+        let cache = Tensor::from_vec(values, array.shape(), &Device::Cpu)?;
         let cache = cache.narrow(3, 0, cached)?.to_dtype(DType::F16)?;
         states.set(state, &cache.contiguous()?)?;
     }
@@ -213,7 +212,7 @@ fn forced(
     let (vision_model, text_model) = chain.models()?;
     let grid = entry.image.as_ref().map(|image| image.grid);
     let vision = match (&recorded.vision, grid) {
-        (Some(vision), Some(grid)) => Some(vision_model.forward(&vision.patches.values, grid)?),
+        (Some(vision), Some(grid)) => Some(vision_model.forward(vision.patches.view(), grid)?),
         _ => None,
     };
     let mut ids = prompt.ids[..entry.prompt_tokens].to_vec();
@@ -236,7 +235,8 @@ fn forced(
     };
     let ours = to_rows(&ours)?;
     let first = entry.prompt_tokens - 1;
-    let pairs = ours.iter().zip(&rows[first..]);
+    let expected = rows.rows().into_iter().skip(first);
+    let pairs = ours.rows().into_iter().zip(expected);
     let found: Vec<f64> = pairs.map(|(a, b)| cosine(a, b)).collect();
     let name = Some(entry.name.as_str());
     evidence.cosine(CheckId::OwnTokens, None, name, least(&found), bar.cosine);
@@ -247,11 +247,7 @@ fn forced(
 }
 
 /// The cosine of each row; 0 where the shapes differ.
-fn rows_of(ours: &Tensor, theirs: &Array) -> Result<Vec<f64>> {
-    if ours.dims() != theirs.shape {
-        return Ok(vec![0.0]);
-    }
-    let ours = ours.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
-    let rows = to_rows(&ours)?;
-    Ok(cosines(rows.iter().map(Vec::as_slice), theirs))
+fn rows_of(actual: &Tensor, expected: ArrayView2<'_, f32>) -> Result<Vec<f64>> {
+    let actual = actual.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+    Ok(row_cosines(to_rows(&actual)?.view(), expected))
 }

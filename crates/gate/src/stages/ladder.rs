@@ -10,9 +10,7 @@ use reference::Cache;
 
 use reference::VisionOutput;
 
-use reference::to_rows;
-
-use reference::oracle::Array;
+use reference::{ndarray::ArrayView2, row_cosines, to_rows};
 
 use reference::oracle::Entry;
 
@@ -22,7 +20,7 @@ use models::TokenizedPrompt;
 
 use runtime::candle_core::Tensor;
 
-use super::{cosines, least, top};
+use super::{least, top};
 use crate::transcript::{Bound, Check, CheckId, Found, shortest};
 use crate::{
     Chain, Result,
@@ -76,15 +74,15 @@ fn climb(
     }
 
     let vision: Option<VisionOutput> = match (&recorded.vision, grids.first()) {
-        (Some(vision), Some(grid)) => Some(vision_model.forward(&vision.patches.values, *grid)?),
+        (Some(vision), Some(grid)) => Some(vision_model.forward(vision.patches.view(), *grid)?),
         _ => None,
     };
     if let (Some(ours), Some(theirs)) = (&vision, &recorded.vision) {
-        let found = rows(&ours.image_embeds, &theirs.image_embeds)?;
+        let found = rows(&ours.image_embeds, theirs.image_embeds.view())?;
         let of = Some(contract::IMAGE_EMBEDS);
         evidence.cosine(CheckId::Vision, of, name, least(&found), bar.cosine);
         let deepstack = Tensor::cat(&ours.deepstack_embeds, 0)?;
-        let found = rows(&deepstack, &theirs.deepstack_embeds)?;
+        let found = rows(&deepstack, theirs.deepstack_embeds.view())?;
         let of = Some(contract::DEEPSTACK_EMBEDS);
         evidence.cosine(CheckId::Vision, of, name, least(&found), bar.cosine);
     }
@@ -93,13 +91,13 @@ fn climb(
     let output = text_model.forward(&prompt.ids, &positions, vision.as_ref(), cache)?;
     let layers = chain.layers();
     let mut by_layer = Vec::new();
-    for (index, hidden) in output.hidden_states.iter().take(layers).enumerate() {
-        let hidden = hidden.narrow(0, 0, entry.prompt_tokens)?;
-        let theirs = Array {
-            shape: recorded.hidden_states.shape[1..].to_vec(),
-            values: recorded.hidden_states.row(index).to_vec(),
-        };
-        by_layer.push(least(&rows(&hidden, &theirs)?));
+    let both = output
+        .hidden_states
+        .iter()
+        .zip(recorded.hidden_states.outer_iter());
+    for (actual, expected) in both.take(layers) {
+        let actual = actual.narrow(0, 0, entry.prompt_tokens)?;
+        by_layer.push(least(&rows(&actual, expected)?));
     }
     let passed = by_layer
         .iter()
@@ -116,15 +114,15 @@ fn climb(
     evidence.cosines(what, &entry.name, ("layer", 0), by_layer, bar.cosine);
 
     let logits = to_rows(&output.logits)?;
-    let found = cosines(logits.iter().map(Vec::as_slice), &recorded.logits);
+    let found = row_cosines(logits.view(), recorded.logits.view());
     evidence.cosine(CheckId::Logits, None, name, least(&found), bar.cosine);
     let what = "logits, fp32 model against transformers: cosine";
     evidence.cosines(what, &entry.name, ("position", 0), found, bar.cosine);
-    let gated = (0..logits.len()).filter(|at| recorded.margins[*at] >= chain.gates.margin);
+    let gated = (0..logits.nrows()).filter(|at| recorded.margins[*at] >= chain.gates.margin);
     let (mut all, mut equal) = (0, 0);
     for at in gated {
         all += 1;
-        equal += usize::from(top(&logits[at]) == top(recorded.logits.row(at)));
+        equal += usize::from(top(logits.row(at)) == top(recorded.logits.row(at)));
     }
     let found = Found::Count {
         count: equal,
@@ -182,12 +180,12 @@ fn asked(
     evidence.check(check);
     if let (Some(ours), Some(theirs)) = (ours.patches.first(), &recorded.vision) {
         let level = |value: f32| ((value + 1.0) * 127.5).round();
-        let pairs = ours.values.iter().zip(&theirs.patches.values);
+        let pairs = ours.values.iter().zip(&theirs.patches);
         let apart = pairs.map(|(a, b)| (level(a.to_f32()) - level(*b)).abs());
         let most = apart.fold(0.0, f32::max);
         let found = Found::Number(shortest(most));
         let mut check = Check::new(CheckId::HostPatches, name, found, Bound::AtMost(1.0));
-        let (count, expected) = (ours.values.len(), theirs.patches.values.len());
+        let (count, expected) = (ours.values.len(), theirs.patches.len());
         if count != expected {
             check.holds = false;
             check = check.note(format!(", and there are {count} values of {expected}"));
@@ -198,10 +196,6 @@ fn asked(
 }
 
 /// The cosine of each row; 0 for all where the shapes differ.
-fn rows(ours: &Tensor, theirs: &Array) -> Result<Vec<f64>> {
-    if ours.dims() != theirs.shape {
-        return Ok(vec![0.0]);
-    }
-    let rows = to_rows(ours)?;
-    Ok(cosines(rows.iter().map(Vec::as_slice), theirs))
+fn rows(actual: &Tensor, expected: ArrayView2<'_, f32>) -> Result<Vec<f64>> {
+    Ok(row_cosines(to_rows(actual)?.view(), expected))
 }

@@ -122,7 +122,8 @@ fn compare(evidence: &mut Evidence, before: &Recordings, now: &Recordings) {
         let bound = Bound::Words("the same".to_owned());
         let name = Some(entry.name.as_str());
         evidence.check(Check::new(CheckId::OracleTokens, name, found, bound));
-        let close = cosine(&old.logits.values, &recorded.logits.values);
+        let (old, now) = (old.logits.flatten(), recorded.logits.flatten());
+        let close = cosine(old.view(), now.view());
         evidence.cosine(CheckId::OracleLogits, None, name, close, SAME);
     }
 }

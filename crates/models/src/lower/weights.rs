@@ -1,87 +1,87 @@
 //! Parameters of the checkpoint as constants of a graph.
 
-use std::{
-    io,
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{io, ops::Range};
 
 use aimodel::{Blob, BlobError, BlobSource, ElementType, GraphBuilder, TensorType, Value};
-use checkpoint::Checkpoint;
-use checkpoint::TensorView;
+use checkpoint::{Checkpoint, Tensor};
 use quantize::{BlockFormat, Matrix, Storage};
 
-use super::{Error, Result};
+use super::{Error, Result, pair::pair};
 
 /// Constants of fewer elements than this stand in the IR, as Core AI's own
 /// library has it.
 const INLINE_BELOW: u64 = 256;
 
 /// How many weights are made at a time: enough to pay for handing them from
-/// thread to thread, few enough to stay in the processor's cache until they are
+/// thread to thread, few enough to stay in the CPU's cache until they are
 /// written and hashed.
 const CHUNK: usize = 1 << 20;
 
 /// A matrix made of parameters that stand below each other.
 #[derive(Clone)]
 pub struct Parts {
-    checkpoint: Arc<Checkpoint>,
-    /// Canonical names and shapes.
-    parts: Vec<(String, Vec<usize>)>,
+    parts: Vec<Part>,
     rows: usize,
     cols: usize,
 }
 
+/// A parameter as rows of a matrix.
+#[derive(Clone)]
+struct Part {
+    /// Its canonical name, for messages.
+    name: String,
+    tensor: Tensor,
+    rows: usize,
+}
+
 impl Parts {
     /// A matrix of `cols` columns; a parameter of more dimensions is taken as
-    /// rows of that length.
+    /// rows of that length. `parts` are canonical names and shapes.
     ///
     /// # Errors
     /// A parameter that is missing or of another shape.
     pub fn new(
-        checkpoint: &Arc<Checkpoint>,
+        checkpoint: &Checkpoint,
         parts: &[(String, Vec<usize>)],
         cols: usize,
     ) -> Result<Self> {
+        let part = |(name, shape): &(String, Vec<usize>)| {
+            Ok(Part {
+                name: name.clone(),
+                tensor: checkpoint.tensor(name, shape)?,
+                rows: shape.iter().product::<usize>() / cols.max(1),
+            })
+        };
         let mut all = Self {
-            checkpoint: checkpoint.clone(),
-            parts: parts.to_vec(),
+            parts: parts.iter().map(part).collect::<Result<_>>()?,
             rows: 0,
             cols,
         };
-        all.rows = all.with_matrix(|matrix| Ok(matrix.rows()))?;
+        all.rows = all.matrix()?.rows();
         Ok(all)
     }
 
-    fn with_matrix<T>(
-        &self,
-        work: impl FnOnce(&Matrix<'_>) -> Result<T, quantize::Error>,
-    ) -> Result<T> {
-        let views = self
+    fn matrix(&self) -> Result<Matrix<'_>> {
+        let weights: Vec<_> = self
             .parts
             .iter()
-            .map(|(name, shape)| self.checkpoint.tensor(name, shape));
-        let weights = views
-            .map(|view| Ok(view?.weights()))
-            .collect::<Result<Vec<_>>>()?;
-        Matrix::new(&weights, self.cols)
-            .and_then(|matrix| work(&matrix))
-            .map_err(|source| self.error(source))
+            .map(|part| part.tensor.weights())
+            .collect();
+        Matrix::new(&weights, self.cols).map_err(|source| self.error(source))
     }
 
     /// A refusal, by the parameter that it is about.
     fn error(&self, source: quantize::Error) -> Error {
         if let quantize::Error::NotFinite { row, col, value } = source {
             let mut row = row;
-            for (name, shape) in &self.parts {
-                let rows = shape.iter().product::<usize>() / self.cols.max(1);
-                if row < rows {
+            for part in &self.parts {
+                if row < part.rows {
                     return Error::Weights {
-                        tensor: name.clone(),
+                        tensor: part.name.clone(),
                         source: quantize::Error::NotFinite { row, col, value },
                     };
                 }
-                row -= rows;
+                row -= part.rows;
             }
         }
         Error::Weights {
@@ -92,12 +92,16 @@ impl Parts {
 
     /// The names, for messages.
     fn label(&self) -> String {
-        let names: Vec<&str> = self.parts.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = self.parts.iter().map(|part| part.name.as_str()).collect();
         names.join(" + ")
     }
 
-    fn to_f16(&self, rows: Range<usize>, out: &mut [u8]) -> Result<()> {
-        self.with_matrix(|matrix| matrix.to_f16(rows, out))
+    /// All of it as f16.
+    fn to_f16(&self) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.rows * self.cols * 2];
+        let made = self.matrix()?.to_f16(0..self.rows, &mut bytes);
+        made.map_err(|source| self.error(source))?;
+        Ok(bytes)
     }
 
     /// Makes some rows after the others, `row_bytes` of output each, and writes
@@ -106,8 +110,9 @@ impl Parts {
         &self,
         row_bytes: usize,
         out: &mut dyn io::Write,
-        mut make: impl FnMut(Range<usize>, &mut [u8]) -> Result<()> + Send,
+        mut make: impl FnMut(&Matrix<'_>, Range<usize>, &mut [u8]) -> Result<(), quantize::Error> + Send,
     ) -> Result<(), BlobError> {
+        let matrix = self.matrix().map_err(BlobError::source)?;
         let step = (CHUNK / self.cols.max(1)).max(1);
         let (mut ready, mut next) = (Vec::new(), Vec::new());
         for start in (0..self.rows).step_by(step) {
@@ -116,13 +121,13 @@ impl Parts {
             let mut made = Ok(());
             let written = rayon::in_place_scope(|scope| {
                 scope.spawn(|_| {
-                    made = make(rows.clone(), &mut next);
+                    made = make(&matrix, rows.clone(), &mut next);
                     self.release(rows);
                 });
                 out.write_all(&ready)
             });
             written?;
-            made.map_err(BlobError::source)?;
+            made.map_err(|source| BlobError::source(self.error(source)))?;
             std::mem::swap(&mut ready, &mut next);
         }
         // Reading some rows brings back pages of those before them.
@@ -130,103 +135,50 @@ impl Parts {
         Ok(out.write_all(&ready)?)
     }
 
-    /// Gives the mapped pages of these rows back, so that a large checkpoint does
+    /// Releases the mapped pages of these rows, so that a large checkpoint does
     /// not count as memory in use.
     fn release(&self, rows: Range<usize>) {
         let mut first = 0;
-        for (name, shape) in &self.parts {
-            let count = shape.iter().product::<usize>() / self.cols.max(1);
-            let within = |row: usize| row.clamp(first, first + count) - first;
-            if let Ok(view) = self.checkpoint.tensor(name, shape) {
-                let row_bytes = view.bytes.len() / count.max(1);
-                let bytes = within(rows.start) * row_bytes..within(rows.end) * row_bytes;
-                self.checkpoint.release(&TensorView {
-                    bytes: &view.bytes[bytes],
-                    ..view
-                });
-            }
-            first += count;
+        for part in &self.parts {
+            let within = |row: usize| row.clamp(first, first + part.rows) - first;
+            let row_bytes = self.cols * part.tensor.element().size();
+            part.tensor
+                .release(within(rows.start) * row_bytes..within(rows.end) * row_bytes);
+            first += part.rows;
         }
     }
 }
 
 /// The f16 bytes of a matrix.
-struct HalfBlob(Parts);
+struct F16Blob(Parts);
 
-impl BlobSource for HalfBlob {
+impl BlobSource for F16Blob {
     fn len(&self) -> u64 {
         (self.0.rows * self.0.cols * 2) as u64
     }
 
     fn write_to(&self, out: &mut dyn io::Write) -> Result<(), BlobError> {
-        let make = |rows, bytes: &mut [u8]| self.0.to_f16(rows, bytes);
-        self.0.stream(self.0.cols * 2, out, make)
+        self.0.stream(self.0.cols * 2, out, |matrix, rows, bytes| {
+            matrix.to_f16(rows, bytes)
+        })
     }
 }
 
-/// A matrix that is quantized when it is written: its data first, which gives
-/// the scales along with it.
-struct Quantized {
-    parts: Parts,
-    format: BlockFormat,
-    /// The scales, from when the data were written until they are.
-    scales: Mutex<Option<Vec<u8>>>,
-}
-
-impl Quantized {
-    /// Bytes of data, and of scales, for each row.
-    fn row_bytes(&self) -> [usize; 2] {
-        let cols = self.parts.cols;
-        [self.format.data_bytes(cols), self.format.scale_bytes(cols)]
-    }
-
-    /// Writes the data, and returns the scales.
-    fn run(&self, out: &mut dyn io::Write) -> Result<Vec<u8>, BlobError> {
-        let [row_data, row_scales] = self.row_bytes();
-        let mut scales = vec![0; self.parts.rows * row_scales];
-        self.parts.stream(row_data, out, |rows, data| {
+/// A matrix that is quantized when it is written: data and scales.
+fn quantized(parts: Parts, format: BlockFormat) -> [Blob; 2] {
+    let (row_data, row_scales) = (
+        format.data_bytes(parts.cols),
+        format.scale_bytes(parts.cols),
+    );
+    let lengths = [row_data, row_scales].map(|bytes| (parts.rows * bytes) as u64);
+    pair(lengths, move |out| {
+        let mut scales = vec![0; parts.rows * row_scales];
+        parts.stream(row_data, out, |matrix, rows, data| {
             let scales = &mut scales[rows.start * row_scales..rows.end * row_scales];
-            self.parts
-                .with_matrix(|matrix| matrix.quantize(self.format, rows, data, scales))
+            matrix.quantize(format, rows, data, scales)
         })?;
         Ok(scales)
-    }
-}
-
-struct DataBlob(Arc<Quantized>);
-
-impl BlobSource for DataBlob {
-    fn len(&self) -> u64 {
-        (self.0.parts.rows * self.0.row_bytes()[0]) as u64
-    }
-
-    fn write_to(&self, out: &mut dyn io::Write) -> Result<(), BlobError> {
-        let scales = self.0.run(out)?;
-        *self.0.scales.lock().unwrap_or_else(PoisonError::into_inner) = Some(scales);
-        Ok(())
-    }
-}
-
-struct ScaleBlob(Arc<Quantized>);
-
-impl BlobSource for ScaleBlob {
-    fn len(&self) -> u64 {
-        (self.0.parts.rows * self.0.row_bytes()[1]) as u64
-    }
-
-    fn write_to(&self, out: &mut dyn io::Write) -> Result<(), BlobError> {
-        let kept = self
-            .0
-            .scales
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let scales = match kept {
-            Some(scales) => scales,
-            None => self.0.run(&mut io::sink())?,
-        };
-        Ok(out.write_all(&scales)?)
-    }
+    })
 }
 
 /// A matrix that is ready to multiply with: `[rows, cols]` of f16 in the graph,
@@ -244,7 +196,7 @@ pub fn matrix(
     let format = match storage {
         Storage::F16 => {
             let ty = TensorType::fixed([rows, cols], ElementType::F16);
-            return constant(body, key, ty, Blob::new(HalfBlob(parts)));
+            return constant(body, key, ty, Blob::new(F16Blob(parts)));
         }
         Storage::Block(format) => format,
     };
@@ -265,21 +217,12 @@ pub fn matrix(
         });
     }
     let blocks = [rows, cols / format.block as u64];
-    let quantized = Arc::new(Quantized {
-        parts,
-        format,
-        scales: Mutex::new(None),
-    });
+    // Resources are written in the order in which they are added.
+    let [data, scale] = quantized(parts, format);
     let ty = TensorType::fixed([rows, cols], element);
-    let data = Blob::new(DataBlob(quantized.clone()));
     let data = constant(body, &format!("{key}.data"), ty, data)?;
     let ty = TensorType::fixed(blocks, ElementType::F16);
-    let scale = constant(
-        body,
-        &format!("{key}.scale"),
-        ty,
-        Blob::new(ScaleBlob(quantized)),
-    )?;
+    let scale = constant(body, &format!("{key}.scale"), ty, scale)?;
     let zero_point = body.splat(TensorType::fixed(blocks, element), &[0])?;
     let offset = body.splat(TensorType::fixed(blocks, ElementType::F16), &[0, 0])?;
     Ok(body.blockwise_shift_scale(data, scale, zero_point, offset)?)
@@ -292,7 +235,7 @@ pub fn matrix(
 /// A parameter that is missing or of another shape, or as [`matrix`].
 pub fn transposed(
     body: &mut GraphBuilder<'_>,
-    checkpoint: &Arc<Checkpoint>,
+    checkpoint: &Checkpoint,
     key: &str,
     parts: &[(String, Vec<usize>)],
     storage: Storage,
@@ -311,12 +254,12 @@ pub fn transposed(
 /// A parameter that is missing, of another shape, or more than f16 holds.
 pub fn vector(
     body: &mut GraphBuilder<'_>,
-    checkpoint: &Arc<Checkpoint>,
+    checkpoint: &Checkpoint,
     name: &str,
     len: usize,
 ) -> Result<Value> {
-    let bytes = read_half(checkpoint, name, &[len])?;
-    halves(body, name, &[len as u64], bytes)
+    let bytes = read_f16(checkpoint, name, &[len])?;
+    f16_constant(body, name, &[len as u64], bytes)
 }
 
 /// A constant: in the IR if it is small, else a resource.
@@ -330,7 +273,7 @@ fn constant(body: &mut GraphBuilder<'_>, key: &str, ty: TensorType, data: Blob) 
 
 /// A constant of f16 from its bytes: in the IR if it is small or all of its
 /// elements are equal, else a resource.
-pub fn halves(
+pub fn f16_constant(
     body: &mut GraphBuilder<'_>,
     key: &str,
     dims: &[u64],
@@ -344,12 +287,12 @@ pub fn halves(
 }
 
 /// A parameter as f16 bytes, little-endian.
-pub fn read_half(checkpoint: &Arc<Checkpoint>, name: &str, shape: &[usize]) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// As [`vector`].
+pub fn read_f16(checkpoint: &Checkpoint, name: &str, shape: &[usize]) -> Result<Vec<u8>> {
     let cols = shape.last().copied().unwrap_or(1);
-    let parts = Parts::new(checkpoint, &[(name.to_owned(), shape.to_vec())], cols)?;
-    let mut bytes = vec![0; parts.rows * parts.cols * 2];
-    parts.to_f16(0..parts.rows, &mut bytes)?;
-    Ok(bytes)
+    Parts::new(checkpoint, &[(name.to_owned(), shape.to_vec())], cols)?.to_f16()
 }
 
 /// A parameter as f32.
@@ -358,10 +301,10 @@ pub fn read_half(checkpoint: &Arc<Checkpoint>, name: &str, shape: &[usize]) -> R
 /// One that is missing or of another shape, or that f16 could not hold.
 pub fn read_f32(checkpoint: &Checkpoint, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
     let tensor = checkpoint.tensor(name, shape)?;
-    let pairs = || tensor.bytes.as_chunks::<2>().0.iter();
-    let values: Vec<f32> = match tensor.element {
+    let pairs = || tensor.bytes().as_chunks::<2>().0.iter();
+    let values: Vec<f32> = match tensor.element() {
         quantize::Element::F32 => tensor
-            .bytes
+            .bytes()
             .as_chunks()
             .0
             .iter()
@@ -387,4 +330,45 @@ pub fn read_f32(checkpoint: &Checkpoint, name: &str, shape: &[usize]) -> Result<
         });
     }
     Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aimodel::{AssetBuilder, AssetMetadata};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    /// The order in which a program writes its resources is that of the graph, so
+    /// that no matrix is quantized twice.
+    #[test]
+    fn writing_a_program_makes_a_pair_once() {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counted = runs.clone();
+        let [first, second] = pair([512, 1024], move |out| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            out.write_all(&[7; 512])?;
+            Ok(vec![9; 1024])
+        });
+        let mut asset = AssetBuilder::new();
+        let mut graph = asset.graph("main");
+        let ty = |element| TensorType::fixed([512], element);
+        let data = constant(&mut graph, "b", ty(ElementType::Si8), first.clone()).unwrap();
+        let scale = constant(&mut graph, "a", ty(ElementType::F16), second.clone()).unwrap();
+        graph.finish(&[("data", data), ("scale", scale)]).unwrap();
+        let module = asset.finish().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let metadata = AssetMetadata::new("test", 0).unwrap();
+        let path = folder.path().join("pair.aimodel");
+        aimodel::write_asset(path, &module, &metadata).unwrap();
+        assert_eq!(runs.load(Ordering::Relaxed), 1);
+
+        // Alone, or again, each is what it was.
+        assert_eq!(second.to_vec().unwrap(), [9; 1024]);
+        assert_eq!(first.to_vec().unwrap(), [7; 512]);
+        assert_eq!(second.to_vec().unwrap(), [9; 1024]);
+        assert_eq!(runs.load(Ordering::Relaxed), 3);
+    }
 }

@@ -9,11 +9,11 @@ mod presets;
 mod section;
 
 /// More than any configuration has.
-const MOST: u64 = 1 << 20;
+const MAX_FILE: u64 = 1 << 20;
 /// The class that transformers names in `architectures`.
 const ARCHITECTURE: &str = "Qwen3VLForConditionalGeneration";
 
-/// What a checkpoint's `config.json` says, checked: sizes are bounded and not
+/// A checkpoint's `config.json`, checked: sizes are bounded and not
 /// zero, and those that depend on each other agree.
 ///
 /// Field names are the file's own. Values that transformers has a default for
@@ -111,12 +111,13 @@ impl Config {
     /// [`Error::MissingFile`], [`Error::Io`], [`Error::TooLarge`] or what
     /// [`Config::parse`] says.
     pub fn load(source: &Source) -> Result<Config, Error> {
-        let json = source
-            .read(CONFIG, MOST)?
-            .ok_or_else(|| checkpoint::Error::MissingFile {
-                place: source.place(),
-                file: CONFIG.into(),
-            })?;
+        let json =
+            source
+                .read(CONFIG, MAX_FILE)?
+                .ok_or_else(|| checkpoint::Error::MissingFile {
+                    place: source.place(),
+                    file: CONFIG.into(),
+                })?;
         Config::parse(&json, &source.label(CONFIG))
     }
 
@@ -195,7 +196,7 @@ impl TextConfig {
     }
 
     fn parse(text: &Section) -> Result<TextConfig, Error> {
-        let size = |key, most| text.size(key, None, 1..=most);
+        let size = |key, max| text.size(key, None, 1..=max);
         let vocab_size = size("vocab_size", 1 << 24)?;
         let hidden_size = size("hidden_size", 1 << 16)?;
         let intermediate_size = size("intermediate_size", 1 << 20)?;
@@ -311,7 +312,7 @@ fn parse_rope(text: &Section, head_dim: usize) -> Result<(f64, [usize; 3]), Erro
 
 impl VisionConfig {
     fn parse(vision: &Section, text: &TextConfig) -> Result<VisionConfig, Error> {
-        let size = |key, most| vision.size(key, None, 1..=most);
+        let size = |key, max| vision.size(key, None, 1..=max);
         let constant = |key, only| vision.size(key, Some(only), only..=only);
         let depth = size("depth", 1 << 10)?;
         let hidden_size = size("hidden_size", 1 << 16)?;

@@ -10,8 +10,6 @@
 mod attention;
 mod embed;
 
-use std::sync::Arc;
-
 use aimodel::{AssetBuilder, Dim, ElementType, Graph, GraphBuilder, Module, TensorType, Value};
 use bundle::{CallShape, contract};
 use checkpoint::Checkpoint;
@@ -33,7 +31,7 @@ use crate::lower::{
 /// recipe cannot store.
 pub fn build(
     config: &Config,
-    checkpoint: &Arc<Checkpoint>,
+    checkpoint: &Checkpoint,
     recipe: &'static Recipe,
     shape: CallShape,
     grid: u64,
@@ -56,7 +54,7 @@ pub fn build(
 struct Decoder<'m> {
     config: &'m Config,
     text: &'m TextConfig,
-    checkpoint: &'m Arc<Checkpoint>,
+    checkpoint: &'m Checkpoint,
     recipe: &'static Recipe,
     /// The number of tokens of a call, S.
     rows: Dim,

@@ -7,7 +7,7 @@
 
 use super::Config;
 use crate::{Error, Parameter, Role};
-use checkpoint::{Checkpoint, Naming, TensorView};
+use checkpoint::{Checkpoint, Naming, Tensor};
 
 /// The embedding table, `[vocab, hidden]`.
 pub const EMBED_TOKENS: &str = "model.language_model.embed_tokens.weight";
@@ -66,7 +66,7 @@ pub fn deepstack_merger(tap: usize, parameter: &str) -> String {
     format!("model.visual.deepstack_merger_list.{tap}.{parameter}")
 }
 
-/// The canonical name of a stored tensor, or `None` if it is no parameter of
+/// The canonical name of a stored tensor, or `None` if it is not a parameter of
 /// a Qwen3-VL.
 pub fn canonical(stored: &str) -> Option<String> {
     if HEADS.contains(&stored) {
@@ -211,7 +211,7 @@ fn vision_parameters(config: &Config, list: &mut Vec<(String, Vec<usize>)>) {
 /// # Errors
 /// As [`Checkpoint::tensor`], and [`Error::TiedHead`] if the head is tied
 /// and another one is stored beside the table.
-pub fn head<'c>(checkpoint: &'c Checkpoint, config: &Config) -> Result<TensorView<'c>, Error> {
+pub fn head(checkpoint: &Checkpoint, config: &Config) -> Result<Tensor, Error> {
     let shape = [
         config.text_config.vocab_size,
         config.text_config.hidden_size,
@@ -220,11 +220,11 @@ pub fn head<'c>(checkpoint: &'c Checkpoint, config: &Config) -> Result<TensorVie
         return Ok(checkpoint.tensor(LM_HEAD, &shape)?);
     }
     let table = checkpoint.tensor(EMBED_TOKENS, &shape)?;
-    if let Some(file) = checkpoint.file_of(LM_HEAD) {
+    if checkpoint.contains(LM_HEAD) {
         let head = checkpoint.tensor(LM_HEAD, &shape)?;
-        if head.element != table.element || head.bytes != table.bytes {
+        if head.element() != table.element() || head.bytes() != table.bytes() {
             return Err(Error::TiedHead {
-                file: file.to_owned(),
+                file: head.file().to_owned(),
             });
         }
     }

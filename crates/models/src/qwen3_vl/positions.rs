@@ -84,7 +84,7 @@ impl GraphRope {
 /// Rewrites a token list of transformers, in which every token of an image is
 /// `<|image_pad|>`: the token in slot k of an image becomes V + k. `images` has
 /// the grid of the image, or is empty. `vision` is a [`Config`], or what a
-/// bundle's tokenizer says.
+/// bundle's tokenizer has them.
 ///
 /// # Errors
 /// As [`from_tokens`], and [`Error::Prompt`] for more than one image: the graph

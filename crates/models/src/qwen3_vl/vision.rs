@@ -4,8 +4,6 @@
 //! [K·N, h]`, all f16, for a square of `grid` × `grid` image tokens. With the
 //! grid fixed, everything positional is a constant.
 
-use std::sync::Arc;
-
 use aimodel::{
     Approximate, AssetBuilder, ElementType, Graph, GraphBuilder, Module, TensorType, Value,
 };
@@ -28,7 +26,7 @@ const EPS: f32 = 1e-6;
 ///
 /// # Errors
 /// A parameter that is missing or of another shape.
-pub fn build(config: &Config, checkpoint: &Arc<Checkpoint>, grid: u64) -> Result<Module> {
+pub fn build(config: &Config, checkpoint: &Checkpoint, grid: u64) -> Result<Module> {
     let vision = &config.vision_config;
     let mut asset = AssetBuilder::new();
     let merged = grid * grid;
@@ -46,7 +44,7 @@ pub fn build(config: &Config, checkpoint: &Arc<Checkpoint>, grid: u64) -> Result
 
 struct Tower<'m> {
     vision: &'m VisionConfig,
-    checkpoint: &'m Arc<Checkpoint>,
+    checkpoint: &'m Checkpoint,
     /// Patches, 4N.
     patches: u64,
     /// Image tokens, N.
@@ -170,7 +168,7 @@ impl Tower<'_> {
             v.spatial_merge_size,
         );
         let bias = names::vision("patch_embed.proj.bias");
-        let bias = weights::read_half(self.checkpoint, &bias, &[v.hidden_size])?;
+        let bias = weights::read_f16(self.checkpoint, &bias, &[v.hidden_size])?;
         let bias = bias
             .chunks(2)
             .map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]));
@@ -190,7 +188,7 @@ impl Tower<'_> {
         }
         let bytes = sums.into_iter().flat_map(f16::to_le_bytes).collect();
         let dims = [self.patches, self.hidden()];
-        weights::halves(body, "patch_embed.bias_and_positions", &dims, bytes)
+        weights::f16_constant(body, "patch_embed.bias_and_positions", &dims, bytes)
     }
 
     fn rotary(&self, body: &mut GraphBuilder<'_>) -> Result<Common> {
@@ -199,8 +197,8 @@ impl Tower<'_> {
         let dims = [1, 1, self.patches, self.head_dim()];
         let bytes = |table: Vec<f16>| table.into_iter().flat_map(f16::to_le_bytes).collect();
         Ok(Common {
-            cos: weights::halves(body, "rotary.cos", &dims, bytes(cos))?,
-            sin: weights::halves(body, "rotary.sin", &dims, bytes(sin))?,
+            cos: weights::f16_constant(body, "rotary.cos", &dims, bytes(cos))?,
+            sin: weights::f16_constant(body, "rotary.sin", &dims, bytes(sin))?,
         })
     }
 

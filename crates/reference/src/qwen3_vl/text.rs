@@ -141,7 +141,7 @@ impl TextModel {
     }
 
     /// The `steps` tokens that follow a prompt, each the likeliest (of equals,
-    /// the one with the least id). The end token is one as any other.
+    /// the one with the lowest id). The end token is one as any other.
     ///
     /// # Errors
     /// As [`TextModel::forward`].
@@ -180,7 +180,7 @@ impl TextModel {
         let wrong = |message| Err(Error::Input { message });
         if ids.is_empty() || ids.len() != positions.len() {
             return wrong(format!(
-                "found {} tokens and {} positions, expected as many, and at least one",
+                "found {} tokens and {} positions, expected equal numbers of both, and at least one",
                 ids.len(),
                 positions.len()
             ));

@@ -8,6 +8,7 @@ use candle_nn::{LayerNorm, Linear, ops, rotary_emb};
 use checkpoint::Checkpoint;
 use models::Grid;
 use models::qwen3_vl::{Config, VisionConfig, names};
+use ndarray::ArrayView2;
 
 /// Base of the tower's rotary frequencies.
 const ROPE_THETA: f64 = 10_000.0;
@@ -92,38 +93,38 @@ impl VisionModel {
         })
     }
 
-    /// Embeds an image of `grid` merged tokens, given as the patches that
-    /// [`Image::patches`](crate::image::Image::patches) makes: [4 · H · W,
+    /// Embeds an image of `grid` merged tokens, given as patches: [4 · H · W,
     /// C · T · P · P] numbers of −1 to 1, block by block.
     ///
     /// # Errors
     /// [`Error::Input`] if there are more or fewer numbers;
     /// [`Error::Compute`] if the device fails.
-    pub fn forward(&self, patches: &[f32], grid: Grid) -> Result<VisionOutput, Error> {
+    pub fn forward(&self, patches: ArrayView2<'_, f32>, grid: Grid) -> Result<VisionOutput, Error> {
         let unit = self.config.spatial_merge_size.pow(2);
         let (rows, width) = (unit * grid[0] * grid[1], self.config.patch_len());
-        if patches.len() != rows * width || rows == 0 {
+        if patches.dim() != (rows, width) || rows == 0 {
             return Err(Error::Input {
                 message: format!(
-                    "an image of {} × {} tokens is {rows} patches of {width} numbers, found {} numbers",
+                    "an image of {} × {} tokens is {rows} patches of {width} numbers, found {} of {}",
                     grid[0],
                     grid[1],
-                    patches.len()
+                    patches.nrows(),
+                    patches.ncols()
                 ),
             });
         }
-        self.compute(patches, grid, rows)
-            .map_err(computing("the vision tower"))
+        self.compute(patches, grid)
+            .map_err(computing("the vision encoder"))
     }
 
     fn compute(
         &self,
-        patches: &[f32],
+        patches: ArrayView2<'_, f32>,
         grid: Grid,
-        rows: usize,
     ) -> candle_core::Result<VisionOutput> {
         let places = self.places(grid);
-        let patches = Tensor::from_slice(patches, (rows, self.config.patch_len()), &self.device)?;
+        let values: Vec<f32> = patches.iter().copied().collect();
+        let patches = Tensor::from_vec(values, patches.dim(), &self.device)?;
         let mut x = self.patch_embed.forward(&patches)?;
         x = (x + self.positions(grid, &places)?)?;
         let (cos, sin) = self.rotary(&places)?;

@@ -131,13 +131,13 @@ impl Decoder<'_> {
     fn qk_norm(&self, body: &mut GraphBuilder<'_>, layer: usize) -> Result<Value> {
         let read = |norm: &str| {
             let name = names::text_layer(layer, &format!("self_attn.{norm}.weight"));
-            weights::read_half(self.checkpoint, &name, &[self.text.head_dim])
+            weights::read_f16(self.checkpoint, &name, &[self.text.head_dim])
         };
         let mut bytes = read("q_norm")?.repeat(self.text.num_attention_heads);
         bytes.extend(read("k_norm")?.repeat(self.text.num_key_value_heads));
         let key = names::text_layer(layer, "self_attn.qk_norm.weight");
         let dims = [self.heads() + self.kv_heads(), 1, self.head_dim()];
-        weights::halves(body, &key, &dims, bytes)
+        weights::f16_constant(body, &key, &dims, bytes)
     }
 
     /// Turns heads by t, by h and by w, and takes of each what is its own.

@@ -158,7 +158,7 @@ impl Decoder<'_> {
         let dims = [1, 1, 1, self.head_dim()];
         let mut mask = |name: &str, mask: Vec<half::f16>| {
             let bytes = mask.iter().flat_map(|m| m.to_le_bytes()).collect();
-            weights::halves(body, name, &dims, bytes)
+            weights::f16_constant(body, name, &dims, bytes)
         };
         Ok([
             mask("mrope_mask.t", t)?,
