@@ -83,9 +83,10 @@ pub fn run(args: Args) -> Result<()> {
                 }
                 _ => {}
             }
-            match !interrupted.load(Ordering::Relaxed) && out.is_open() {
-                true => ControlFlow::Continue(()),
-                false => ControlFlow::Break(()),
+            if interrupted.load(Ordering::Relaxed) || !out.is_open() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         },
     );
@@ -191,10 +192,7 @@ struct Output {
 impl Output {
     /// Writes at once. An answer does not begin with a space.
     fn write(&mut self, text: &str) {
-        let text = match self.begun {
-            true => text,
-            false => text.trim_start(),
-        };
+        let text = if self.begun { text } else { text.trim_start() };
         if text.is_empty() || self.failed.is_some() {
             return;
         }

@@ -255,9 +255,10 @@ impl Model {
     /// # Errors
     /// As [`Model::vision`] and [`Prompt::start`].
     pub fn start(&self, prompt: &Prompt) -> Result<Sequence> {
-        let vision = match prompt.patches.is_empty() {
-            true => None,
-            false => Some(self.vision()?),
+        let vision = if prompt.patches.is_empty() {
+            None
+        } else {
+            Some(self.vision()?)
         };
         prompt.start(&self.inner.decoder, vision)
     }

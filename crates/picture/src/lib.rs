@@ -28,8 +28,6 @@ const MAX_FILE: u64 = 1 << 28;
 /// this an image alone fills the longest contexts.
 pub const MAX_GRID: usize = 64;
 
-/// The largest patch that makes sense; the published models have 16.
-const MAX_PATCH: usize = 64;
 /// Red, green and blue.
 const COLOURS: usize = 3;
 
@@ -66,22 +64,6 @@ pub struct PatchSpec {
 }
 
 impl PatchSpec {
-    /// What an exported vision tower takes, from the shape of its input, with
-    /// the grid: `[4 · grid², 3 · 2 · P²]`. None for another shape.
-    pub fn of_input(rows: usize, cols: usize) -> Option<(PatchSpec, usize)> {
-        let (merge, frames) = (2, 2);
-        let grid = (rows / (merge * merge)).isqrt();
-        let patch = (cols / (COLOURS * frames)).isqrt();
-        let cut = PatchSpec {
-            patch_size: patch,
-            merge_size: merge,
-            temporal_patch_size: frames,
-        };
-        let fits = (cut.rows(grid), cut.cols()) == (rows, cols);
-        let possible = (1..=MAX_GRID).contains(&grid) && (1..=MAX_PATCH).contains(&patch);
-        (fits && possible).then_some((cut, grid))
-    }
-
     /// How many patches a square of `grid` × `grid` merged tokens has.
     #[must_use]
     pub fn rows(self, grid: usize) -> usize {

@@ -151,11 +151,9 @@ fn pictures_look_as_in_pillow() {
 fn a_turned_clear_photo_has_the_patches_of_transformers() {
     let photo = include_bytes!("fixtures/pictures/photo.png");
     let levels = include_bytes!("fixtures/pictures/photo.patches");
-    let (cut, grid) = PatchSpec::of_input(16, 1536).unwrap();
-    let patches = Image::decode(photo, "photo")
-        .unwrap()
-        .patches(grid, cut)
-        .unwrap();
+    let photo = Image::decode(photo, "photo").unwrap();
+    let patches = photo.patches(2, SPEC).unwrap();
+    assert_eq!((patches.rows, patches.cols), (16, 1536));
     let found: Vec<u8> = patches
         .values
         .iter()
@@ -165,30 +163,25 @@ fn a_turned_clear_photo_has_the_patches_of_transformers() {
 }
 
 #[test]
-fn the_input_of_a_vision_tower_says_how_pictures_are_cut() {
+fn a_spec_states_the_shape_of_its_patches() {
+    let image = Image::from_rgb(2, 1, vec![255, 0, 0, 0, 0, 255]).unwrap();
     for patch_size in [14, 16] {
-        let spec = PatchSpec { patch_size, ..SPEC };
-
-        for grid in [1, 4, 14, MAX_GRID] {
-            let rows = 4 * grid * grid;
-            let expected = Some((spec, grid));
-            assert_eq!(
-                PatchSpec::of_input(rows, 6 * patch_size * patch_size),
-                expected
-            );
+        for temporal_patch_size in [1, 2, 8] {
+            let spec = PatchSpec {
+                patch_size,
+                temporal_patch_size,
+                ..SPEC
+            };
+            for grid in [1, 4, 14] {
+                let patches = image.patches(grid, spec).unwrap();
+                let shape = (spec.rows(grid), spec.cols());
+                assert_eq!((patches.rows, patches.cols), shape);
+                assert_eq!(patches.rows, 4 * grid * grid);
+                let cols = 3 * temporal_patch_size * patch_size * patch_size;
+                assert_eq!(patches.cols, cols);
+                assert_eq!(patches.values.len(), patches.rows * patches.cols);
+            }
         }
-    }
-    for (rows, cols) in [
-        (0, 1536),
-        (63, 1536),
-        (8, 1536),
-        (64, 0),
-        (64, 1535),
-        (64, 1000),
-        (4 * 65 * 65, 1536),
-        (usize::MAX, usize::MAX),
-    ] {
-        assert_eq!(PatchSpec::of_input(rows, cols), None, "{rows} {cols}");
     }
 }
 
