@@ -21,6 +21,7 @@
 #![deny(missing_docs)]
 
 mod architecture;
+mod contract;
 mod error;
 mod lower;
 mod prompt;
@@ -31,5 +32,6 @@ pub use architecture::open_source_telling;
 pub use architecture::{
     Architecture, FAMILIES, Family, Parameter, Role, known_license, open, open_source, open_weights,
 };
+pub use contract::{Contract, Port};
 pub use error::Error;
 pub use prompt::{Grid, Placement, PromptWriter, TokenizedPrompt, prompt_writer};
