@@ -55,6 +55,8 @@ fn build(test: bool, features: &[String]) -> Result<ExitStatus> {
     let mut cargo = Command::new(var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--release", "--locked", "--manifest-path"]);
     cargo.arg(root().join("Cargo.toml"));
+    // Whatever the user's own settings say, so that the program is found.
+    cargo.arg("--target-dir").arg(target());
     cargo.args(["--package", "aimodel-cli", "--bin", "aimodel"]);
     if test {
         cargo.args(["--package", "ci", "--bin", "ci"]);
@@ -70,14 +72,18 @@ fn build(test: bool, features: &[String]) -> Result<ExitStatus> {
 /// The command, to be run by the program that was built.
 fn command(test: bool, args: &[OsString], called: &str) -> Command {
     let program = if test { "ci" } else { "aimodel" };
-    let target = var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let mut command = Command::new(target.join(format!("release/{program}{EXE_SUFFIX}")));
+    let mut command = Command::new(target().join(format!("release/{program}{EXE_SUFFIX}")));
     command.args(args).env("AIMODEL_CALLED_AS", called);
     // Nothing is left outside the repository.
     if var_os("AIMODEL_HOME").is_none_or(|home| home.is_empty()) {
         command.env("AIMODEL_HOME", root().join(".venv"));
     }
     command
+}
+
+/// Where cargo builds to.
+fn target() -> PathBuf {
+    var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 fn root() -> &'static Path {

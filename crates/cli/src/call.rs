@@ -14,8 +14,8 @@ pub fn name() -> String {
 pub fn build_with(feature: &str) -> String {
     match name().as_str() {
         "aimodel" => {
-            format!("install it with that: cargo install --path crates/cli --features {feature}")
+            format!("install one that can: cargo install --path crates/cli --features {feature}")
         }
-        called => format!("build it with that: {called} --features {feature} COMMAND"),
+        called => format!("use one that can: {called} --features {feature} COMMAND"),
     }
 }

@@ -210,3 +210,17 @@ pub fn created() -> Result<u64> {
 pub fn queries(list: &str) -> Result<Vec<CallShape>> {
     Ok(list.split(',').map(str::parse).collect::<Result<_, _>>()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::RECIPES;
+
+    #[test]
+    fn the_readme_lists_all_modes() {
+        let readme = include_str!("../../../README.md");
+        for recipe in RECIPES {
+            let row = format!("| `{}` | {} |", recipe.name, recipe.description);
+            assert!(readme.lines().any(|line| line == row), "{row}");
+        }
+    }
+}

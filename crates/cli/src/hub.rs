@@ -29,7 +29,9 @@ pub fn source(model: &str, revision: Option<&str>) -> Result<Source> {
         let source = models::open_source(model, revision);
         let may_be_an_id = model != "nano" && !Path::new(model).exists();
         match source {
-            Err(error) if may_be_an_id => Err(error).context(unable("fetch a checkpoint")),
+            Err(error) if may_be_an_id => {
+                Err(error).context(unable("fetch checkpoints from the hub"))
+            }
             source => Ok(source?),
         }
     }
@@ -71,7 +73,7 @@ impl Args {
         #[cfg(not(feature = "hub"))]
         {
             let _ = (folder, listing, dry_run);
-            anyhow::bail!("--push {repository}: {}", unable("publish"))
+            anyhow::bail!("--push {repository}: {}", unable("publish on the hub"))
         }
     }
 }
@@ -93,7 +95,7 @@ pub fn published(name: &str) -> Result<tempfile::TempDir> {
     #[cfg(not(feature = "hub"))]
     anyhow::bail!(
         "{name}: there is no such folder, and {}",
-        unable("fetch a release")
+        unable("fetch releases from the hub")
     )
 }
 
@@ -101,7 +103,7 @@ pub fn published(name: &str) -> Result<tempfile::TempDir> {
 #[cfg(not(feature = "hub"))]
 fn unable(what: &str) -> String {
     format!(
-        "this build cannot {what} from or to the hub; {}",
+        "this build cannot {what}; {}",
         crate::call::build_with("hub")
     )
 }

@@ -56,6 +56,33 @@ impl Drop for CapturedGraph {
     }
 }
 
+/// A stream into which launches are captured and nothing else goes. Other
+/// threads may put work into the stream of the device at any time, which must
+/// not become a part of the graph.
+pub(super) struct CaptureStream(sys::CUstream);
+
+// SAFETY: CUDA lets any thread use a stream.
+unsafe impl Send for CaptureStream {}
+// SAFETY: as above; it is used only while `CudaContext::graphs` is locked.
+unsafe impl Sync for CaptureStream {}
+
+impl CaptureStream {
+    /// Makes one for the context that is current on this thread.
+    pub fn new() -> OpResult<Self> {
+        let kind = result::stream::StreamKind::NonBlocking;
+        Ok(Self(result::stream::create(kind)?))
+    }
+}
+
+impl Drop for CaptureStream {
+    fn drop(&mut self) {
+        // SAFETY: `new` made it, and nothing else has it.
+        unsafe {
+            let _ = result::stream::destroy(self.0);
+        }
+    }
+}
+
 impl CudaContext {
     fn function(&self, kernel: Kernel) -> OpResult<sys::CUfunction> {
         let at = KERNELS.iter().position(|(known, _)| *known == kernel);
@@ -65,8 +92,12 @@ impl CudaContext {
         }
     }
 
-    /// Puts a launch into the stream; into the graph while that is captured.
+    /// Puts a launch into the stream of the device.
     pub(super) fn send(&self, launch: &Launch) -> OpResult<()> {
+        self.send_to(self.stream.cu_stream(), launch)
+    }
+
+    fn send_to(&self, stream: sys::CUstream, launch: &Launch) -> OpResult<()> {
         self.stream.context().bind_to_thread()?;
         let mut attribute = sys::CUlaunchAttribute {
             id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
@@ -83,7 +114,7 @@ impl CudaContext {
             blockDimY: 1,
             blockDimZ: 1,
             sharedMemBytes: launch.shared,
-            hStream: self.stream.cu_stream(),
+            hStream: stream,
             attrs: &mut attribute,
             numAttrs: u32::from(self.overlap),
         };
@@ -128,16 +159,17 @@ impl CudaContext {
 
     /// Makes a graph of launches.
     fn capture(&self, order: usize, launches: Vec<Launch>) -> OpResult<CapturedGraph> {
-        let stream = self.stream.cu_stream();
+        let stream = self.capture_stream.0;
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream.context().bind_to_thread()?;
-        // SAFETY: the stream is this context's own, and is not capturing yet.
+        // SAFETY: the stream is only used here, while `graphs` is locked, and so
+        // is not capturing yet.
         unsafe { result::stream::begin_capture(stream, mode)? };
         let nodes: OpResult<Vec<_>> = launches
             .iter()
             .map(|launch| {
-                self.send(launch)?;
-                self.last_node()
+                self.send_to(stream, launch)?;
+                last_node(stream)
             })
             .collect();
         // SAFETY: the capture was begun above.
@@ -155,30 +187,6 @@ impl CudaContext {
         // executable form.
         unsafe { sys::cuGraphInstantiateWithFlags(&mut captured.exec, graph, 0).result()? };
         Ok(captured)
-    }
-
-    /// The node of the last launch into the stream that is being captured.
-    fn last_node(&self) -> OpResult<sys::CUgraphNode> {
-        let mut status = sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
-        let (mut nodes, mut edges, mut count) = (null(), null(), 0);
-        // SAFETY: the pointers that are not null are places for what is asked
-        // for; `nodes` then points to `count` nodes, until the next launch.
-        unsafe {
-            sys::cuStreamGetCaptureInfo_v3(
-                self.stream.cu_stream(),
-                &mut status,
-                null_mut(),
-                null_mut(),
-                &mut nodes,
-                &mut edges,
-                &mut count,
-            )
-            .result()?;
-            match count {
-                1 => Ok(*nodes),
-                _ => refuse("a launch is missing in the graph"),
-            }
-        }
     }
 
     /// Gives a graph the parameters of other launches of the same kernels.
@@ -213,5 +221,29 @@ impl CudaContext {
         }
         captured.launches = launches;
         Ok(())
+    }
+}
+
+/// The node of the last launch into the stream that is being captured.
+fn last_node(stream: sys::CUstream) -> OpResult<sys::CUgraphNode> {
+    let mut status = sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
+    let (mut nodes, mut edges, mut count) = (null(), null(), 0);
+    // SAFETY: the pointers that are not null are places for what is asked
+    // for; `nodes` then points to `count` nodes, until the next launch.
+    unsafe {
+        sys::cuStreamGetCaptureInfo_v3(
+            stream,
+            &mut status,
+            null_mut(),
+            null_mut(),
+            &mut nodes,
+            &mut edges,
+            &mut count,
+        )
+        .result()?;
+        match count {
+            1 => Ok(*nodes),
+            _ => refuse("a launch is missing in the graph"),
+        }
     }
 }

@@ -41,7 +41,7 @@ use candle_core::{
 };
 use half::f16;
 
-use graph_capture::{CapturedGraph, Launch};
+use graph_capture::{CaptureStream, CapturedGraph, Launch};
 
 use super::FusedOp;
 use crate::{
@@ -170,6 +170,8 @@ struct CudaContext {
     /// Memory for the results of a call, while no call has it.
     slabs: Mutex<Vec<Tensor>>,
     graphs: Mutex<Vec<CapturedGraph>>,
+    /// Used while `graphs` is locked.
+    capture_stream: CaptureStream,
 }
 
 /// The contexts of the last few devices that were used.
@@ -196,6 +198,7 @@ impl CudaContext {
     fn new(device: &CudaDevice) -> OpResult<Self> {
         let stream = device.cuda_stream();
         let context = stream.context();
+        context.bind_to_thread()?;
         let sources = [ptx::PRODUCTS, ptx::ATTENTION, ptx::ROWS, ptx::ELEMENTS];
         let modules = sources.map(|source| context.load_module(Ptx::from_src(source)));
         let modules = modules.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -216,6 +219,7 @@ impl CudaContext {
             uploads: Mutex::new(VecDeque::new()),
             slabs: Mutex::new(Vec::new()),
             graphs: Mutex::new(Vec::new()),
+            capture_stream: CaptureStream::new()?,
             device: device.clone(),
             stream,
         })

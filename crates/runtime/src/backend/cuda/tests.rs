@@ -413,3 +413,59 @@ fn row_kernels_agree_with_the_cpu() {
         assert_eq!(argmax(&x).unwrap(), Some(count as u32 / 2), "of {count}");
     }
 }
+
+/// Sessions on several threads, whose launches are captured into graphs while
+/// other threads put work into the same stream.
+#[test]
+fn concurrent_sessions_compute_the_same() {
+    const WIDTH: usize = 64;
+    const LAYERS: u64 = 24;
+    const STEPS: usize = 20;
+    let mut asset = aimodel::AssetBuilder::new();
+    let mut graph = asset.graph("main");
+    let ty = |dims: &[u64]| aimodel::TensorType::fixed(dims, ElementType::F16);
+    let x = graph.input("x", ty(&[1, 1, WIDTH as u64])).unwrap();
+    let swap = graph.si32(&[1, 0]).unwrap();
+    let mut y = x;
+    for layer in 0..LAYERS {
+        let weight = Draw::new(layer).f16s(WIDTH * WIDTH, 0.12);
+        let bytes: Vec<u8> = weight.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let key = format!("weight{layer}");
+        let weight = graph.resource(ty(&[WIDTH as u64; 2]), &key, || Blob::new(bytes));
+        let weight = graph.transpose(weight.unwrap(), swap).unwrap();
+        y = graph.batch_matmul(y, weight).unwrap();
+    }
+    graph.finish(&[("y", y)]).unwrap();
+    let device = device();
+    let program = crate::Program::new(
+        &asset.finish().unwrap(),
+        device.clone(),
+        crate::Options::default(),
+    );
+    let program = program.unwrap();
+    let session = |seed: u64| -> Vec<Vec<f16>> {
+        let main = program.function("main").unwrap();
+        let mut draw = Draw::new(100 + seed);
+        let step = |_| {
+            let inputs = [("x", draw.tensor(&[1, 1, WIDTH], 1.0))];
+            let mut outputs = main.run(&inputs, &mut crate::States::new()).unwrap();
+            let (_, y) = outputs.pop().unwrap();
+            let y = y.to_device(&Device::Cpu).unwrap();
+            y.flatten_all().unwrap().to_vec1().unwrap()
+        };
+        (0..STEPS).map(step).collect()
+    };
+    let expected: Vec<_> = (0..4).map(session).collect();
+    assert!(expected.iter().flatten().flatten().any(|y| *y != f16::ZERO));
+    std::thread::scope(|scope| {
+        let sessions: Vec<_> = (0..4)
+            .map(|seed| {
+                let session = &session;
+                scope.spawn(move || session(seed))
+            })
+            .collect();
+        for (session, expected) in sessions.into_iter().zip(&expected) {
+            assert_eq!(&session.join().unwrap(), expected);
+        }
+    });
+}
