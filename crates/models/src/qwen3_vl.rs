@@ -62,7 +62,7 @@ impl Architecture for Config {
     }
 
     fn geometry(&self, grid: usize) -> Option<PictureGeometry> {
-        // Tap k of the vision tower is added after decoder layer k.
+        // Tap k of the vision encoder is added after decoder layer k.
         let taps = self.vision_config.deepstack_visual_indexes.len();
         Some(PictureGeometry::new(
             grid,

@@ -216,7 +216,7 @@ pub fn checkpoints() -> Capability {
     Capability::here("checkpoints", found.join("; "))
 }
 
-/// The Qwen3-VL checkpoints in a cache of the hub.
+/// The checkpoints of known families in a cache of the hub.
 pub fn cached(cache: &Path) -> Vec<String> {
     let names = |folder: &Path| -> Vec<PathBuf> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();

@@ -215,7 +215,7 @@ impl Decoder<'_> {
         Ok(body.add(x, down)?)
     }
 
-    /// Adds what the vision tower has for this layer, at image tokens.
+    /// Adds what the vision encoder has for this layer, at image tokens.
     fn add_deepstack(
         &self,
         body: &mut GraphBuilder<'_>,

@@ -35,7 +35,7 @@ pub fn patch_positions(grid: usize, merge: usize) -> Vec<(usize, usize)> {
         .collect()
 }
 
-/// Cosines and sines of the vision tower's rotary embedding, `[patches,
+/// Cosines and sines of the vision encoder's rotary embedding, `[patches,
 /// head_dim]` of f16 each: first the row's angles, then the column's, twice.
 pub fn vision_rotary(grid: usize, merge: usize, head_dim: usize) -> (Vec<f16>, Vec<f16>) {
     let rotated = head_dim / 2;
