@@ -26,6 +26,7 @@ mod error;
 mod lower;
 mod prompt;
 pub mod qwen3_vl;
+pub mod synth;
 
 #[cfg(feature = "hub")]
 pub use architecture::open_source_telling;

@@ -108,8 +108,8 @@ impl Config {
     /// Reads and checks the `config.json` of a checkpoint.
     ///
     /// # Errors
-    /// [`Error::MissingFile`], [`Error::Io`], [`Error::TooLarge`] or what
-    /// [`Config::parse`] says.
+    /// [`Error::Checkpoint`] if it cannot be read, or as
+    /// [`Config::parse`].
     pub fn load(source: &Source) -> Result<Config, Error> {
         let json =
             source

@@ -4,9 +4,7 @@
 //! [K·N, h]`, all f16, for a square of `grid` × `grid` image tokens. With the
 //! grid fixed, everything positional is a constant.
 
-use aimodel::{
-    Approximate, AssetBuilder, ElementType, Graph, GraphBuilder, Module, TensorType, Value,
-};
+use aimodel::{Approximate, AssetBuilder, Graph, GraphBuilder, Module, Value};
 use bundle::contract::{DEEPSTACK_EMBEDS, IMAGE_EMBEDS, MAIN};
 use checkpoint::Checkpoint;
 use half::f16;
