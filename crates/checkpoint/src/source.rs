@@ -87,13 +87,15 @@ impl Source {
     /// # Errors
     /// As those of [`open`](Source::open).
     #[cfg(feature = "hub")]
-    pub fn open_telling<E: From<Error>>(
+    pub fn open_with_progress<E: From<Error>>(
         model: &str,
         revision: Option<&str>,
-        tell: ::hub::Tell<'_>,
+        progress: ::hub::ProgressFn<'_>,
         check: impl FnOnce(&Source) -> Result<(), E>,
     ) -> Result<Source, E> {
-        Source::open_or(model, revision, || hub::fetch(model, revision, tell, check))
+        Source::open_or(model, revision, || {
+            hub::fetch(model, revision, progress, check)
+        })
     }
 
     /// Fetches what an export reads of `model` at `revision` from this hub.
@@ -107,10 +109,10 @@ impl Source {
         hub: &::hub::Hub,
         model: &str,
         revision: &str,
-        tell: ::hub::Tell<'_>,
+        progress: ::hub::ProgressFn<'_>,
         check: impl FnOnce(&Source) -> Result<(), E>,
     ) -> Result<Source, E> {
-        hub::fetch_from(hub, model, revision, tell, check)
+        hub::fetch_from(hub, model, revision, progress, check)
     }
 
     fn open_or<E: From<Error>>(

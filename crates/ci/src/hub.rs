@@ -4,13 +4,13 @@
 
 use super::Outcome;
 use crate::repo;
-use ::hub::server::{Access, Fault, Server, TOKEN};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use testkit::hub::{Access, Fault, Server, TOKEN};
 
 /// Whose place nano's checkpoint takes.
 const MODEL: &str = "Qwen/Qwen3-VL-2B-Instruct";

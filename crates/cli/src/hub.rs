@@ -18,8 +18,8 @@ pub fn source(model: &str, revision: Option<&str>) -> Result<Source> {
     #[cfg(feature = "hub")]
     {
         let progress = crate::progress::Progress::new(format!("fetch {model}"));
-        let hear = |event: ::hub::Event<'_>| progress.hear(event);
-        let source = models::open_source_telling(model, revision, &hear);
+        let report = |event: ::hub::Progress<'_>| progress.hub(event);
+        let source = models::open_source_with_progress(model, revision, &report);
         progress.finish();
         Ok(source?)
     }

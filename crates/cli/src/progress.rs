@@ -42,13 +42,12 @@ impl Progress {
         }
     }
 
-    /// Shows an event of the hub.
+    /// Shows the progress of the hub.
     #[cfg(feature = "hub")]
-    pub fn hear(&self, event: ::hub::Event<'_>) {
-        use ::hub::Event;
-        match event {
-            Event::At { done, total } => self.at(done, total),
-            Event::Note(note) => match &self.bar {
+    pub fn hub(&self, progress: ::hub::Progress<'_>) {
+        match progress {
+            ::hub::Progress::Bytes { done, total } => self.at(done, total),
+            ::hub::Progress::Note(note) => match &self.bar {
                 Some(bar) => bar.suspend(|| eprintln!("{note}")),
                 None => eprintln!("{note}"),
             },

@@ -1,4 +1,4 @@
-//! The gate chain: says, with evidence, whether exported bundles are the model
+//! The gate context: says, with evidence, whether exported bundles are the model
 //! that they claim to be.
 //!
 //! Each [`Stage`] proves one link, and none trusts the one before it. A
@@ -11,27 +11,28 @@
 #![deny(missing_docs)]
 
 mod candidate;
-mod chain;
+mod context;
 pub mod device;
 mod error;
 mod evidence;
+mod external_tools;
 mod golden;
 mod json;
 pub mod lint;
 mod quantization;
 pub mod report;
+mod run;
 mod stages;
 mod thresholds;
 pub mod transcript;
 
 pub use candidate::{Candidate, Exported};
-pub use chain::{
-    Chain, CoreAi, ExternalTools, NamedPrompt, NoOracle, Outcome, Recording, Recordings, Settings,
-    device_name, run,
-};
+pub use context::{Context, CoreAi, NamedPrompt, NoOracle, Recordings, Settings, device_name};
 pub use error::{Error, Result};
 pub use evidence::Evidence;
+pub use external_tools::{ExternalTools, Outcome, Recording};
 pub use golden::{Answer, Answers};
 pub use json::temporary_beside;
+pub use run::run;
 pub use thresholds::{Compared, Device, Engine, Gates, Prompt};
 pub use transcript::{Stage, StageReport, Transcript, Verdict};

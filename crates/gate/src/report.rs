@@ -42,7 +42,7 @@ struct Page<'t> {
     verdict: &'static str,
     headline: &'static str,
     why: String,
-    /// Every stage of the chain, whether it ran or not.
+    /// Every stage of the context, whether it ran or not.
     glance: Vec<Glance<'t>>,
     tally: String,
     facts: Vec<Fact<'t>>,

@@ -77,7 +77,7 @@ pub struct Environment {
     pub threads: usize,
 }
 
-/// The links of the chain, in their order.
+/// The links of the context, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {

@@ -8,6 +8,9 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+/// The largest file with a commit that is read, in bytes.
+const MAX_REF: u64 = 4096;
+
 /// The folder of one repository in the cache.
 #[derive(Clone, Debug)]
 pub(crate) struct Cache {
@@ -35,31 +38,23 @@ impl Cache {
         self.place().join("snapshots").join(commit)
     }
 
-    /// The commit that a revision was last.
+    /// The commit that a revision was when it was last fetched.
     pub(crate) fn commit(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
             return Some(revision.to_owned());
         }
-        let text = fs::read_to_string(self.place().join("refs").join(revision)).ok()?;
+        let text = fsutil::read_text(&self.place().join("refs").join(revision), MAX_REF).ok()?;
         let commit = text.trim();
         is_commit(commit).then(|| commit.to_owned())
     }
 
-    /// Notes which commit a revision is.
+    /// Records which commit a revision is.
     pub(crate) fn note(&self, revision: &str, commit: &str) -> Result<(), Error> {
         if is_commit(revision) {
             return Ok(());
         }
         let path = self.place().join("refs").join(revision);
-        let beside = path.with_added_extension("part");
-        let write = || {
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            fs::write(&beside, commit)?;
-            fs::rename(&beside, &path)
-        };
-        write().map_err(Error::disk(&path))
+        Ok(fsutil::replace(&path, commit.as_bytes())?)
     }
 
     /// The blob that a file of a snapshot links to, if it links to one.

@@ -1,14 +1,15 @@
 //! A connection to a hub.
 
-use crate::name::{is_repository_id, tame};
-use crate::retry::{Patience, Trouble, passes};
-use crate::{Error, Settings, Tell};
+use crate::name::{is_repository_id, short_line};
+use crate::retry::{Failure, Retry, is_temporary};
+use crate::{Error, ProgressFn, Settings};
 use hf_hub::{HFClient, HFError, HFRepository, RepoTypeModel};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// How long a connection may take to come about, and to stay silent.
+/// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(20);
+/// How long a connection may be silent.
 const SILENCE: Duration = Duration::from_secs(90);
 
 /// A hub.
@@ -21,7 +22,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// A hub; nothing is asked yet.
+    /// A client of a hub. It sends nothing yet.
     ///
     /// # Errors
     /// [`Error::Setting`] if the settings cannot be used.
@@ -35,14 +36,14 @@ impl Hub {
             .build()
             .map_err(|error| wrong(error.to_string()))?;
         let agent = concat!("aimodel/", env!("CARGO_PKG_VERSION"));
-        // hf-hub's own client waits for ever.
+        // hf-hub's own client has no timeouts.
         let http = reqwest::Client::builder()
             .user_agent(agent)
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
             .build()
-            .map_err(|error| wrong(tame(&error.to_string())))?;
-        // Its own retries know no Retry-After; ours do.
+            .map_err(|error| wrong(short_line(&error.to_string())))?;
+        // hf-hub's retries ignore Retry-After; this crate's do not.
         let mut builder = HFClient::builder()
             .client(http.clone())
             .user_agent(agent)
@@ -54,7 +55,7 @@ impl Hub {
         }
         let client = builder
             .build()
-            .map_err(|error| wrong(tame(&error.to_string())))?;
+            .map_err(|error| wrong(short_line(&error.to_string())))?;
         Ok(Hub {
             settings,
             runtime,
@@ -81,34 +82,37 @@ impl Hub {
         }
     }
 
-    pub(crate) fn patience<'a>(&'a self, what: &'a str, tell: Tell<'a>) -> Patience<'a> {
-        Patience::new(&self.settings, what, tell)
+    pub(crate) fn retry<'a>(&'a self, what: &'a str, progress: ProgressFn<'a>) -> Retry<'a> {
+        Retry::new(&self.settings, what, progress)
     }
 
-    /// The trouble that is the last, in words. What the server said is shown,
-    /// but for the token, if it said that.
-    pub(crate) fn explain(&self, id: &str, what: &str, tries: u32, trouble: Trouble) -> Error {
+    /// The error after the last try. It quotes the server, without the token
+    /// if the server repeated that.
+    pub(crate) fn explain(&self, id: &str, what: &str, tries: u32, failure: Failure) -> Error {
         let endpoint = self.settings.endpoint.clone();
         let what = what.to_owned();
         let page = format!("{endpoint}/{id}");
-        let status = |status: u16, said: String| {
+        let status = |status: u16, server_message: String| {
             let (endpoint, what, page) = (endpoint.clone(), what.clone(), page.clone());
-            let message = format!("it answers {status}{said}");
+            let message = format!("it answers {status}{server_message}");
             match (status, &self.settings.token) {
-                (404, _) => Error::Missing { what, said },
+                (404, _) => Error::Missing {
+                    what,
+                    server_message,
+                },
                 (401 | 403, None) => Error::Anonymous {
                     what,
                     status,
-                    said,
+                    server_message,
                     page,
                 },
                 (401 | 403, Some(_)) => Error::Denied {
                     what,
                     status,
-                    said,
+                    server_message,
                     page,
                 },
-                _ if passes(status) => Error::Busy {
+                _ if is_temporary(status) => Error::Busy {
                     endpoint,
                     what,
                     tries,
@@ -117,8 +121,8 @@ impl Hub {
                 _ => Error::Refused { what, message },
             }
         };
-        let error = match trouble {
-            Trouble::Short => {
+        let error = match failure {
+            Failure::Short => {
                 let message = "the connection broke off".into();
                 return Error::Busy {
                     endpoint,
@@ -127,18 +131,21 @@ impl Hub {
                     message,
                 };
             }
-            Trouble::Status(code, _) => return status(code, String::new()),
-            Trouble::Hub(error) => error,
+            Failure::Status(code, _) => return status(code, String::new()),
+            Failure::Hub(error) => error,
         };
-        let said = self.said(&error);
+        let server_message = self.server_message(&error);
         match &error {
             HFError::RepoNotFound { .. }
             | HFError::RevisionNotFound { .. }
-            | HFError::EntryNotFound { .. } => Error::Missing { what, said },
+            | HFError::EntryNotFound { .. } => Error::Missing {
+                what,
+                server_message,
+            },
             HFError::AuthRequired { context }
             | HFError::Forbidden { context }
             | HFError::RateLimited { context, .. }
-            | HFError::Http { context } => status(context.status.as_u16(), said),
+            | HFError::Http { context } => status(context.status.as_u16(), server_message),
             HFError::Request { source, .. } if source.is_connect() => Error::Unreachable {
                 endpoint,
                 message: self.scrub(&deepest(source)),
@@ -148,7 +155,7 @@ impl Hub {
                 what,
                 tries,
                 message: match source.is_timeout() {
-                    true => "it fell silent".into(),
+                    true => "it stopped answering".into(),
                     false => self.scrub(&deepest(source)),
                 },
             },
@@ -165,7 +172,7 @@ impl Hub {
         }
     }
 
-    fn said(&self, error: &HFError) -> String {
+    fn server_message(&self, error: &HFError) -> String {
         let context = match error {
             HFError::Http { context }
             | HFError::AuthRequired { context }
@@ -188,8 +195,8 @@ impl Hub {
         };
         let message = context.server_message.as_deref().unwrap_or_default();
         match self.scrub(message) {
-            said if said.is_empty() => said,
-            said => format!(" ({said})"),
+            server_message if server_message.is_empty() => server_message,
+            server_message => format!(" ({server_message})"),
         }
     }
 
@@ -199,11 +206,11 @@ impl Hub {
             Some(token) => text.replace(token.secret(), "[token]"),
             None => text.to_owned(),
         };
-        tame(&text)
+        short_line(&text)
     }
 }
 
-/// The innermost cause: reqwest's own text has the address, which may be signed.
+/// The innermost cause: reqwest's own text has the URL, which may be signed.
 fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {

@@ -1,7 +1,7 @@
 //! What the hub states about a file's bytes, and how that is checked.
 
 use crate::Error;
-use crate::name::{is_hex, is_safe, tame};
+use crate::name::{is_hex, is_safe, short_line};
 use hf_hub::repository::RepoTreeEntry;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 /// More files than any checkpoint or release has.
-pub(crate) const MOST_ENTRIES: usize = 10_000;
+pub(crate) const MAX_ENTRIES: usize = 10_000;
 
 /// A file in a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,18 +50,18 @@ impl Entry {
     }
 
     /// Whether a file on disk is this one, and its name in the cache.
-    /// `tell` hears how many bytes have been read.
+    /// `progress` is called with the number of bytes that were read.
     pub(crate) fn check(
         &self,
         path: &Path,
-        tell: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(u64),
     ) -> io::Result<Option<String>> {
         let file = File::open(path)?;
         if file.metadata()?.len() != self.size {
             return Ok(None);
         }
         let mut sum = self.sum();
-        read_into(file, &mut sum, tell)?;
+        read_into(file, &mut sum, progress)?;
         Ok(sum.end(self).ok())
     }
 }
@@ -102,13 +102,17 @@ impl Sum {
 }
 
 /// Checks a file of the cache by its name, which is its SHA-256 or git id.
-pub(crate) fn check_named(path: &Path, name: &str, tell: &mut dyn FnMut(u64)) -> io::Result<bool> {
+pub(crate) fn check_named(
+    path: &Path,
+    name: &str,
+    progress: &mut dyn FnMut(u64),
+) -> io::Result<bool> {
     let file = File::open(path)?;
     let mut sum = match name.len() {
         64 => Sum::Lfs(Sha256::new()),
         _ => Sum::Git(git_header(file.metadata()?.len())),
     };
-    read_into(file, &mut sum, tell)?;
+    read_into(file, &mut sum, progress)?;
     let found = match sum {
         Sum::Git(hash) => hex::encode(hash.finalize()),
         Sum::Lfs(hash) => hex::encode(hash.finalize()),
@@ -130,7 +134,7 @@ pub(crate) fn git_id(path: &Path) -> io::Result<String> {
 pub(crate) fn read_into(
     mut file: impl Read,
     sum: &mut Sum,
-    tell: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64),
 ) -> io::Result<()> {
     let mut buffer = vec![0; 1 << 20];
     loop {
@@ -138,7 +142,7 @@ pub(crate) fn read_into(
             0 => return Ok(()),
             count => {
                 sum.add(&buffer[..count]);
-                tell(count as u64);
+                progress(count as u64);
             }
         }
     }
@@ -156,7 +160,7 @@ pub(crate) fn pointer(sha256: &str, size: u64) -> String {
 }
 
 /// The files of a listing, by path. A listing with a path that leads
-/// elsewhere is refused whole: whoever made it means harm.
+/// elsewhere is refused as a whole: it is hostile.
 pub(crate) fn entries(
     repository: &str,
     listed: Vec<RepoTreeEntry>,
@@ -165,8 +169,8 @@ pub(crate) fn entries(
         repository: repository.into(),
         message,
     };
-    if listed.len() > MOST_ENTRIES {
-        return Err(wrong(format!("it has more than {MOST_ENTRIES} files")));
+    if listed.len() > MAX_ENTRIES {
+        return Err(wrong(format!("it has more than {MAX_ENTRIES} files")));
     }
     let mut entries = BTreeMap::new();
     for entry in listed {
@@ -181,7 +185,10 @@ pub(crate) fn entries(
             continue;
         };
         if !is_safe(&path) {
-            return Err(wrong(format!("it has a file named {:?}", tame(&path))));
+            return Err(wrong(format!(
+                "it has a file named {:?}",
+                short_line(&path)
+            )));
         }
         if !is_hex(&oid, 40) {
             return Err(wrong(format!("it states no hash for {path}")));

@@ -1,10 +1,10 @@
 //! From a hub into its cache.
 
 use crate::cache::{self, Cache};
-use crate::content::{self, Entry, MOST_ENTRIES, Sum};
+use crate::content::{self, Entry, MAX_ENTRIES, Sum};
 use crate::name::{is_commit, is_safe};
-use crate::retry::Trouble;
-use crate::{Error, Event, Hub, Tell};
+use crate::retry::Failure;
+use crate::{Error, Hub, Progress, ProgressFn};
 use futures::{StreamExt, TryStreamExt};
 use hf_hub::{HFRepository, RepoTypeModel};
 use std::cell::Cell;
@@ -23,7 +23,7 @@ pub(crate) const ATTRIBUTES: &str = ".gitattributes";
 pub struct Repository<'a> {
     hub: &'a Hub,
     model: HFRepository<RepoTypeModel>,
-    tell: Tell<'a>,
+    progress: ProgressFn<'a>,
     id: String,
     revision: String,
     commit: String,
@@ -57,7 +57,7 @@ impl Hub {
         &'a self,
         id: &str,
         revision: &str,
-        tell: Tell<'a>,
+        progress: ProgressFn<'a>,
     ) -> Result<Repository<'a>, Error> {
         let model = self.model(id)?;
         if !is_safe(revision) {
@@ -78,12 +78,12 @@ impl Hub {
                 why: why.into(),
             })?
         } else {
-            match self.list(id, revision, tell) {
+            match self.list(id, revision, progress) {
                 Ok(listed) => (listed.commit, Files::Listed(listed.entries)),
                 Err(outage) if outage.is_outage() => match cached(outage.to_string()) {
                     Some((commit, files)) => {
                         let note = format!("{id}: {outage}; using commit {commit} of the cache");
-                        tell(Event::Note(&note));
+                        progress(Progress::Note(&note));
                         (commit, files)
                     }
                     None => return Err(outage),
@@ -94,7 +94,7 @@ impl Hub {
         Ok(Repository {
             hub: self,
             model,
-            tell,
+            progress,
             id: id.into(),
             revision: revision.into(),
             commit,
@@ -104,15 +104,20 @@ impl Hub {
     }
 
     /// The commit that a revision is, and its files.
-    pub(crate) fn list(&self, id: &str, revision: &str, tell: Tell<'_>) -> Result<Listed, Error> {
+    pub(crate) fn list(
+        &self,
+        id: &str,
+        revision: &str,
+        progress: ProgressFn<'_>,
+    ) -> Result<Listed, Error> {
         let model = self.model(id)?;
         let what = format!("{id} at revision {revision}");
         self.runtime.block_on(async {
-            let mut patience = self.patience(&what, tell).brief();
-            let info = patience
+            let mut retry = self.retry(&what, progress).brief();
+            let info = retry
                 .until(|| model.info().revision(revision).send())
                 .await
-                .map_err(|trouble| self.explain(id, &what, patience.tries, trouble))?;
+                .map_err(|failure| self.explain(id, &what, retry.tries, failure))?;
             let public = info.private == Some(false);
             let commit = info.sha.filter(|sha| is_commit(sha));
             let commit = commit.ok_or_else(|| Error::Listing {
@@ -120,14 +125,14 @@ impl Hub {
                 message: "it states no commit".into(),
             })?;
             // At the commit, lest the branch moves in between.
-            let mut patience = self.patience(&what, tell);
-            let listed = patience
+            let mut retry = self.retry(&what, progress);
+            let listed = retry
                 .until(|| async {
                     let tree = model.list_tree().revision(&commit).recursive(true);
-                    tree.limit(MOST_ENTRIES + 1).send()?.try_collect().await
+                    tree.limit(MAX_ENTRIES + 1).send()?.try_collect().await
                 })
                 .await
-                .map_err(|trouble| self.explain(id, &what, patience.tries, trouble))?;
+                .map_err(|failure| self.explain(id, &what, retry.tries, failure))?;
             Ok(Listed {
                 commit,
                 entries: content::entries(id, listed)?,
@@ -139,7 +144,7 @@ impl Hub {
 
 /// How far a fetch is.
 struct Meter<'a> {
-    tell: Tell<'a>,
+    progress: ProgressFn<'a>,
     done: Cell<u64>,
     total: u64,
 }
@@ -148,11 +153,11 @@ impl Meter<'_> {
     fn add(&self, bytes: u64) {
         self.done.set(self.done.get() + bytes);
         let (done, total) = (self.done.get(), self.total);
-        (self.tell)(Event::At { done, total });
+        (self.progress)(Progress::Bytes { done, total });
     }
 
     /// Runs `work`; if it was in vain, so were the bytes.
-    fn unless_vain<T, E>(
+    fn or_roll_back<T, E>(
         &self,
         work: impl FnOnce() -> Result<Option<T>, E>,
     ) -> Result<Option<T>, E> {
@@ -223,12 +228,12 @@ impl Repository<'_> {
                 for name in names() {
                     let entry = entries.get(name).ok_or_else(|| Error::Missing {
                         what: format!("{name} of {}", self.id),
-                        said: String::new(),
+                        server_message: String::new(),
                     })?;
                     wanted.push((name, entry));
                 }
                 let meter = Meter {
-                    tell: self.tell,
+                    progress: self.progress,
                     done: Cell::new(0),
                     total: wanted.iter().map(|(_, entry)| entry.size).sum(),
                 };
@@ -252,7 +257,7 @@ impl Repository<'_> {
                     }
                 }
                 let meter = Meter {
-                    tell: self.tell,
+                    progress: self.progress,
                     done: Cell::new(0),
                     total: sizes.iter().sum(),
                 };
@@ -325,7 +330,7 @@ impl Repository<'_> {
         let note = format!("{name}: another process fetches it, too; waiting for that");
         let _lock = self
             .cache
-            .lock(&entry.oid, || (self.tell)(Event::Note(&note)))?;
+            .lock(&entry.oid, || (self.progress)(Progress::Note(&note)))?;
         if self.is_there(name, entry, meter)? {
             return Ok(());
         }
@@ -339,7 +344,7 @@ impl Repository<'_> {
         let pointer = self.folder().join(name);
         let check = |path: &Path| {
             meter
-                .unless_vain(|| entry.check(path, &mut |bytes| meter.add(bytes)))
+                .or_roll_back(|| entry.check(path, &mut |bytes| meter.add(bytes)))
                 .map_err(Error::disk(path))
         };
         if pointer.is_file() {
@@ -347,7 +352,7 @@ impl Repository<'_> {
                 return Ok(true);
             }
             let note = format!("{name}: the cache has it damaged; fetching it again");
-            (self.tell)(Event::Note(&note));
+            (self.progress)(Progress::Note(&note));
             if let Some(blob) = self.cache.linked(&pointer) {
                 let blob = self.cache.blobs().join(blob);
                 cache::remove(&blob).map_err(Error::disk(&blob))?;
@@ -400,7 +405,7 @@ impl Repository<'_> {
                         _ => " (some of it from an earlier run)",
                     };
                     let note = format!("{name}: arrived damaged{from}; fetching it once more");
-                    (self.tell)(Event::Note(&note));
+                    (self.progress)(Progress::Note(&note));
                 }
             }
         }
@@ -415,21 +420,21 @@ impl Repository<'_> {
         meter: &Meter<'_>,
     ) -> Result<(), Error> {
         let what = format!("{name} of {}", self.id);
-        let mut patience = self.hub.patience(&what, self.tell);
+        let mut retry = self.hub.retry(&what, self.progress);
         while partial.have < entry.size {
             let before = partial.have;
             let end = entry.size.min(before.saturating_add(window));
-            let trouble = match self.read(name, partial, end, meter).await {
+            let failure = match self.read(name, partial, end, meter).await {
                 Ok(()) if partial.have == end => continue,
-                Ok(()) => Trouble::Short,
+                Ok(()) => Failure::Short,
                 Err(Stop::Disk(error)) => return Err(Error::disk(&partial.path)(error)),
-                Err(Stop::Trouble(trouble)) => trouble,
+                Err(Stop::Failure(failure)) => failure,
             };
             if partial.have > before {
-                patience.renew();
+                retry.reset();
             }
-            if let Err(trouble) = patience.bear(trouble).await {
-                return Err(self.hub.explain(&self.id, &what, patience.tries, trouble));
+            if let Err(failure) = retry.wait_after(failure).await {
+                return Err(self.hub.explain(&self.id, &what, retry.tries, failure));
             }
         }
         Ok(())
@@ -443,15 +448,15 @@ impl Repository<'_> {
         end: u64,
         meter: &Meter<'_>,
     ) -> Result<(), Stop> {
-        let trouble = |error| Stop::Trouble(Trouble::Hub(error));
+        let failure = |error| Stop::Failure(Failure::Hub(error));
         let ask = self.model.download_file_stream().filename(name);
         let ask = ask.revision(&self.commit).range(partial.have..end);
-        let (_, mut stream) = ask.send().await.map_err(trouble)?;
+        let (_, mut stream) = ask.send().await.map_err(failure)?;
         while partial.have < end {
             let Some(chunk) = stream.next().await else {
                 break;
             };
-            let chunk = chunk.map_err(trouble)?;
+            let chunk = chunk.map_err(failure)?;
             let room = usize::try_from(end - partial.have).unwrap_or(usize::MAX);
             let bytes = &chunk[..chunk.len().min(room)];
             partial.add(bytes).map_err(Stop::Disk)?;
@@ -463,7 +468,7 @@ impl Repository<'_> {
 
 enum Stop {
     Disk(io::Error),
-    Trouble(Trouble),
+    Failure(Failure),
 }
 
 /// A file on its way.
@@ -518,7 +523,7 @@ fn walk(folder: &Path, prefix: &str, names: &mut Vec<String>) -> io::Result<()> 
         };
         if entry.file_type()?.is_dir() {
             walk(&entry.path(), &format!("{name}/"), names)?;
-        } else if is_safe(&name) && names.len() < MOST_ENTRIES {
+        } else if is_safe(&name) && names.len() < MAX_ENTRIES {
             names.push(name);
         }
     }

@@ -7,13 +7,13 @@ use std::io;
 #[non_exhaustive]
 pub enum Error {
     /// Not an id of a repository.
-    #[error("{id:?} is no repository on a hub; expected organization/name")]
+    #[error("{id:?} is not the id of a repository; expected organization/name")]
     Id {
         /// What was given.
         id: String,
     },
     /// Not a revision.
-    #[error("{revision:?} is no branch, tag or commit")]
+    #[error("{revision:?} is not a branch, tag or commit")]
     Revision {
         /// What was given.
         revision: String,
@@ -27,16 +27,16 @@ pub enum Error {
         message: String,
     },
     /// The hub has no such thing.
-    #[error("{what} is not on the hub{said}; check its spelling")]
+    #[error("{what} is not on the hub{server_message}; check its spelling")]
     Missing {
         /// A repository, revision or file.
         what: String,
-        /// What the hub said.
-        said: String,
+        /// The hub's message.
+        server_message: String,
     },
-    /// The hub wants to know who asks.
+    /// The hub requires a token.
     #[error(
-        "the hub answers {status} for {what}{said}: it is private, gated, or not there at all; set \
+        "the hub answers {status} for {what}{server_message}: it is private, gated, or not there at all; set \
          HF_TOKEN to a token that may use it, and accept its terms at {page} if it has any"
     )]
     Anonymous {
@@ -44,14 +44,14 @@ pub enum Error {
         what: String,
         /// The HTTP status.
         status: u16,
-        /// What the hub said.
-        said: String,
+        /// The hub's message.
+        server_message: String,
         /// Where its terms are.
         page: String,
     },
     /// The token does not suffice.
     #[error(
-        "the hub answers {status} for {what}{said}: the token in use may not do this; accept the \
+        "the hub answers {status} for {what}{server_message}: the token in use may not do this; accept the \
          terms at {page} if there are any, or set HF_TOKEN to a token that may"
     )]
     Denied {
@@ -59,8 +59,8 @@ pub enum Error {
         what: String,
         /// The HTTP status.
         status: u16,
-        /// What the hub said.
-        said: String,
+        /// The hub's message.
+        server_message: String,
         /// Where its terms are.
         page: String,
     },
@@ -69,7 +69,7 @@ pub enum Error {
     Unreachable {
         /// The hub.
         endpoint: String,
-        /// What the network said.
+        /// The network's error.
         message: String,
     },
     /// The hub answers, but not with what was asked for, again and again.
@@ -94,7 +94,7 @@ pub enum Error {
         /// What came.
         message: String,
     },
-    /// A listing that cannot be true, or means harm.
+    /// A listing that cannot be right, or is hostile.
     #[error("the list of files of {repository} is not to be trusted: {message}")]
     Listing {
         /// The repository.
@@ -113,7 +113,7 @@ pub enum Error {
         /// Its hash.
         found: String,
     },
-    /// The cache does not have what was asked for, and the hub is not asked.
+    /// The cache does not have a file, and the hub may not be asked.
     #[error("{file} is not in the cache {cache}, and the hub is not asked: {why}")]
     NotCached {
         /// The file, or the revision.
@@ -134,11 +134,14 @@ pub enum Error {
     Disk {
         /// The file.
         path: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
         /// What to do about it.
         hint: &'static str,
     },
+    /// A file that cannot be read or written.
+    #[error(transparent)]
+    File(#[from] fsutil::Error),
     /// A folder that cannot be published.
     #[error("{repository} is not published: {message}")]
     Push {

@@ -1,22 +1,21 @@
-//! The Hugging Face hub, over hf-hub: what hf-hub does not promise is added
-//! here, so that nothing wrong is ever taken or published.
+//! A client of the Hugging Face hub, on top of hf-hub: it adds the checks that
+//! hf-hub does not make, so that nothing wrong is downloaded or published.
 //!
 //! [`Hub::repository`] resolves a revision to a commit and lists its files.
 //! [`Repository::fetch`] brings files into the hub's usual cache, where Python's
-//! huggingface_hub finds them, too. A download that breaks off goes on where
-//! it ended, and every file is compared with the hash that the hub states for
+//! huggingface_hub finds them, too. An interrupted download is resumed, and every file is compared with the hash that the hub states for
 //! it, each time: an LFS file with its SHA-256, another with its git id.
-//! Without the network, a repository is what the cache has of it.
+//! Without the network, a repository consists of what the cache has.
 //!
 //! [`Hub::push`] makes a repository equal to a folder in one commit, and then
 //! compares what the hub lists with the folder.
 //!
 //! Names of files come from a server and are not trusted: none leads out of
-//! the folder that it belongs to. Errors and events never contain the token.
+//! the folder that it belongs to. Errors and progress never contain the token.
 //!
 //! ```no_run
 //! let hub = hub::Hub::new(hub::Settings::from_env()?)?;
-//! let repository = hub.repository("Qwen/Qwen3-VL-2B-Instruct", "main", &|_| ())?;
+//! let repository = hub.repository("organization/model", "main", &|_| ())?;
 //! repository.fetch(&["config.json"])?;
 //! let config = repository.folder().join("config.json");
 //! # Ok::<(), hub::Error>(())
@@ -31,8 +30,6 @@ mod error;
 mod name;
 mod push;
 mod retry;
-#[cfg(feature = "server")]
-pub mod server;
 mod settings;
 
 pub use client::Hub;
@@ -43,19 +40,19 @@ pub use name::{is_repository_id, is_safe};
 pub use push::{File, Plan, Push, Pushed};
 pub use settings::{Settings, Token};
 
-/// What happens meanwhile.
+/// How far a download or an upload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
+pub enum Progress<'a> {
     /// So many bytes of so many are done.
-    At {
-        /// Bytes that are there and checked, or sent.
+    Bytes {
+        /// Bytes that are on disk and checked, or sent.
         done: u64,
         /// All bytes.
         total: u64,
     },
-    /// Something that explains why it takes longer, for people.
+    /// Why it takes longer, for people.
     Note(&'a str),
 }
 
-/// Who is told.
-pub type Tell<'a> = &'a dyn Fn(Event<'_>);
+/// The callback for [`Progress`].
+pub type ProgressFn<'a> = &'a dyn Fn(Progress<'_>);

@@ -3,9 +3,9 @@
 use crate::content::{self, Entry};
 use crate::download::ATTRIBUTES;
 use crate::name::{is_hex, is_safe};
-use crate::retry::Trouble;
-use crate::{Error, Event, Hub, Tell};
-use hf_hub::progress::{Progress, ProgressEvent, ProgressHandler, UploadEvent};
+use crate::retry::Failure;
+use crate::{Error, Hub, Progress, ProgressFn};
+use hf_hub::progress::{ProgressEvent, ProgressHandler, UploadEvent};
 use hf_hub::repository::CommitOperation;
 use hf_hub::{HFError, RepoTypeModel};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use std::time::Duration;
 const BRANCH: &str = "main";
 /// From this size on, the hub takes no file into the commit itself.
 const LARGE: u64 = 10_000_000;
-/// How often the caller is told how far it is.
+/// How often progress is reported.
 const TICK: Duration = Duration::from_millis(200);
 
 /// A file that is to be published.
@@ -87,9 +87,9 @@ impl Hub {
     ///
     /// # Errors
     /// As those of [`push`](Hub::push).
-    pub fn plan(&self, push: &Push<'_>, tell: Tell<'_>) -> Result<Plan, Error> {
+    pub fn plan(&self, push: &Push<'_>, progress: ProgressFn<'_>) -> Result<Plan, Error> {
         check(push)?;
-        let before = self.before(push, tell)?;
+        let before = self.before(push, progress)?;
         plan(push, &before)
     }
 
@@ -101,7 +101,7 @@ impl Hub {
     /// [`Error::Push`] if there is no token, if the repository has other files
     /// and `prune` is not set, or if it does not equal the folder in the end;
     /// otherwise whatever the hub or the disk says.
-    pub fn push(&self, push: &Push<'_>, tell: Tell<'_>) -> Result<Pushed, Error> {
+    pub fn push(&self, push: &Push<'_>, progress: ProgressFn<'_>) -> Result<Pushed, Error> {
         check(push)?;
         let id = push.repository;
         let wrong = |message: String| Error::Push {
@@ -116,14 +116,14 @@ impl Hub {
                 "there is no token; set HF_TOKEN to one that may write there".into(),
             ));
         }
-        let mut before = self.before(push, tell)?;
+        let mut before = self.before(push, progress)?;
         let first = plan(push, &before)?;
         if first.create {
-            self.create(push, tell)?;
-            before = self.before(push, tell)?;
+            self.create(push, progress)?;
+            before = self.before(push, progress)?;
         }
         let what = format!("the commit to {id}");
-        let mut patience = self.patience(&what, tell);
+        let mut retry = self.retry(&what, progress);
         let mut commits = 0;
         loop {
             let Before::Commit(commit, _) = &before else {
@@ -152,26 +152,26 @@ impl Hub {
                     some(&files)
                 )));
             }
-            self.check_transfer(push, &plan, tell)?;
-            match self.commit(push, &plan, commit, tell) {
+            self.check_transfer(push, &plan, progress)?;
+            match self.commit(push, &plan, commit, progress) {
                 Ok(()) => commits += 1,
                 // Another commit came in between, or an answer got lost: what
                 // the hub lists now says which.
-                Err(Trouble::Hub(HFError::Conflict { .. })) => commits += 1,
-                Err(Trouble::Hub(HFError::Http { context })) if context.status.as_u16() == 412 => {
+                Err(Failure::Hub(HFError::Conflict { .. })) => commits += 1,
+                Err(Failure::Hub(HFError::Http { context })) if context.status.as_u16() == 412 => {
                     commits += 1;
                 }
-                Err(trouble) => {
-                    let borne = self.runtime.block_on(patience.bear(trouble));
-                    borne.map_err(|trouble| self.explain(id, &what, patience.tries, trouble))?;
+                Err(failure) => {
+                    let borne = self.runtime.block_on(retry.wait_after(failure));
+                    borne.map_err(|failure| self.explain(id, &what, retry.tries, failure))?;
                 }
             }
-            before = self.before(push, tell)?;
+            before = self.before(push, progress)?;
         }
     }
 
-    fn before(&self, push: &Push<'_>, tell: Tell<'_>) -> Result<Before, Error> {
-        let listed = match self.list(push.repository, BRANCH, tell) {
+    fn before(&self, push: &Push<'_>, progress: ProgressFn<'_>) -> Result<Before, Error> {
+        let listed = match self.list(push.repository, BRANCH, progress) {
             Ok(listed) => listed,
             // Without a token, the hub does not say that there is none.
             Err(Error::Missing { .. } | Error::Anonymous { .. }) => return Ok(Before::Nothing),
@@ -186,22 +186,27 @@ impl Hub {
         Ok(Before::Commit(listed.commit, listed.entries))
     }
 
-    fn create(&self, push: &Push<'_>, tell: Tell<'_>) -> Result<(), Error> {
+    fn create(&self, push: &Push<'_>, progress: ProgressFn<'_>) -> Result<(), Error> {
         let what = format!("making {}", push.repository);
-        let mut patience = self.patience(&what, tell);
-        let made = self.runtime.block_on(patience.until(|| {
+        let mut retry = self.retry(&what, progress);
+        let made = self.runtime.block_on(retry.until(|| {
             let create = self.client().create_repository().repo_id(push.repository);
             let create = create.repo_type(RepoTypeModel).private(push.private);
             create.exist_ok(true).send()
         }));
-        let tries = patience.tries;
+        let tries = retry.tries;
         made.map(|_| ())
-            .map_err(|trouble| self.explain(push.repository, &what, tries, trouble))
+            .map_err(|failure| self.explain(push.repository, &what, tries, failure))
     }
 
     /// hf-hub sends large files by xet, and puts them into the commit where
     /// the hub does not offer that: gigabytes, in memory. So it is asked for.
-    fn check_transfer(&self, push: &Push<'_>, plan: &Plan, tell: Tell<'_>) -> Result<(), Error> {
+    fn check_transfer(
+        &self,
+        push: &Push<'_>,
+        plan: &Plan,
+        progress: ProgressFn<'_>,
+    ) -> Result<(), Error> {
         let large: BTreeSet<&str> = plan
             .send
             .iter()
@@ -227,16 +232,16 @@ impl Hub {
             "objects": objects,
         });
         let what = format!("the transfer of large files to {id}");
-        let mut patience = self.patience(&what, tell);
+        let mut retry = self.retry(&what, progress);
         let answer = self.runtime.block_on(async {
             loop {
                 match self.ask(&url, &body).await {
-                    Ok(answer) => return Ok::<_, Trouble>(answer),
-                    Err(trouble) => patience.bear(trouble).await?,
+                    Ok(answer) => return Ok::<_, Failure>(answer),
+                    Err(failure) => retry.wait_after(failure).await?,
                 }
             }
         });
-        let answer = answer.map_err(|trouble| self.explain(id, &what, patience.tries, trouble))?;
+        let answer = answer.map_err(|failure| self.explain(id, &what, retry.tries, failure))?;
         match answer["transfer"].as_str() {
             Some("xet") => Ok(()),
             _ => Err(Error::Push {
@@ -248,9 +253,9 @@ impl Hub {
         }
     }
 
-    async fn ask(&self, url: &str, body: &serde_json::Value) -> Result<serde_json::Value, Trouble> {
+    async fn ask(&self, url: &str, body: &serde_json::Value) -> Result<serde_json::Value, Failure> {
         const LFS: &str = "application/vnd.git-lfs+json";
-        let network = |error: reqwest::Error| Trouble::Hub(error.into());
+        let network = |error: reqwest::Error| Failure::Hub(error.into());
         let mut request = self.http.post(url).json(body).header("Accept", LFS);
         if let Some(token) = &self.settings.token {
             request = request.bearer_auth(token.secret());
@@ -260,7 +265,7 @@ impl Hub {
         if !status.is_success() {
             let asked = answer.headers().get("Retry-After");
             let asked = asked.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-            return Err(Trouble::Status(
+            return Err(Failure::Status(
                 status.as_u16(),
                 asked.map(Duration::from_secs),
             ));
@@ -274,8 +279,8 @@ impl Hub {
         push: &Push<'_>,
         plan: &Plan,
         parent: &str,
-        tell: Tell<'_>,
-    ) -> Result<(), Trouble> {
+        progress: ProgressFn<'_>,
+    ) -> Result<(), Failure> {
         let send = plan.send.iter();
         let add = send.map(|(path, _)| CommitOperation::add_file(path, push.folder.join(path)));
         let delete = plan.foreign.iter().map(CommitOperation::delete);
@@ -289,7 +294,7 @@ impl Hub {
         let commit = commit.commit_message(push.message).revision(BRANCH);
         let commit = commit.parent_commit(parent);
         let commit = commit
-            .progress(Progress::new(Handler(Arc::clone(&sent))))
+            .progress(hf_hub::progress::Progress::new(Handler(Arc::clone(&sent))))
             .send();
         self.runtime.block_on(async {
             tokio::pin!(commit);
@@ -297,10 +302,10 @@ impl Hub {
             loop {
                 tokio::select! {
                     result = &mut commit => {
-                        sent.tell(tell);
-                        return result.map(|_| ()).map_err(Trouble::Hub);
+                        sent.report(progress);
+                        return result.map(|_| ()).map_err(Failure::Hub);
                     }
-                    _ = tick.tick() => sent.tell(tell),
+                    _ = tick.tick() => sent.report(progress),
                 }
             }
         })
@@ -315,11 +320,11 @@ struct Sent {
 }
 
 impl Sent {
-    fn tell(&self, tell: Tell<'_>) {
+    fn report(&self, progress: ProgressFn<'_>) {
         let done = self.done.load(Ordering::Relaxed);
         let total = self.total.load(Ordering::Relaxed);
         if total > 0 {
-            tell(Event::At { done, total });
+            progress(Progress::Bytes { done, total });
         }
     }
 }
@@ -340,7 +345,7 @@ impl ProgressHandler for Handler {
     }
 }
 
-/// Whether the files are what they are said to be, as far as a look tells.
+/// Checks names and sizes of the files, without reading them.
 fn check(push: &Push<'_>) -> Result<(), Error> {
     let wrong = |message: String| Error::Push {
         repository: push.repository.into(),
@@ -406,15 +411,15 @@ fn plan(push: &Push<'_>, before: &Before) -> Result<Plan, Error> {
 
 /// The first few of a list, in words.
 fn some(names: &[String]) -> String {
-    const MOST: usize = 5;
+    const MAX: usize = 5;
     let mut text = names
         .iter()
-        .take(MOST)
+        .take(MAX)
         .cloned()
         .collect::<Vec<_>>()
         .join(", ");
-    if names.len() > MOST {
-        text.push_str(&format!(" and {} more", names.len() - MOST));
+    if names.len() > MAX {
+        text.push_str(&format!(" and {} more", names.len() - MAX));
     }
     text
 }

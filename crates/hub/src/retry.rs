@@ -1,19 +1,19 @@
 //! When to ask again, and how long to wait before.
 
-use crate::{Event, Settings, Tell};
+use crate::{Progress, ProgressFn, Settings};
 use hf_hub::HFError;
 use std::future::Future;
 use std::time::Duration;
 
-/// The longest pause between two tries that we choose.
-const LONGEST: Duration = Duration::from_secs(30);
-/// The longest that a hub may ask for.
-const LONGEST_ASKED: Duration = Duration::from_secs(600);
+/// The longest pause that is not at the hub's request.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause that a hub may request.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// Why a try did not succeed.
 #[derive(Debug)]
-pub(crate) enum Trouble {
-    /// hf-hub's word for it.
+pub(crate) enum Failure {
+    /// An error of hf-hub.
     Hub(HFError),
     /// A status that is not success, and how long the hub asks to wait.
     Status(u16, Option<Duration>),
@@ -21,49 +21,49 @@ pub(crate) enum Trouble {
     Short,
 }
 
-impl From<HFError> for Trouble {
-    fn from(error: HFError) -> Trouble {
-        Trouble::Hub(error)
+impl From<HFError> for Failure {
+    fn from(error: HFError) -> Failure {
+        Failure::Hub(error)
     }
 }
 
-impl Trouble {
-    /// Whether it may be gone at the next try.
-    fn passes(&self) -> bool {
+impl Failure {
+    /// Whether the next try may succeed.
+    fn is_temporary(&self) -> bool {
         match self {
-            Trouble::Short => true,
-            Trouble::Hub(HFError::RateLimited { .. } | HFError::Xet { .. }) => true,
-            Trouble::Status(status, _) => passes(*status),
-            Trouble::Hub(HFError::Http { context }) => passes(context.status.as_u16()),
-            Trouble::Hub(HFError::Request { source, .. }) => {
+            Failure::Short => true,
+            Failure::Hub(HFError::RateLimited { .. } | HFError::Xet { .. }) => true,
+            Failure::Status(status, _) => is_temporary(*status),
+            Failure::Hub(HFError::Http { context }) => is_temporary(context.status.as_u16()),
+            Failure::Hub(HFError::Request { source, .. }) => {
                 !source.is_builder() && !source.is_redirect()
             }
-            Trouble::Hub(_) => false,
+            Failure::Hub(_) => false,
         }
     }
 
-    fn asked(&self) -> Option<Duration> {
+    fn retry_after(&self) -> Option<Duration> {
         match self {
-            Trouble::Hub(HFError::RateLimited { retry_after, .. }) => *retry_after,
-            Trouble::Status(_, asked) => *asked,
+            Failure::Hub(HFError::RateLimited { retry_after, .. }) => *retry_after,
+            Failure::Status(_, asked) => *asked,
             _ => None,
         }
     }
 
     fn is_no_connection(&self) -> bool {
-        matches!(self, Trouble::Hub(HFError::Request { source, .. }) if source.is_connect())
+        matches!(self, Failure::Hub(HFError::Request { source, .. }) if source.is_connect())
     }
 
-    fn in_words(&self) -> String {
+    fn describe(&self) -> String {
         match self {
-            Trouble::Hub(HFError::RateLimited { .. }) | Trouble::Status(429, _) => {
+            Failure::Hub(HFError::RateLimited { .. }) | Failure::Status(429, _) => {
                 "the hub asks to slow down".into()
             }
-            Trouble::Hub(HFError::Http { context }) if context.status.as_u16() == 429 => {
+            Failure::Hub(HFError::Http { context }) if context.status.as_u16() == 429 => {
                 "the hub asks to slow down".into()
             }
-            Trouble::Status(status, _) => format!("the hub answers {status}"),
-            Trouble::Hub(HFError::Http { context }) => {
+            Failure::Status(status, _) => format!("the hub answers {status}"),
+            Failure::Hub(HFError::Http { context }) => {
                 format!("the hub answers {}", context.status.as_u16())
             }
             _ if self.is_no_connection() => "no connection".into(),
@@ -72,76 +72,78 @@ impl Trouble {
     }
 }
 
-pub(crate) fn passes(status: u16) -> bool {
+/// Whether an HTTP status says to try again.
+pub(crate) fn is_temporary(status: u16) -> bool {
     matches!(status, 408 | 429 | 500..=599)
 }
 
-/// Asks again, a number of times in a row, with growing pauses.
-pub(crate) struct Patience<'a> {
+/// Repeats a request that failed, with growing pauses.
+pub(crate) struct Retry<'a> {
     what: &'a str,
-    tell: Tell<'a>,
-    most: u32,
+    progress: ProgressFn<'a>,
+    max_tries: u32,
     first: Duration,
     /// Tries since the last byte came.
     pub(crate) tries: u32,
 }
 
-impl<'a> Patience<'a> {
-    pub(crate) fn new(settings: &Settings, what: &'a str, tell: Tell<'a>) -> Patience<'a> {
-        Patience {
+impl<'a> Retry<'a> {
+    pub(crate) fn new(settings: &Settings, what: &'a str, progress: ProgressFn<'a>) -> Retry<'a> {
+        Retry {
             what,
-            tell,
-            most: settings.tries.max(1),
+            progress,
+            max_tries: settings.tries.max(1),
             first: settings.pause,
             tries: 0,
         }
     }
 
-    /// For a first word with a hub: whoever has no network shall not wait long.
-    pub(crate) fn brief(mut self) -> Patience<'a> {
-        self.most = self.most.min(2);
+    /// With two tries at most, for the first request: without a network, nobody
+    /// should have to wait long.
+    pub(crate) fn brief(mut self) -> Retry<'a> {
+        self.max_tries = self.max_tries.min(2);
         self
     }
 
-    /// Bytes came, so the count begins anew.
-    pub(crate) fn renew(&mut self) {
+    /// Starts counting tries again, after some bytes arrived.
+    pub(crate) fn reset(&mut self) {
         self.tries = 0;
     }
 
-    /// Waits before another try, or gives the trouble back.
-    pub(crate) async fn bear(&mut self, trouble: Trouble) -> Result<(), Trouble> {
+    /// Waits before another try, or returns the failure if there is none.
+    pub(crate) async fn wait_after(&mut self, failure: Failure) -> Result<(), Failure> {
         self.tries += 1;
-        if !trouble.passes() || self.tries >= self.most {
-            return Err(trouble);
+        if !failure.is_temporary() || self.tries >= self.max_tries {
+            return Err(failure);
         }
         let doubled = self
             .first
             .saturating_mul(2u32.saturating_pow(self.tries - 1));
-        let pause = match trouble.asked() {
-            Some(asked) if asked > LONGEST_ASKED => return Err(trouble),
+        let pause = match failure.retry_after() {
+            Some(asked) if asked > MAX_RETRY_AFTER => return Err(failure),
             Some(asked) => asked.max(self.first),
-            None => doubled.min(LONGEST),
+            None => doubled.min(MAX_PAUSE),
         };
         let note = format!(
             "{}: {}; again in {:.1} s",
             self.what,
-            trouble.in_words(),
+            failure.describe(),
             pause.as_secs_f64()
         );
-        (self.tell)(Event::Note(&note));
+        (self.progress)(Progress::Note(&note));
         tokio::time::sleep(pause).await;
         Ok(())
     }
 
     /// Tries until it succeeds.
-    pub(crate) async fn until<T, F>(&mut self, mut ask: impl FnMut() -> F) -> Result<T, Trouble>
+    pub(crate) async fn until<T, F>(&mut self, mut ask: impl FnMut() -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, HFError>>,
     {
         loop {
             match ask().await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => self.bear(error.into()).await?,
+                Err(error) => self.wait_after(error.into()).await?,
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Which hub, who asks, and where the cache is: the variables that every
-//! Hugging Face tool reads.
+//! Which hub, which token, and where the cache is: the environment variables
+//! that every Hugging Face tool reads.
 
 use crate::Error;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,9 @@ use std::time::Duration;
 
 /// The hub unless `HF_ENDPOINT` names another.
 const ENDPOINT: &str = "https://huggingface.co";
+
+/// The largest file with a token that is read, in bytes.
+const MAX_TOKEN_FILE: u64 = 1 << 16;
 
 /// An access token. It is never shown, not even by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -35,7 +38,7 @@ impl std::fmt::Debug for Token {
 pub struct Settings {
     /// The hub's address, `https://…`.
     pub endpoint: String,
-    /// Who asks, if not anyone.
+    /// The token, if there is one.
     pub token: Option<Token>,
     /// The folder of the cache, which has a folder for each repository.
     pub cache: PathBuf,
@@ -69,14 +72,14 @@ impl Settings {
     /// A hub without a token, with its cache in the folder `hub` here.
     ///
     /// # Errors
-    /// [`Error::Setting`] if it is not an address.
+    /// [`Error::Setting`] if it is not an http or https URL.
     pub fn new(endpoint: &str) -> Result<Settings, Error> {
         let wrong = |message: String| Error::Setting {
             name: "HF_ENDPOINT",
             message,
         };
         let url = reqwest::Url::parse(endpoint)
-            .map_err(|error| wrong(format!("{endpoint:?} is no address: {error}")))?;
+            .map_err(|error| wrong(format!("{endpoint:?} is not a URL: {error}")))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(wrong(format!("{endpoint:?} is not https://…")));
         }
@@ -95,7 +98,7 @@ impl Settings {
 }
 
 fn token(home: &Path) -> Option<Token> {
-    let read = |path: PathBuf| Token::new(&std::fs::read_to_string(path).ok()?);
+    let read = |path: PathBuf| Token::new(&fsutil::read_text(&path, MAX_TOKEN_FILE).ok()?);
     let named = variable("HF_TOKEN").and_then(|text| Token::new(&text));
     named
         .or_else(|| read(variable("HF_TOKEN_PATH")?.into()))
@@ -111,7 +114,7 @@ fn home() -> Result<PathBuf, Error> {
         None => std::env::home_dir()
             .ok_or_else(|| Error::Setting {
                 name: "HF_HOME",
-                message: "there is no home folder; say where the cache shall be".into(),
+                message: "there is no home folder; set it to the folder of the cache".into(),
             })?
             .join(".cache"),
     };
@@ -142,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn what_is_not_a_url_is_refused() {
         for endpoint in ["", "huggingface.co", "file:///x", "https://me:secret@x.org"] {
             let error = Settings::new(endpoint).unwrap_err().to_string();
             assert!(error.contains("HF_ENDPOINT"), "{error}");

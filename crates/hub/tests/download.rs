@@ -6,9 +6,9 @@
 mod common;
 
 use common::{Bench, ID, LARGE, assert_says, contents, noise};
-use hub::server::{Access, Fault};
 use hub::{Hub, Settings};
 use std::collections::BTreeMap;
+use testkit::hub::{Access, Fault};
 
 #[test]
 fn what_is_there_is_not_fetched_again() {

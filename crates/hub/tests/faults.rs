@@ -6,8 +6,8 @@
 mod common;
 
 use common::{Bench, LARGE, assert_says, noise};
-use hub::server::Fault;
 use std::time::{Duration, Instant};
+use testkit::hub::Fault;
 
 #[test]
 fn each_fault_is_overcome() {

@@ -6,11 +6,11 @@
 mod common;
 
 use common::{Bench, assert_says, noise, write};
-use hub::server::{Access, Fault, Server};
 use hub::{Error, File, Hub, Push, Pushed};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use testkit::hub::{Access, Fault, Server};
 
 const NEW: &str = "me/release";
 
@@ -61,8 +61,8 @@ impl Release {
     }
 
     fn push(&self) -> Result<Pushed, Error> {
-        let hear = self.bench.hear();
-        self.with(|push| self.bench.hub_with_token().push(push, &hear))
+        let report = self.bench.report();
+        self.with(|push| self.bench.hub_with_token().push(push, &report))
     }
 
     fn server(&self) -> &Server {

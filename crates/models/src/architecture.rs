@@ -211,12 +211,12 @@ pub fn open_source(model: &str, revision: Option<&str>) -> Result<Source, Error>
 /// # Errors
 /// As [`open_source`].
 #[cfg(feature = "hub")]
-pub fn open_source_telling(
+pub fn open_source_with_progress(
     model: &str,
     revision: Option<&str>,
-    tell: hub::Tell<'_>,
+    progress: hub::ProgressFn<'_>,
 ) -> Result<Source, Error> {
-    Source::open_telling(model, revision, tell, |source| open(source).map(|_| ()))
+    Source::open_with_progress(model, revision, progress, |source| open(source).map(|_| ()))
 }
 
 /// The licence of a published model's weights, where its publisher has stated

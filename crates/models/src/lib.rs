@@ -29,7 +29,7 @@ pub mod qwen3_vl;
 pub mod synth;
 
 #[cfg(feature = "hub")]
-pub use architecture::open_source_telling;
+pub use architecture::open_source_with_progress;
 pub use architecture::{
     Architecture, FAMILIES, Family, Parameter, Role, known_license, open, open_source, open_weights,
 };

@@ -2,16 +2,16 @@
 #![allow(clippy::unwrap_used)]
 
 use checkpoint::{Source, TokenizerFiles};
-use hub::Event;
-use hub::server::{Fault, Server};
+use hub::Progress;
 use hub::{Hub, Settings};
 use models::Error;
 use models::qwen3_vl::{self, Config, synth};
 use std::path::Path;
+use testkit::hub::{Fault, Server};
 
 const ID: &str = "org/tiny";
 
-fn unheard(_: Event<'_>) {}
+fn quiet(_: Progress<'_>) {}
 
 struct Bench {
     server: Server,
@@ -41,7 +41,7 @@ impl Bench {
             &Hub::new(settings).unwrap(),
             ID,
             revision,
-            &unheard,
+            &quiet,
             |source| Config::load(source).map(|_| ()),
         )
     }

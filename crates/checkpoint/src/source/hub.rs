@@ -2,14 +2,14 @@
 
 use super::Source;
 use crate::{CONFIG, Checkpoint, Error, Naming, TokenizerFiles, weights};
-use ::hub::{Hub, Settings, Tell, is_repository_id};
+use ::hub::{Hub, ProgressFn, Settings, is_repository_id};
 
 /// Fetches what an export reads of `model` at `revision`, `main` if `None`.
 /// Where the hub cannot be reached, a whole checkpoint in the cache will do.
 pub(super) fn fetch<E: From<Error>>(
     model: &str,
     revision: Option<&str>,
-    tell: Tell<'_>,
+    progress: ProgressFn<'_>,
     check: impl FnOnce(&Source) -> Result<(), E>,
 ) -> Result<Source, E> {
     if !is_repository_id(model) {
@@ -24,7 +24,7 @@ pub(super) fn fetch<E: From<Error>>(
     let revision = revision.unwrap_or("main");
     let hub = Settings::from_env().and_then(Hub::new);
     let hub = hub.map_err(|error| failed(model, revision, error))?;
-    fetch_from(&hub, model, revision, tell, check)
+    fetch_from(&hub, model, revision, progress, check)
 }
 
 fn failed(model: &str, revision: &str, message: impl ToString) -> Error {
@@ -39,11 +39,11 @@ pub(super) fn fetch_from<E: From<Error>>(
     hub: &Hub,
     model: &str,
     revision: &str,
-    tell: Tell<'_>,
+    progress: ProgressFn<'_>,
     check: impl FnOnce(&Source) -> Result<(), E>,
 ) -> Result<Source, E> {
     let fail = |error: ::hub::Error| failed(model, revision, error);
-    let repository = hub.repository(model, revision, tell).map_err(fail)?;
+    let repository = hub.repository(model, revision, progress).map_err(fail)?;
     let outage = repository.cached();
     if outage.is_none() && !repository.has(CONFIG) {
         return Err(Error::MissingFile {

@@ -32,7 +32,7 @@ pub fn push(
     let hub = Hub::new(Settings::from_env()?)?;
     let progress = Progress::new(format!("push {repository}"));
     if dry_run {
-        let plan = hub.plan(&push, &|event| progress.hear(event));
+        let plan = hub.plan(&push, &|event| progress.hub(event));
         progress.finish();
         let plan = plan.context("the hub was not asked to change anything")?;
         if plan.create {
@@ -57,7 +57,7 @@ pub fn push(
         progress::print(&format!("{counts}; nothing was done\n"))?;
         return Ok(());
     }
-    let pushed = hub.push(&push, &|event| progress.hear(event));
+    let pushed = hub.push(&push, &|event| progress.hub(event));
     progress.finish();
     let pushed = pushed?;
     let (sent, kept) = (pushed.sent, pushed.kept);
@@ -82,8 +82,8 @@ fn file(entry: &::release::Entry) -> File {
 pub fn published(repository: &str) -> Result<TempDir> {
     let hub = Hub::new(Settings::from_env()?)?;
     let progress = Progress::new(format!("fetch {repository}"));
-    let tell = |event: ::hub::Event<'_>| progress.hear(event);
-    let remote = hub.repository(repository, "main", &tell)?;
+    let report = |event: ::hub::Progress<'_>| progress.hub(event);
+    let remote = hub.repository(repository, "main", &report)?;
     let names = remote.names()?;
     remote.fetch(&names)?;
     if remote.cached().is_none() {

@@ -1,20 +1,20 @@
 //! A transcript of an Apple device against the engine.
 
 use crate::{
-    Chain, Error, Evidence, Result,
+    Context, Error, Evidence, Result,
     device::{AssetId, DeviceTranscript, Fixture, Prompt, VERSION, judge},
 };
 
 /// Runs the stage.
-pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
-    let settings = chain.settings;
+pub fn run(context: &Context<'_>) -> Result<Evidence> {
+    let settings = context.settings;
     if let (None, None) = (&settings.fixture, &settings.transcript) {
         return Ok(Evidence::skip(
             "no device's transcript was given (--transcript FILE); docs/run-contract.md says how a \
              Mac or an iPhone makes one",
         ));
     }
-    let fixture = fixture(chain)?;
+    let fixture = fixture(context)?;
     if let Some(path) = &settings.fixture {
         fixture.write(path)?;
     }
@@ -27,7 +27,7 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
     let transcript = match &settings.iphone {
         None => DeviceTranscript::load(path)?,
         Some(iphone) => {
-            let bundles = [&chain.candidate.decoder, &chain.candidate.vision];
+            let bundles = [&context.candidate.decoder, &context.candidate.vision];
             let scratch = tempfile::tempdir();
             let scratch = scratch.map_err(|error| Error::input("--iphone", error.to_string()))?;
             let asked = scratch.path().join("fixture.json");
@@ -35,16 +35,16 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
             iphone.run(bundles.map(|bundle| bundle.path.as_path()), &asked, path)?
         }
     };
-    judge(&fixture, &transcript, path, chain.gates.margin, |id| {
-        chain.text(id)
+    judge(&fixture, &transcript, path, context.gates.margin, |id| {
+        context.text(id)
     })
 }
 
 /// What a host is asked.
-fn fixture(chain: &Chain<'_>) -> Result<Fixture> {
-    let bar = chain.gates.device;
-    let recorded = chain.recorded()?.as_ref().ok();
-    let prompts = chain.answers()?.iter().map(|(asked, ours)| {
+fn fixture(context: &Context<'_>) -> Result<Fixture> {
+    let bar = context.gates.device;
+    let recorded = context.recorded()?.as_ref().ok();
+    let prompts = context.answers()?.iter().map(|(asked, ours)| {
         let expected = ours.get(..bar.tokens).unwrap_or(ours);
         let entries = recorded.map_or(&[][..], |recorded| &recorded.prompts);
         let mut same = entries.iter().filter(|(entry, _)| entry.name == asked.name);
@@ -61,8 +61,8 @@ fn fixture(chain: &Chain<'_>) -> Result<Fixture> {
     });
     Ok(Fixture {
         version: VERSION,
-        decoder: AssetId::of(&chain.candidate.decoder),
-        vision: AssetId::of(&chain.candidate.vision),
+        decoder: AssetId::of(&context.candidate.decoder),
+        vision: AssetId::of(&context.candidate.vision),
         runs: bar.runs,
         prompts: prompts.collect(),
     })

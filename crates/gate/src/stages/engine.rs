@@ -3,7 +3,7 @@
 
 use crate::transcript::{Bound, Check, CheckId, Found, shortest};
 use crate::{
-    Answer, Answers, Chain, CoreAi, Error, NamedPrompt, Result,
+    Answer, Answers, Context, CoreAi, Error, NamedPrompt, Result,
     evidence::{Evidence, tokens},
     transcript::{Measure, Series},
 };
@@ -18,23 +18,23 @@ const MB: u64 = 1_000_000;
 const ROUNDING: f32 = 3.0;
 
 /// Runs the stage.
-pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
-    let bar = chain.gates.engine;
-    if chain.settings.core_ai == CoreAi::Now
-        && let Some(why) = too_large(chain)?
+pub fn run(context: &Context<'_>) -> Result<Evidence> {
+    let bar = context.gates.engine;
+    if context.settings.core_ai == CoreAi::Now
+        && let Some(why) = too_large(context)?
     {
         return Ok(Evidence::skip(why));
     }
-    let answers = chain.answers()?;
+    let answers = context.answers()?;
     let asked: Vec<_> = answers.iter().map(|(asked, _)| asked.clone()).collect();
-    let (theirs, runtime) = match theirs(chain, &asked)? {
+    let (theirs, runtime) = match theirs(context, &asked)? {
         Ok(found) => found,
         Err(why) => return Ok(Evidence::skip(why)),
     };
-    let recorded = chain.recorded()?.as_ref().ok();
+    let recorded = context.recorded()?.as_ref().ok();
     let mut evidence = Evidence::default();
     evidence.fact("Core AI", &runtime);
-    let kept = chain.kept.is_some();
+    let kept = context.kept.is_some();
     evidence.core_ai_recorded = Some(kept);
     if kept {
         evidence.note = Some(format!("what {runtime} answered was read from a file"));
@@ -57,20 +57,20 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
         let sides = [runtime.as_str(), "our loop"];
         let ours = ours.get(..bar.tokens).unwrap_or(ours);
         let both = [theirs.tokens.as_slice(), ours];
-        let least = chain.gates.margin;
+        let least = context.gates.margin;
         let mut rows = tokens("tokens", &asked.name, sides, both, margins, least);
-        if chain.gates.steps == 0 {
+        if context.gates.steps == 0 {
             // Random weights: which token leads says little, by how much says all.
             rows.what = "tokens, each left to itself, which is not judged".to_owned();
             rows.forgiven = rows.divergence.is_some();
-            evidence.show(rows, |id| chain.text(id));
-            follow(chain, &mut evidence, asked, theirs)?;
+            evidence.show(rows, |id| context.text(id));
+            follow(context, &mut evidence, asked, theirs)?;
             continue;
         }
         let forgiven = rows.divergence.filter(|_| rows.forgiven);
-        evidence.compare(rows, |id| chain.text(id));
+        evidence.compare(rows, |id| context.text(id));
         if let Some(at) = forgiven {
-            let behind = chain.leads(asked, &theirs.tokens[..=at])?[at];
+            let behind = context.leads(asked, &theirs.tokens[..=at])?[at];
             let most = ROUNDING * least;
             evidence.check(Check::new(
                 CheckId::ForgivenLead,
@@ -81,7 +81,7 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
         }
     }
     let answered = theirs.len();
-    let all = chain.gates.prompts.len();
+    let all = context.gates.prompts.len();
     evidence.all(CheckId::Answered, None, answered, all);
     Ok(evidence)
 }
@@ -89,15 +89,15 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
 /// Gives our engine the tokens of Core AI's runtime: each must lead as it does
 /// there.
 fn follow(
-    chain: &Chain<'_>,
+    context: &Context<'_>,
     evidence: &mut Evidence,
     asked: &NamedPrompt,
     theirs: &Answer,
 ) -> Result<()> {
-    let ours = chain.leads(asked, &theirs.tokens)?;
+    let ours = context.leads(asked, &theirs.tokens)?;
     let pairs = ours.iter().zip(&theirs.margins);
     let apart: Vec<f32> = pairs.map(|(ours, theirs)| (ours - theirs).abs()).collect();
-    let most = ROUNDING * chain.gates.margin;
+    let most = ROUNDING * context.gates.margin;
     // One that is no number is not within the bound.
     let within = apart.iter().filter(|apart| **apart <= most).count();
     let what = "lead of each of its tokens, our engine beside Core AI's: apart by";
@@ -123,17 +123,17 @@ fn follow(
 /// What Core AI's runtime answers to prompts, and which one it is; or why
 /// nobody can say that.
 fn theirs(
-    chain: &Chain<'_>,
+    context: &Context<'_>,
     asked: &[NamedPrompt],
 ) -> Result<Result<(Vec<Answer>, String), String>> {
-    let (candidate, tokens) = (chain.candidate, chain.gates.engine.tokens);
-    if let (CoreAi::Kept(path), Some(kept)) = (&chain.settings.core_ai, &chain.kept) {
+    let (candidate, tokens) = (context.candidate, context.gates.engine.tokens);
+    if let (CoreAi::Kept(path), Some(kept)) = (&context.settings.core_ai, &context.kept) {
         let vocabulary = candidate.architecture.vocab_size();
         let answers = kept.to(asked, tokens, vocabulary, path)?;
         return Ok(Ok((answers, kept.runtime.clone())));
     }
-    let found = chain.tools.core_ai(candidate, asked, tokens)?;
-    if let (CoreAi::Keep(path), Ok((answers, runtime))) = (&chain.settings.core_ai, &found) {
+    let found = context.tools.core_ai(candidate, asked, tokens)?;
+    if let (CoreAi::Keep(path), Ok((answers, runtime))) = (&context.settings.core_ai, &found) {
         Answers::new(candidate, runtime.clone(), answers.clone()).write(path)?;
     }
     Ok(found)
@@ -141,19 +141,19 @@ fn theirs(
 
 /// Why Core AI's runtime is not asked, if the decoder is larger than the set
 /// asks it for.
-fn too_large(chain: &Chain<'_>) -> Result<Option<String>> {
-    let path = chain.candidate.decoder.asset.dir.join(aimodel::PROGRAM);
+fn too_large(context: &Context<'_>) -> Result<Option<String>> {
+    let path = context.candidate.decoder.asset.dir.join(aimodel::PROGRAM);
     let size = match std::fs::metadata(&path) {
         Ok(about) => about.len(),
         Err(source) => return Err(Error::File { path, source }),
     };
-    let most = chain.gates.engine.largest_mb;
+    let most = context.gates.engine.largest_mb;
     Ok((size > most.saturating_mul(MB)).then(|| {
         format!(
             "Core AI's runtime takes up to minutes a token on a processor for a decoder of {} MB; \
              the set {} asks it for at most {most} MB, and --ask-core-ai FILE asks all the same",
             size.div_ceil(MB),
-            chain.gates.name
+            context.gates.name
         )
     }))
 }

@@ -28,20 +28,20 @@ use runtime::{
 use super::{least, top};
 use crate::transcript::{Bound, Check, CheckId, Found};
 use crate::{
-    Chain, Result,
-    chain::device_name,
+    Context, Result,
+    context::device_name,
     evidence::{Evidence, tokens},
 };
 
 /// Runs the stage.
-pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
-    let recordings = match chain.recorded()? {
+pub fn run(context: &Context<'_>) -> Result<Evidence> {
+    let recordings = match context.recorded()? {
         Ok(recordings) => recordings,
         Err(none) => return Ok(Evidence::skip(&none.why)),
     };
     let mut evidence = Evidence::default();
-    evidence.fact("device", device_name(&chain.settings.device));
-    let fused = if chain.settings.options.fuse {
+    evidence.fact("device", device_name(&context.settings.device));
+    let fused = if context.settings.options.fuse {
         "yes"
     } else {
         "no"
@@ -49,7 +49,7 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
     evidence.fact("fused", fused);
     for (entry, recorded) in &recordings.prompts {
         judge(
-            chain,
+            context,
             entry,
             recorded,
             recordings.oracle.steps,
@@ -60,18 +60,18 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
 }
 
 fn judge(
-    chain: &Chain<'_>,
+    context: &Context<'_>,
     entry: &Entry,
     recorded: &Recorded,
     steps: usize,
     evidence: &mut Evidence,
 ) -> Result<()> {
     let (architecture, bar, margin) = (
-        &chain.candidate.architecture,
-        chain.gates.execute,
-        chain.gates.margin,
+        &context.candidate.architecture,
+        context.gates.execute,
+        context.gates.margin,
     );
-    let (vision, decoder) = chain.programs()?;
+    let (vision, decoder) = context.programs()?;
     let name = Some(entry.name.as_str());
     let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
     let prompt = architecture.prompt(recorded.input_ids.clone(), &grids)?;
@@ -158,10 +158,10 @@ fn judge(
             margins,
             margin,
         );
-        evidence.compare(rows, |id| chain.text(id));
+        evidence.compare(rows, |id| context.text(id));
     } else {
         let ours = (answering, last, made.as_slice());
-        forced(chain, entry, recorded, &prompt, ours, evidence)?;
+        forced(context, entry, recorded, &prompt, ours, evidence)?;
     }
 
     // D
@@ -201,15 +201,15 @@ fn greedy(mut session: Sequence, last: &Tensor, most: usize) -> Result<Vec<u32>>
 /// B where weights are random: the asset's own tokens, given to the fp32 model.
 /// The session has read the prompt, and gave its last logits.
 fn forced(
-    chain: &Chain<'_>,
+    context: &Context<'_>,
     entry: &Entry,
     recorded: &Recorded,
     prompt: &TokenizedPrompt,
     (mut session, last, made): (Sequence, Tensor, &[u32]),
     evidence: &mut Evidence,
 ) -> Result<()> {
-    let bar = chain.gates.execute;
-    let (vision_model, text_model) = chain.models()?;
+    let bar = context.gates.execute;
+    let (vision_model, text_model) = context.models()?;
     let grid = entry.image.as_ref().map(|image| image.grid);
     let vision = match (&recorded.vision, grid) {
         (Some(vision), Some(grid)) => Some(vision_model.forward(vision.patches.view(), grid)?),
@@ -221,7 +221,7 @@ fn forced(
         ids,
         ..prompt.clone()
     };
-    let positions = chain.candidate.architecture.graph_positions(&prompt);
+    let positions = context.candidate.architecture.graph_positions(&prompt);
     let output = text_model.forward(
         &prompt.ids,
         &positions,

@@ -23,20 +23,20 @@ use runtime::candle_core::Tensor;
 use super::{least, top};
 use crate::transcript::{Bound, Check, CheckId, Found, shortest};
 use crate::{
-    Chain, Result,
+    Context, Result,
     evidence::{Evidence, tokens},
 };
 
 /// Runs the stage.
-pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
-    let recordings = match chain.recorded()? {
+pub fn run(context: &Context<'_>) -> Result<Evidence> {
+    let recordings = match context.recorded()? {
         Ok(recordings) => recordings,
         Err(none) => return Ok(Evidence::skip(&none.why)),
     };
     let mut evidence = Evidence::default();
     for (entry, recorded) in &recordings.prompts {
         climb(
-            chain,
+            context,
             entry,
             recorded,
             recordings.oracle.steps,
@@ -47,19 +47,19 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
 }
 
 fn climb(
-    chain: &Chain<'_>,
+    context: &Context<'_>,
     entry: &Entry,
     recorded: &Recorded,
     steps: usize,
     evidence: &mut Evidence,
 ) -> Result<()> {
-    let (architecture, bar) = (&chain.candidate.architecture, chain.gates.ladder);
-    let (vision_model, text_model) = chain.models()?;
+    let (architecture, bar) = (&context.candidate.architecture, context.gates.ladder);
+    let (vision_model, text_model) = context.models()?;
     let name = Some(entry.name.as_str());
     let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
     let prompt = architecture.prompt(recorded.input_ids.clone(), &grids)?;
 
-    asked(chain, entry, recorded, &prompt, evidence)?;
+    asked(context, entry, recorded, &prompt, evidence)?;
     let walked = architecture.positions(&recorded.input_ids, &grids)?;
     let positions = architecture.graph_positions(&prompt);
     for (id, found) in [
@@ -89,7 +89,7 @@ fn climb(
 
     let cache = &mut Cache::default();
     let output = text_model.forward(&prompt.ids, &positions, vision.as_ref(), cache)?;
-    let layers = chain.layers();
+    let layers = context.layers();
     let mut by_layer = Vec::new();
     let both = output
         .hidden_states
@@ -118,7 +118,7 @@ fn climb(
     evidence.cosine(CheckId::Logits, None, name, least(&found), bar.cosine);
     let what = "logits, fp32 model against transformers: cosine";
     evidence.cosines(what, &entry.name, ("position", 0), found, bar.cosine);
-    let gated = (0..logits.nrows()).filter(|at| recorded.margins[*at] >= chain.gates.margin);
+    let gated = (0..logits.nrows()).filter(|at| recorded.margins[*at] >= context.gates.margin);
     let (mut all, mut equal) = (0, 0);
     for at in gated {
         all += 1;
@@ -129,7 +129,7 @@ fn climb(
         of: all,
     };
     let check = Check::new(CheckId::BestToken, name, found, Bound::All);
-    evidence.check(check.of(chain.gates.margin.to_string()));
+    evidence.check(check.of(context.gates.margin.to_string()));
     if steps > 0 {
         let count = bar.greedy;
         let mut head = prompt;
@@ -140,8 +140,15 @@ fn climb(
         let sides = ["transformers, fp32", "our model, fp32"];
         let what = "greedy tokens";
         let both = [expected, made.as_slice()];
-        let rows = tokens(what, &entry.name, sides, both, margins, chain.gates.margin);
-        evidence.compare(rows, |id| chain.text(id));
+        let rows = tokens(
+            what,
+            &entry.name,
+            sides,
+            both,
+            margins,
+            context.gates.margin,
+        );
+        evidence.compare(rows, |id| context.text(id));
     }
     Ok(())
 }
@@ -149,17 +156,17 @@ fn climb(
 /// The prompt as a host makes it, from the set's words and picture, against
 /// transformers' own: everywhere else, stages take the recorded one.
 fn asked(
-    chain: &Chain<'_>,
+    context: &Context<'_>,
     entry: &Entry,
     recorded: &Recorded,
     prompt: &TokenizedPrompt,
     evidence: &mut Evidence,
 ) -> Result<()> {
-    let mut prompts = chain.gates.prompts.iter();
+    let mut prompts = context.gates.prompts.iter();
     let Some(ours) = prompts.find(|ours| ours.name == entry.name) else {
         return Ok(());
     };
-    let (name, ours) = (Some(entry.name.as_str()), chain.ask(ours)?.prompt);
+    let (name, ours) = (Some(entry.name.as_str()), context.ask(ours)?.prompt);
     let theirs = prompt.ids.get(..entry.prompt_tokens).unwrap_or_default();
     let equal = ours
         .tokens

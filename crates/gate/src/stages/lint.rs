@@ -2,15 +2,15 @@
 
 use crate::transcript::{Bound, Check, CheckId, Found};
 use crate::{
-    Chain, Result,
+    Context, Result,
     evidence::Evidence,
     lint::{Opened, RULES, opened_bundle},
 };
 
 /// Runs the lint.
-pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
+pub fn run(context: &Context<'_>) -> Result<Evidence> {
     let mut evidence = Evidence::default();
-    for bundle in [&chain.candidate.decoder, &chain.candidate.vision] {
+    for bundle in [&context.candidate.decoder, &context.candidate.vision] {
         // Opening it, its hash was found to be the one that it states.
         let opened = Opened {
             asset: &bundle.asset,

@@ -7,8 +7,7 @@ use reference::cosine;
 
 use crate::transcript::{Bound, Check, CheckId, Found, shortest};
 use crate::{
-    Chain, Result,
-    chain::{Outcome, Recording, Recordings},
+    Context, Outcome, Recording, Recordings, Result,
     evidence::Evidence,
     transcript::{Measure, Series},
 };
@@ -18,13 +17,13 @@ use crate::{
 const SAME: f64 = 0.999_999;
 
 /// Runs the stage.
-pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
-    let folder = &chain.settings.oracle;
+pub fn run(context: &Context<'_>) -> Result<Evidence> {
+    let folder = &context.settings.oracle;
     let there = folder.join("index.json").exists();
     let request = Recording {
-        candidate: chain.candidate,
-        gates: chain.gates,
-        root: &chain.settings.root,
+        candidate: context.candidate,
+        gates: context.gates,
+        root: &context.settings.root,
     };
     let mut evidence = Evidence::default();
     let refused = |evidence: &mut Evidence, why: String| {
@@ -37,14 +36,14 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
         ));
     };
     if !there {
-        match chain.tools.record(&request, folder)? {
+        match context.tools.record(&request, folder)? {
             Outcome::Done => evidence.fact("recorded", "now"),
             Outcome::Refused(why) => {
                 refused(&mut evidence, why);
                 return Ok(evidence);
             }
             Outcome::Unavailable(why) => {
-                let none = chain.recorded()?.as_ref().err();
+                let none = context.recorded()?.as_ref().err();
                 let none = none.map_or_else(String::new, |none| format!("{}; ", none.why));
                 return Ok(Evidence::skip(format!("{none}{why}")));
             }
@@ -52,13 +51,13 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
     } else {
         let scratch = tempfile_beside(folder)?;
         let anew = scratch.path().join("oracle");
-        match chain.tools.record(&request, &anew)? {
+        match context.tools.record(&request, &anew)? {
             Outcome::Unavailable(why) => {
                 evidence.fact("recorded", format!("before; not again: {why}"));
             }
             Outcome::Refused(why) => refused(&mut evidence, why),
             Outcome::Done => {
-                let (before, now) = (chain.read(folder)?, chain.read(&anew)?);
+                let (before, now) = (context.read(folder)?, context.read(&anew)?);
                 if let (Ok(before), Ok(now)) = (&before, &now) {
                     compare(&mut evidence, before, now);
                 }
@@ -66,11 +65,11 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
                     refused(&mut evidence, none.why);
                 }
                 evidence.fact("recorded", "before, and again now");
-                chain.set_recorded(now);
+                context.set_recorded(now);
             }
         }
     }
-    let recordings = match chain.recorded()? {
+    let recordings = match context.recorded()? {
         Ok(recordings) => recordings,
         Err(none) if none.refused => {
             refused(&mut evidence, none.why.clone());
@@ -88,7 +87,7 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
         let bound = if oracle.steps == 0 {
             Bound::Any
         } else {
-            Bound::AtLeast(shortest(chain.gates.margin))
+            Bound::AtLeast(shortest(context.gates.margin))
         };
         let found = Found::Number(shortest(least));
         let name = Some(entry.name.as_str());
@@ -101,7 +100,7 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
             first: 0,
             step: 1,
             values: recorded.margins.iter().map(|m| f64::from(*m)).collect(),
-            bar: (oracle.steps > 0).then_some(f64::from(chain.gates.margin)),
+            bar: (oracle.steps > 0).then_some(f64::from(context.gates.margin)),
         });
         evidence.fact(&format!("{}: answer", entry.name), &entry.greedy_text);
     }

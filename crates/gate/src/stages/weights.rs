@@ -12,11 +12,11 @@ use checkpoint::TokenizerFiles;
 use sha2::{Digest, Sha256};
 
 use crate::transcript::{Bound, Check, CheckId, Found};
-use crate::{Chain, Result, evidence::Evidence, quantization, transcript::Finding};
+use crate::{Context, Result, evidence::Evidence, quantization, transcript::Finding};
 
 /// Runs the stage.
-pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
-    let candidate = chain.candidate;
+pub fn run(context: &Context<'_>) -> Result<Evidence> {
+    let candidate = context.candidate;
     let (architecture, checkpoint) = (&candidate.architecture, &candidate.checkpoint);
     let grid = candidate.geometry.grid;
     let decoder = architecture.lower_decoder(checkpoint, candidate.mode, candidate.query, grid)?;
@@ -56,7 +56,7 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
                 message: one.message,
             }));
     }
-    tokenizer(chain, &mut evidence)?;
+    tokenizer(context, &mut evidence)?;
     let halves =
         architecture.lower_decoder(checkpoint, quantize::Recipe::F16, candidate.query, grid)?;
     let module = &candidate.decoder.asset.module;
@@ -69,9 +69,9 @@ pub fn run(chain: &Chain<'_>) -> Result<Evidence> {
 }
 
 /// The bundle's tokenizer against the checkpoint's: the same files, none else.
-fn tokenizer(chain: &Chain<'_>, evidence: &mut Evidence) -> Result<()> {
-    let bundle = &chain.candidate.decoder.files;
-    let theirs = TokenizerFiles::load(&chain.candidate.source)?;
+fn tokenizer(context: &Context<'_>, evidence: &mut Evidence) -> Result<()> {
+    let bundle = &context.candidate.decoder.files;
+    let theirs = TokenizerFiles::load(&context.candidate.source)?;
     let expected = theirs.files.iter().map(|(name, bytes)| {
         let hash = hex::encode(&Sha256::digest(bytes));
         (format!("tokenizer/{name}"), hash)

@@ -3,12 +3,13 @@
 // Each test file uses a part of this.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
-use hub::server::{Server, TOKEN};
-use hub::{Event, Hub, Settings, Token};
+use hub::{Hub, Progress, Settings, Token};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use testkit::hub::{Server, TOKEN};
+pub use testkit::noise;
 
 pub const ID: &str = "org/tiny";
 /// Larger than what the local hub keeps in git itself.
@@ -19,20 +20,6 @@ pub struct Bench {
     pub folder: tempfile::TempDir,
     pub commit: String,
     notes: RefCell<Vec<String>>,
-}
-
-/// Bytes that do not repeat.
-pub fn noise(seed: u32, size: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
-    let mut bytes = Vec::with_capacity(size + 4);
-    while bytes.len() < size {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(size);
-    bytes
 }
 
 pub fn contents() -> BTreeMap<String, Vec<u8>> {
@@ -91,12 +78,12 @@ impl Bench {
         Hub::new(settings).unwrap()
     }
 
-    pub fn hear(&self) -> impl Fn(Event<'_>) + '_ {
-        move |event: Event<'_>| {
-            if let Event::Note(note) = event {
+    pub fn report(&self) -> impl Fn(Progress<'_>) + '_ {
+        move |event: Progress<'_>| {
+            if let Progress::Note(note) = event {
                 self.notes.borrow_mut().push(note.to_owned());
             }
-            if let Event::At { done, total } = event {
+            if let Progress::Bytes { done, total } = event {
                 assert!(done <= total, "{done} of {total}");
             }
         }
@@ -108,8 +95,8 @@ impl Bench {
 
     /// Fetches all files, and compares them.
     pub fn fetch(&self, hub: &Hub) -> Result<(), hub::Error> {
-        let hear = self.hear();
-        let repository = hub.repository(ID, "main", &hear)?;
+        let report = self.report();
+        let repository = hub.repository(ID, "main", &report)?;
         let names = repository.names()?;
         repository.fetch(&names)?;
         repository.keep()?;
@@ -140,9 +127,7 @@ impl Bench {
 #[track_caller]
 pub fn assert_says(error: &hub::Error, words: &[&str]) {
     let text = error.to_string();
-    for word in words {
-        assert!(text.contains(word), "{text:?} does not say {word:?}");
-    }
+    testkit::assert_contains(&text, words);
     for secret in [TOKEN, "secret0"] {
         let shown = format!("{text} {error:?}");
         assert!(!shown.contains(secret), "a secret is shown: {shown}");

@@ -2,7 +2,7 @@
 
 use super::Access;
 use super::xet::Cas;
-use crate::content::pointer;
+
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -39,6 +39,13 @@ impl Stored {
             xet: None,
         }
     }
+}
+
+/// The git id of the pointer that stands for an LFS file.
+fn pointer(sha256: &str, size: u64) -> String {
+    let text =
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n");
+    git_id(text.as_bytes())
 }
 
 fn git_id(bytes: &[u8]) -> String {

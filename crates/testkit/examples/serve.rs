@@ -1,7 +1,7 @@
 //! Serves folders as repositories on loopback: `serve ID=FOLDER …`.
 
-use hub::server::{Server, TOKEN};
 use std::path::Path;
+use testkit::hub::{Server, TOKEN};
 
 fn main() -> std::io::Result<()> {
     let server = Server::start()?;

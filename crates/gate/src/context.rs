@@ -1,9 +1,8 @@
-//! The run of the gates: what they share, and the order in which they run.
+//! What stages share, opened when the first of them needs it.
 
 use std::{
     cell::OnceCell,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use ::engine::{Conversation, Decoder, PictureSpec, Prompt, Prompter, Sequence, VisionEncoder};
@@ -16,57 +15,9 @@ use reference::{
 use runtime::{Options, Program, candle_core::Device};
 
 use crate::{
-    Answer, Answers, Candidate, Error, Gates, Result,
-    device::IPhone,
-    json,
-    stages::{device, engine, execute, ladder, lint, oracle, weights},
-    thresholds,
-    transcript::{Environment, Model, Stage, StageReport, Transcript, VERSION},
+    Answers, Candidate, Error, ExternalTools, Gates, Result, device::IPhone, json, thresholds,
+    transcript::Stage,
 };
-
-/// What is asked of the world outside: Python with transformers, and Core AI's
-/// own runtime.
-pub trait ExternalTools {
-    /// Records what transformers makes of the checkpoint, into `folder`.
-    ///
-    /// # Errors
-    /// transformers is there, and something else failed.
-    fn record(&self, request: &Recording<'_>, folder: &Path) -> Result<Outcome>;
-
-    /// Continues prompts greedily in Core AI's own runtime, through the
-    /// function `main`, one token a call, past end tokens. Gives the tokens of
-    /// each, and which runtime it was. `Ok(Err(why))` where there is none.
-    ///
-    /// # Errors
-    /// The runtime is there, and failed.
-    fn core_ai(
-        &self,
-        candidate: &Candidate,
-        prompts: &[NamedPrompt],
-        tokens: usize,
-    ) -> Result<Result<(Vec<Answer>, String), String>>;
-}
-
-/// What came of recording an oracle.
-pub enum Outcome {
-    /// It is there.
-    Done,
-    /// There is no Python with transformers here, and why that is known.
-    Unavailable(String),
-    /// transformers could not serve: a token leads by too little, or the
-    /// checkpoint is not whole.
-    Refused(String),
-}
-
-/// What an oracle is to be recorded of.
-pub struct Recording<'a> {
-    /// The checkpoint: a folder, or what names it.
-    pub candidate: &'a Candidate,
-    /// Prompts, and greedy tokens of each.
-    pub gates: &'a Gates,
-    /// Where pictures lie.
-    pub root: &'a Path,
-}
 
 /// A prompt of the set, as a host makes it.
 #[derive(Clone, Debug)]
@@ -113,7 +64,7 @@ pub struct Settings {
 }
 
 /// Everything that stages share, opened when the first of them needs it.
-pub struct Chain<'a> {
+pub struct Context<'a> {
     /// What is judged.
     pub candidate: &'a Candidate,
     /// What must hold.
@@ -126,7 +77,7 @@ pub struct Chain<'a> {
     recorded: OnceCell<Result<Recordings, NoOracle>>,
     models: OnceCell<(VisionModel, TextModel)>,
     programs: OnceCell<(VisionEncoder, Decoder)>,
-    /// What [`Chain::answers`] gave.
+    /// What [`Context::answers`] gave.
     answers: OnceCell<Vec<(NamedPrompt, Vec<u32>)>>,
     /// What Core AI's runtime answered before, where a file says that.
     pub(crate) kept: Option<Answers>,
@@ -147,84 +98,6 @@ pub struct Recordings {
     pub oracle: Oracle,
     /// Its prompts.
     pub prompts: Vec<(Entry, Recorded)>,
-}
-
-/// Runs stages in the chain's order. `told` hears each report when it is there.
-///
-/// # Errors
-/// What keeps a stage from being judged at all, such as files that cannot be
-/// read. What a gate says no to is in the transcript.
-pub fn run(
-    candidate: &Candidate,
-    gates: &Gates,
-    settings: &Settings,
-    stages: &[Stage],
-    tools: &dyn ExternalTools,
-    mut told: impl FnMut(&StageReport),
-) -> Result<Transcript> {
-    let depth = candidate.architecture.layers();
-    if let Some(layers) = settings
-        .layers
-        .filter(|layers| !(1..=depth).contains(layers))
-    {
-        let problem = format!("expected 1 to {depth} layers, those of this model, found {layers}");
-        return Err(Error::input("--layers", problem));
-    }
-    let chain = Chain {
-        candidate,
-        gates,
-        settings,
-        tools,
-        kept: kept(&settings.core_ai, candidate, stages)?,
-        prompter: prompter(candidate)?,
-        recorded: OnceCell::new(),
-        models: OnceCell::new(),
-        programs: OnceCell::new(),
-        answers: OnceCell::new(),
-    };
-    let mut reports = Vec::new();
-    for stage in Stage::ALL {
-        if !stages.contains(&stage) {
-            continue;
-        }
-        let started = Instant::now();
-        let evidence = match stage {
-            Stage::Lint => lint::run(&chain),
-            Stage::Oracle => oracle::run(&chain),
-            Stage::Ladder => ladder::run(&chain),
-            Stage::Weights => weights::run(&chain),
-            Stage::Execute => execute::run(&chain),
-            Stage::Engine => engine::run(&chain),
-            Stage::Device => device::run(&chain),
-        }?;
-        let report = evidence.report(stage, started.elapsed().as_secs_f64());
-        told(&report);
-        reports.push(report);
-    }
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(Transcript {
-        version: VERSION,
-        model: Model {
-            id: candidate.source.model().to_owned(),
-            revision: candidate.source.revision().map(str::to_owned),
-            checkpoint: candidate.checkpoint.digest(),
-            layers: depth,
-        },
-        bundles: vec![
-            candidate.decoder.files.clone(),
-            candidate.vision.files.clone(),
-        ],
-        gates: gates.name.clone(),
-        gates_sha256: gates.sha256.clone(),
-        environment: Environment {
-            tool: concat!("aimodel ", env!("CARGO_PKG_VERSION")).to_owned(),
-            platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            device: device_name(&settings.device).to_owned(),
-            threads,
-        },
-        required: Vec::new(),
-        stages: reports,
-    })
 }
 
 /// Prompts as the checkpoint's tokenizer and template make them.
@@ -294,7 +167,35 @@ fn lacks(oracle: &Oracle, gates: &Gates) -> Option<String> {
     })
 }
 
-impl Chain<'_> {
+impl<'a> Context<'a> {
+    /// Opens nothing but the tokenizer, and finds out whether recorded answers of
+    /// Core AI's runtime can serve, before any stage runs.
+    ///
+    /// # Errors
+    /// A tokenizer or a file of answers that cannot be used.
+    pub(crate) fn new(
+        candidate: &'a Candidate,
+        gates: &'a Gates,
+        settings: &'a Settings,
+        stages: &[Stage],
+        tools: &'a dyn ExternalTools,
+    ) -> Result<Self> {
+        Ok(Context {
+            candidate,
+            gates,
+            settings,
+            tools,
+            kept: kept(&settings.core_ai, candidate, stages)?,
+            prompter: prompter(candidate)?,
+            recorded: OnceCell::new(),
+            models: OnceCell::new(),
+            programs: OnceCell::new(),
+            answers: OnceCell::new(),
+        })
+    }
+}
+
+impl Context<'_> {
     /// What was recorded of the checkpoint.
     ///
     /// # Errors
@@ -322,7 +223,7 @@ impl Chain<'_> {
     /// Reads an oracle, and checks that it is of this checkpoint.
     ///
     /// # Errors
-    /// As [`Chain::recorded`].
+    /// As [`Context::recorded`].
     pub fn read(&self, folder: &Path) -> Result<Result<Recordings, NoOracle>> {
         let read = || {
             let oracle = Oracle::open(folder)?;
