@@ -149,7 +149,7 @@ fn a_name_that_is_taken_meanwhile_leaves_no_other_bundle() {
 fn a_hash_that_cannot_be_written_leaves_nothing() {
     let bench = Bench::new(&tiny());
     let out = bench.out();
-    // The vision tower is the last to be written.
+    // The vision encoder is the last to be written.
     let error = meddled(&bench, &options(), move || {
         let staged = names(&out)
             .into_iter()

@@ -8,6 +8,7 @@ mod common;
 use std::{fs, path::Path};
 
 use aimodel::{Asset, Form, Module, ResourceValue, Summary, open_asset, print_ir, verify};
+use approx::assert_abs_diff_eq;
 use bundle::CallShape;
 use bundle::short_name;
 use checkpoint::Source;
@@ -444,29 +445,32 @@ fn resource(module: &Module, key: &str) -> Vec<u8> {
     }
 }
 
-/// A parameter as halves.
-fn halves(weights: &mut Weights, name: &str) -> Vec<f16> {
+/// A parameter as f16.
+fn f16_values(weights: &mut Weights, name: &str) -> Vec<f16> {
     let bytes = weights.tensor(name).bytes.chunks(2);
     bytes
         .map(|b| f16::from_f32(bf16::from_le_bytes([b[0], b[1]]).to_f32()))
         .collect()
 }
 
-fn bytes(halves: &[f16]) -> Vec<u8> {
-    halves.iter().flat_map(|half| half.to_le_bytes()).collect()
+fn bytes(values: &[f16]) -> Vec<u8> {
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
 }
 
-/// int8 and scales of rows whose length 32 divides: `most` is 127 for the body
-/// and 127.5 for the head, `least` the smallest integer.
-fn quantized(halves: &[f16], most: f32, least: f32) -> (Vec<u8>, Vec<u8>) {
+/// int8 and scales of rows whose length 32 divides: `max` is 127 for the body
+/// and 127.5 for the head, `min` the smallest integer.
+fn quantized(values: &[f16], max: f32, min: f32) -> (Vec<u8>, Vec<u8>) {
     let (mut data, mut scales) = (Vec::new(), Vec::new());
-    for block in halves.chunks(32) {
+    for block in values.chunks(32) {
         let largest = block.iter().fold(0_f32, |m, w| m.max(w.to_f32().abs()));
-        let scale = f16::from_f32((largest / most).max(2_f32.powi(-23)));
+        let scale = f16::from_f32((largest / max).max(2_f32.powi(-23)));
         scales.extend(scale.to_le_bytes());
         let q = |w: &f16| {
             let q = (w.to_f32() / scale.to_f32()).round_ties_even();
-            q.clamp(least, 127.0) as i8 as u8
+            q.clamp(min, 127.0) as i8 as u8
         };
         data.extend(block.iter().map(q));
     }
@@ -484,7 +488,7 @@ fn weights_are_those_of_the_checkpoint() {
     };
     let [fp16, lin, hu] = ["fp16", "int8lin", "int8hu"]
         .map(|name| module(&decoder_only(Recipe::named(name).unwrap())));
-    let table = halves(&mut weights, EMBED_TOKENS);
+    let table = f16_values(&mut weights, EMBED_TOKENS);
     let (data, scales) = quantized(&table, 127.5, -128.0);
     assert!(resource(&hu, "lm_head.weight.data") == data);
     assert!(resource(&hu, "lm_head.weight.scale") == scales);
@@ -499,7 +503,7 @@ fn weights_are_those_of_the_checkpoint() {
         let mut qkv = Vec::new();
         for part in ["q", "k", "v"] {
             let name = name(&format!("self_attn.{part}_proj"));
-            qkv.extend(halves(&mut weights, &name));
+            qkv.extend(f16_values(&mut weights, &name));
         }
         let mut matrices = vec![(name("self_attn.qkv_proj"), qkv)];
         for part in [
@@ -508,7 +512,7 @@ fn weights_are_those_of_the_checkpoint() {
             "mlp.up_proj",
             "mlp.down_proj",
         ] {
-            matrices.push((name(part), halves(&mut weights, &name(part))));
+            matrices.push((name(part), f16_values(&mut weights, &name(part))));
         }
         for (key, matrix) in matrices {
             assert!(resource(&fp16, &key) == bytes(&matrix), "{key}");
@@ -528,7 +532,7 @@ fn weights_are_those_of_the_checkpoint() {
     for (_, resource) in &vision.resources {
         let key: &str = resource.key.as_ref();
         if weights.tensors.iter().any(|tensor| tensor.name == key) {
-            assert!(self::resource(&vision, key) == bytes(&halves(&mut weights, key)));
+            assert!(self::resource(&vision, key) == bytes(&f16_values(&mut weights, key)));
             compared += 1;
         }
     }
@@ -543,8 +547,8 @@ fn an_untied_head_is_the_checkpoint_s_own() {
     config.tie_word_embeddings = false;
     let bench = Bench::new(&config);
     let mut weights = Weights::read(&bench.file("model.safetensors"));
-    let head = halves(&mut weights, "lm_head.weight");
-    assert!(head != halves(&mut weights, EMBED_TOKENS));
+    let head = f16_values(&mut weights, "lm_head.weight");
+    assert!(head != f16_values(&mut weights, EMBED_TOKENS));
     for mode in RECIPES {
         let bundle = &bench.export(&decoder_only(mode)).unwrap()[0];
         let module = opened(&bundle.asset).module;
@@ -572,13 +576,13 @@ fn a_tower_s_positions_are_constants() {
     let module = opened(&bundle.asset).module;
     let read = |key: &str| -> Vec<f64> {
         let bytes = resource(&module, key);
-        let halves = bytes.chunks(2).map(|b| f16::from_le_bytes([b[0], b[1]]));
-        halves.map(f64::from).collect()
+        let values = bytes.chunks(2).map(|b| f16::from_le_bytes([b[0], b[1]]));
+        values.map(f64::from).collect()
     };
     let (cos, sin) = (read("rotary.cos"), read("rotary.sin"));
     let positions = read("patch_embed.bias_and_positions");
-    let table = halves(&mut weights, "model.visual.pos_embed.weight");
-    let bias = halves(&mut weights, "model.visual.patch_embed.proj.bias");
+    let table = f16_values(&mut weights, "model.visual.pos_embed.weight");
+    let bias = f16_values(&mut weights, "model.visual.patch_embed.proj.bias");
     let patches = 4 * grid * grid;
     assert_eq!(cos.len(), patches * dim);
     assert_eq!(positions.len(), patches * hidden);
@@ -592,8 +596,9 @@ fn a_tower_s_positions_are_constants() {
             let position = if i / quarter % 2 == 0 { row } else { col };
             let frequency = 1e4_f64.powf(-((i % quarter) as f64) / quarter as f64);
             let angle = position as f64 * frequency;
-            assert!((cos[patch * dim + i] - angle.cos()).abs() < 1e-3);
-            assert!((sin[patch * dim + i] - angle.sin()).abs() < 1e-3);
+            // Two units of an f16 below 1.
+            assert_abs_diff_eq!(cos[patch * dim + i], angle.cos(), epsilon = 1e-3);
+            assert_abs_diff_eq!(sin[patch * dim + i], angle.sin(), epsilon = 1e-3);
         }
         let spread = |at: usize| at as f64 * (side - 1) as f64 / (2 * grid - 1) as f64;
         let (y, x) = (spread(row), spread(col));
@@ -608,8 +613,8 @@ fn a_tower_s_positions_are_constants() {
             let lower = at(y + 1.0, x) * (1.0 - dx) + at(y + 1.0, x + 1.0) * dx;
             let expected = upper * (1.0 - dy) + lower * dy + f64::from(bias[i]);
             let found = positions[patch * hidden + i];
-            // Half a unit of a half below 2^-4, twice, and subnormals.
-            assert!((found - expected).abs() < 1.5e-4, "{found} {expected}");
+            // Half a unit of an f16 below 2^-4, twice, and subnormals.
+            assert_abs_diff_eq!(found, expected, epsilon = 1.5e-4);
         }
     }
 }

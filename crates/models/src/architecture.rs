@@ -8,7 +8,7 @@ use checkpoint::{CONFIG, Checkpoint, Naming, Source, TokenizerFiles};
 use quantize::Recipe;
 use serde_json::Value;
 
-use crate::{Error, Grid, PromptWriter, TokenizedPrompt, qwen3_vl};
+use crate::{Contract, Error, Grid, PromptWriter, TokenizedPrompt, qwen3_vl};
 
 /// No `config.json` is larger, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -86,7 +86,15 @@ pub trait Architecture: Debug + Send + Sync {
     /// takes none.
     fn geometry(&self, grid: usize) -> Option<PictureGeometry>;
 
-    /// The decoder's program, whose weights are read and quantized only when its
+    /// The functions of the decoder: what hosts bind to.
+    fn decoder_contract(&self, shape: CallShape, grid: usize) -> Vec<Contract>;
+
+    /// The function of the vision encoder; `None` for a model that takes no
+    /// pictures.
+    fn vision_contract(&self, grid: usize) -> Option<Contract>;
+
+    /// The decoder's program, whose functions are those of
+    /// [`Architecture::decoder_contract`], and whose weights are read and quantized only when its
     /// constants are written.
     ///
     /// # Errors
@@ -100,7 +108,8 @@ pub trait Architecture: Debug + Send + Sync {
         grid: usize,
     ) -> Result<Module, Error>;
 
-    /// The vision encoder's program.
+    /// The vision encoder's program, whose function is that of
+    /// [`Architecture::vision_contract`].
     ///
     /// # Errors
     /// As [`Architecture::lower_decoder`], and for a model that takes no

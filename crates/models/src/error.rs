@@ -12,14 +12,9 @@ pub enum Error {
     /// The tokenizer or the chat template cannot be used.
     #[error(transparent)]
     Text(#[from] text::Error),
-    /// The operating system refused to read or write a file.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file or folder.
-        path: String,
-        /// The system's message.
-        source: std::io::Error,
-    },
+    /// A file or folder is there already, or cannot be written.
+    #[error(transparent)]
+    File(#[from] fsutil::Error),
     /// A JSON file does not parse, or is not an object.
     #[error("{file} is not valid JSON: {message}")]
     Json {
@@ -103,20 +98,6 @@ pub enum Error {
     /// A graph could not be made.
     #[error(transparent)]
     Graph(aimodel::Error),
-    /// The output is there already.
-    #[error("{path} exists already; name another output or remove it")]
-    Exists {
-        /// The file or folder.
-        path: String,
-    },
-}
-
-impl Error {
-    /// An [`Error::Io`] at `path`.
-    pub(crate) fn io(path: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
-        let path = path.into();
-        |source| Error::Io { path, source }
-    }
 }
 
 impl From<aimodel::Error> for Error {

@@ -21,15 +21,18 @@
 #![deny(missing_docs)]
 
 mod architecture;
+mod contract;
 mod error;
 mod lower;
 mod prompt;
 pub mod qwen3_vl;
+pub mod synth;
 
 #[cfg(feature = "hub")]
 pub use architecture::open_source_with_progress;
 pub use architecture::{
     Architecture, FAMILIES, Family, Parameter, Role, known_license, open, open_source, open_weights,
 };
+pub use contract::{Contract, Port};
 pub use error::Error;
 pub use prompt::{Grid, Placement, PromptWriter, TokenizedPrompt, prompt_writer};

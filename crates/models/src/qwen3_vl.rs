@@ -2,6 +2,7 @@
 //! checkpoints with seeded weights.
 
 mod config;
+mod contract;
 mod decoder;
 pub mod names;
 pub mod positions;
@@ -20,7 +21,9 @@ use bundle::{CallShape, PictureGeometry};
 use checkpoint::{Checkpoint, Naming, Source, TokenizerFiles};
 use quantize::Recipe;
 
-use crate::{Architecture, Error, Family, Grid, Parameter, PromptWriter, TokenizedPrompt};
+use crate::{
+    Architecture, Contract, Error, Family, Grid, Parameter, PromptWriter, TokenizedPrompt,
+};
 
 /// The family's line in the registry.
 pub const FAMILY: Family = Family {
@@ -59,7 +62,7 @@ impl Architecture for Config {
     }
 
     fn geometry(&self, grid: usize) -> Option<PictureGeometry> {
-        // Tap k of the vision tower is added after decoder layer k.
+        // Tap k of the vision encoder is added after decoder layer k.
         let taps = self.vision_config.deepstack_visual_indexes.len();
         Some(PictureGeometry::new(
             grid,
@@ -68,6 +71,14 @@ impl Architecture for Config {
             self.text_config.vocab_size,
             (&self.vision_config).into(),
         ))
+    }
+
+    fn decoder_contract(&self, shape: CallShape, grid: usize) -> Vec<Contract> {
+        contract::decoder(self, shape, grid as u64)
+    }
+
+    fn vision_contract(&self, grid: usize) -> Option<Contract> {
+        Some(contract::vision(self, grid as u64))
     }
 
     fn lower_decoder(

@@ -3,6 +3,23 @@
 //! [`load`] gives the model of an architecture, computed in fp32 with candle;
 //! [`oracle`] reads what transformers computed, as arrays of ndarray; and
 //! [`cosine`] compares the two.
+//!
+//! ```
+//! use candle_core::Device;
+//! use checkpoint::Source;
+//!
+//! let source = Source::nano();
+//! let architecture = models::open(&source)?;
+//! let weights = models::open_weights(&source, architecture.as_ref())?;
+//! let (vision, _text) = reference::load(architecture.as_ref(), &weights, &Device::Cpu)?;
+//!
+//! let patches = architecture.geometry(4).ok_or("nano takes pictures")?.patches;
+//! let values = 3 * patches.temporal_patch_size * patches.patch_size.pow(2);
+//! let black = reference::ndarray::Array2::from_elem((64, values), -1.0);
+//! let output = vision.forward(black.view(), [4, 4])?;
+//! assert_eq!(output.image_embeds.dims()[0], 16);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![deny(missing_docs)]
 
 mod error;

@@ -97,7 +97,7 @@ pub struct Recorded {
     pub positions: Vec<[i32; 3]>,
     /// G tokens.
     pub greedy_ids: Vec<u32>,
-    /// [L, P, h]: after each decoder layer, DeepStack added.
+    /// [L, P, h]: after each decoder layer, and what is added to its output.
     pub hidden_states: Array3<f32>,
     /// [L, 1, KV, P, D]: the cache after the prompt.
     pub keys: Array5<f32>,
@@ -111,7 +111,7 @@ pub struct Recorded {
     pub vision: Option<RecordedVision>,
 }
 
-/// The vision tower's part of [`Recorded`].
+/// The vision encoder's part of [`Recorded`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RecordedVision {

@@ -7,7 +7,7 @@
 //! nothing of the exporter, whose tables and formulas they check.
 //!
 //! Weights of bf16, f16 or f32 become f32 and stay in memory: 4 bytes a
-//! parameter. The vision tower can be dropped once it has done its part.
+//! parameter. The vision encoder can be dropped once it has done its part.
 //!
 //! ```
 //! use candle_core::Device;

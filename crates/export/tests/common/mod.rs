@@ -39,7 +39,7 @@ pub fn tiny() -> Config {
     config
 }
 
-/// int8hu for one token at a time, and the vision tower, at grid 2.
+/// int8hu for one token at a time, and the vision encoder, at grid 2.
 pub fn options() -> Options {
     Options {
         recipe: Recipe::named("int8hu").unwrap(),
@@ -54,7 +54,7 @@ pub fn options() -> Options {
     }
 }
 
-/// The vision tower alone.
+/// The vision encoder alone.
 pub fn vision_only() -> Options {
     Options {
         decoder: false,

@@ -23,7 +23,7 @@ const ARCHITECTURE: &str = "Qwen3VLForConditionalGeneration";
 pub struct Config {
     /// The decoder.
     pub text_config: TextConfig,
-    /// The vision tower.
+    /// The vision encoder.
     pub vision_config: VisionConfig,
     /// The token that stands for one merged image patch, `<|image_pad|>`.
     pub image_token_id: usize,
@@ -65,7 +65,7 @@ pub struct TextConfig {
     pub mrope_section: [usize; 3],
 }
 
-/// The vision tower's part of the configuration.
+/// The vision encoder's part of the configuration.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct VisionConfig {
@@ -108,8 +108,8 @@ impl Config {
     /// Reads and checks the `config.json` of a checkpoint.
     ///
     /// # Errors
-    /// [`Error::MissingFile`], [`Error::Io`], [`Error::TooLarge`] or what
-    /// [`Config::parse`] says.
+    /// [`Error::Checkpoint`] if it cannot be read, or as
+    /// [`Config::parse`].
     pub fn load(source: &Source) -> Result<Config, Error> {
         let json =
             source

@@ -11,12 +11,15 @@ mod attention;
 mod embed;
 
 use aimodel::{AssetBuilder, Dim, ElementType, Graph, GraphBuilder, Module, TensorType, Value};
-use bundle::{CallShape, contract};
+use bundle::{
+    CallShape,
+    contract::{KEY_CACHE, LOGITS, VALUE_CACHE},
+};
 use checkpoint::Checkpoint;
 use quantize::{Recipe, Storage};
 
 use self::attention::Caches;
-use super::{Config, TextConfig, names};
+use super::{Config, TextConfig, contract, names};
 use crate::lower::{
     Error, Result,
     composite::{self, extent},
@@ -159,35 +162,21 @@ impl Decoder<'_> {
     fn function(&self, asset: &mut AssetBuilder, name: &str) -> Result<()> {
         let composites = self.composites(asset)?;
         let mut graph = asset.graph(name);
-        let si32 = |dims: &[Dim]| TensorType::new(dims, ElementType::Si32);
-        let ids = graph.input(contract::INPUT_IDS, si32(&[1.into(), self.rows]))?;
-        let positions = graph.input(contract::POSITION_IDS, si32(&[1.into(), Dim::Dynamic]))?;
-        let rows_of = |count: u64| self.f16(&[count.into(), self.hidden().into()]);
-        let image = graph.input(contract::IMAGE_EMBEDS, rows_of(self.slots()))?;
-        let deepstack = graph.input(
-            contract::DEEPSTACK_EMBEDS,
-            rows_of(self.taps() * self.slots()),
-        )?;
-        let shift_start = graph.input(contract::ROPE_SHIFT_START, si32(&[1.into()]))?;
-        let shift_amount = graph.input(contract::ROPE_SHIFT_AMOUNT, si32(&[1.into()]))?;
-        let layers = self.text.num_hidden_layers as u64;
-        let cache = [
-            layers.into(),
-            1.into(),
-            self.kv_heads().into(),
-            Dim::Dynamic,
-            self.head_dim().into(),
-        ];
-        let keys = graph.state(contract::KEY_CACHE, self.f16(&cache))?;
-        let values = graph.state(contract::VALUE_CACHE, self.f16(&cache))?;
+        let inputs = contract::decoder_inputs(self.config, self.rows, self.grid);
+        let [ids, positions, image, deepstack, shift_start, shift_amount] =
+            inputs.map(|port| graph.input(port.name, port.ty));
+        let shift = (shift_start?, shift_amount?);
+        let (ids, positions, image, deepstack) = (ids?, positions?, image?, deepstack?);
+        let [keys, values] =
+            contract::decoder_states(self.config).map(|port| graph.state(port.name, port.ty));
+        let (keys, values) = (keys?, values?);
 
         let body = &mut graph;
         let token = body.create_token()?;
         let values = attention::read(body, values, token)?;
         let keys = attention::read(body, keys, token)?;
         let mut caches = Caches { keys, values };
-        let (common, mut x) =
-            self.embed(body, ids, positions, image, (shift_start, shift_amount))?;
+        let (common, mut x) = self.embed(body, ids, positions, image, shift)?;
         for layer in 0..self.text.num_hidden_layers {
             x = self.attention(body, &composites, &common, layer, x, &mut caches)?;
             x = self.mlp(body, &composites, layer, x)?;
@@ -199,9 +188,9 @@ impl Decoder<'_> {
         let x = body.invoke(&composites.norm, &[x, norm])?;
         let logits = self.head(body, x)?;
         let results = [
-            (contract::KEY_CACHE, caches.keys.token),
-            (contract::VALUE_CACHE, caches.values.token),
-            (contract::LOGITS, logits),
+            (KEY_CACHE, caches.keys.token),
+            (VALUE_CACHE, caches.values.token),
+            (LOGITS, logits),
         ];
         graph.finish(&results)?;
         Ok(())
@@ -226,7 +215,7 @@ impl Decoder<'_> {
         Ok(body.add(x, down)?)
     }
 
-    /// Adds what the vision tower has for this layer, at image tokens.
+    /// Adds what the vision encoder has for this layer, at image tokens.
     fn add_deepstack(
         &self,
         body: &mut GraphBuilder<'_>,

@@ -31,7 +31,7 @@ const TEXT_PREFIXES: [&str; 5] = [
     "language_model.",
     "model.",
 ];
-/// Prefixes under which the vision tower is stored.
+/// Prefixes under which the vision encoder is stored.
 const VISION_PREFIXES: [&str; 2] = ["model.visual.", "visual."];
 /// Names under which the head is stored.
 const HEADS: [&str; 4] = [
@@ -47,7 +47,7 @@ pub fn text_layer(layer: usize, parameter: &str) -> String {
     format!("model.language_model.layers.{layer}.{parameter}")
 }
 
-/// A parameter of the vision tower: `vision("patch_embed.proj.bias")` is
+/// A parameter of the vision encoder: `vision("patch_embed.proj.bias")` is
 /// `model.visual.patch_embed.proj.bias`.
 pub fn vision(parameter: &str) -> String {
     format!("model.visual.{parameter}")

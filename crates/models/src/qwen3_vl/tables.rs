@@ -35,7 +35,7 @@ pub fn patch_positions(grid: usize, merge: usize) -> Vec<(usize, usize)> {
         .collect()
 }
 
-/// Cosines and sines of the vision tower's rotary embedding, `[patches,
+/// Cosines and sines of the vision encoder's rotary embedding, `[patches,
 /// head_dim]` of f16 each: first the row's angles, then the column's, twice.
 pub fn vision_rotary(grid: usize, merge: usize, head_dim: usize) -> (Vec<f16>, Vec<f16>) {
     let rotated = head_dim / 2;
@@ -109,10 +109,10 @@ fn axis_weights(side: usize, count: usize) -> Vec<(usize, usize, f32)> {
         .collect()
 }
 
-/// `a + b` of halves as Core AI's compiler folds it when both are constants.
+/// `a + b` of f16 numbers as Core AI's compiler folds it when both are constants.
 ///
 /// The recipe's optimizer adds the patch bias to the position embeddings, and
-/// reads subnormal halves wrongly there: as numbers 2⁻⁷ or so of their value
+/// reads subnormal f16 numbers wrongly there: as numbers 2⁻⁷ or so of their value
 /// and less. The constant of the published bundles has that in it, and a
 /// graph that is the same op for op must have the same constant. The values
 /// that are lost are below 2⁻¹⁴.
@@ -133,6 +133,7 @@ fn folder_value(value: f16) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::{assert_abs_diff_eq, assert_relative_eq};
 
     #[test]
     fn masks_choose_one_axis_for_each_element() {
@@ -173,7 +174,8 @@ mod tests {
         assert_eq!((frequencies.len(), frequencies[0]), (64, 1.0));
         for (j, frequency) in frequencies.iter().enumerate() {
             let exact = 5e6_f64.powf(-(j as f64) / 64.0);
-            assert!((f64::from(*frequency) / exact - 1.0).abs() < 2e-7, "{j}");
+            // A power in f32: some units in the last place.
+            assert_relative_eq!(f64::from(*frequency), exact, max_relative = 2e-7);
         }
     }
 
@@ -186,10 +188,8 @@ mod tests {
         assert_eq!(axis[27], (47, 47, 0.0));
         for (i, (low, high, above)) in axis.iter().enumerate() {
             let exact = i as f64 * 47.0 / 27.0;
-            assert!(
-                (*low as f64 + f64::from(*above) - exact).abs() < 1e-5,
-                "{i}"
-            );
+            // Positions up to 47, in f32.
+            assert_abs_diff_eq!(*low as f64 + f64::from(*above), exact, epsilon = 1e-5);
             assert_eq!(*high, (low + 1).min(47));
         }
         // The smallest grid there is.
@@ -205,8 +205,9 @@ mod tests {
                 let position = if i % 32 < 16 { row } else { col };
                 let angle = position as f64 * 1e4_f64.powf(-((i % 16) as f64) / 16.0);
                 let at = patch * 64 + i;
-                assert!((cos[at].to_f64() - angle.cos()).abs() < 5e-4, "{at}");
-                assert!((sin[at].to_f64() - angle.sin()).abs() < 5e-4, "{at}");
+                // Half a unit of an f16 below 1 is 2^-12.
+                assert_abs_diff_eq!(cos[at].to_f64(), angle.cos(), epsilon = 5e-4);
+                assert_abs_diff_eq!(sin[at].to_f64(), angle.sin(), epsilon = 5e-4);
             }
         }
     }
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn normal_halves_fold_to_their_sum() {
+    fn normal_numbers_fold_to_their_sum() {
         let (a, b) = (f16::from_f32(0.5), f16::from_f32(-0.125));
         assert_eq!(folded_sum(a, b).to_f32(), 0.375);
         // 2^-24 is read as a number too small to count.

@@ -1,18 +1,16 @@
-//! The vision tower as a graph.
+//! The vision encoder as a graph.
 //!
 //! `main(patches [4N, C·T·P·P]) → image_embeds [N, h], deepstack_embeds
 //! [K·N, h]`, all f16, for a square of `grid` × `grid` image tokens. With the
 //! grid fixed, everything positional is a constant.
 
-use aimodel::{
-    Approximate, AssetBuilder, ElementType, Graph, GraphBuilder, Module, TensorType, Value,
-};
-use bundle::contract;
+use aimodel::{Approximate, AssetBuilder, Graph, GraphBuilder, Module, Value};
+use bundle::contract::{DEEPSTACK_EMBEDS, IMAGE_EMBEDS, MAIN};
 use checkpoint::Checkpoint;
 use half::f16;
 use quantize::Storage;
 
-use super::{Config, VisionConfig, names, tables};
+use super::{Config, VisionConfig, contract, names, tables};
 use crate::lower::{
     Error, Result,
     composite::{self, TO_END},
@@ -31,18 +29,20 @@ pub fn build(config: &Config, checkpoint: &Checkpoint, grid: u64) -> Result<Modu
     let mut asset = AssetBuilder::new();
     let merged = grid * grid;
     let merge = vision.spatial_merge_size;
-    let tower = Tower {
+    let encoder = Encoder {
+        config,
         vision,
         checkpoint,
         patches: merged * (merge * merge) as u64,
         merged,
         grid: grid as usize,
     };
-    tower.function(&mut asset)?;
+    encoder.function(&mut asset)?;
     Ok(asset.finish()?)
 }
 
-struct Tower<'m> {
+struct Encoder<'m> {
+    config: &'m Config,
     vision: &'m VisionConfig,
     checkpoint: &'m Checkpoint,
     /// Patches, 4N.
@@ -65,7 +65,7 @@ struct Common {
     sin: Value,
 }
 
-impl Tower<'_> {
+impl Encoder<'_> {
     fn hidden(&self) -> u64 {
         self.vision.hidden_size as u64
     }
@@ -83,15 +83,11 @@ impl Tower<'_> {
     fn function(&self, asset: &mut AssetBuilder) -> Result<()> {
         let taps = &self.vision.deepstack_visual_indexes;
         let (hidden, wide) = (self.hidden(), self.merged_width());
-        let merged_norm = match taps.is_empty() {
-            true => None,
-            false => Some(composite::layer_norm(
-                asset,
-                "layer_norm_merged",
-                self.merged,
-                wide,
-                EPS,
-            )?),
+        let merged_norm = if taps.is_empty() {
+            None
+        } else {
+            let name = "layer_norm_merged";
+            Some(composite::layer_norm(asset, name, self.merged, wide, EPS)?)
         };
         let composites = Composites {
             norm: composite::layer_norm(asset, "layer_norm_patches", self.patches, hidden, EPS)?,
@@ -104,10 +100,9 @@ impl Tower<'_> {
                 self.head_dim(),
             )?,
         };
-        let mut graph = asset.graph(contract::MAIN);
-        let width = self.vision.patch_len() as u64;
-        let patches = TensorType::fixed([self.patches, width], ElementType::F16);
-        let patches = graph.input(contract::PATCHES, patches)?;
+        let mut graph = asset.graph(MAIN);
+        let patches = contract::patches(self.config, self.grid as u64);
+        let patches = graph.input(patches.name, patches.ty)?;
         let body = &mut graph;
 
         let weight = self.matrix(
@@ -133,10 +128,7 @@ impl Tower<'_> {
             [only] => *only,
             all => body.concat(axis, all)?,
         };
-        graph.finish(&[
-            (contract::IMAGE_EMBEDS, embeds),
-            (contract::DEEPSTACK_EMBEDS, deepstack),
-        ])?;
+        graph.finish(&[(IMAGE_EMBEDS, embeds), (DEEPSTACK_EMBEDS, deepstack)])?;
         Ok(())
     }
 

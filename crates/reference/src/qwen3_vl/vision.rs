@@ -1,4 +1,4 @@
-//! The vision tower, `model.visual`.
+//! The vision encoder, `model.visual`.
 
 use super::load::Loader;
 use super::{computing, rotations};
@@ -13,7 +13,7 @@ use ndarray::ArrayView2;
 /// Base of the tower's rotary frequencies.
 const ROPE_THETA: f64 = 10_000.0;
 
-/// The vision tower, in f32.
+/// The vision encoder, in f32.
 #[derive(Debug)]
 pub struct VisionModel {
     config: VisionConfig,
@@ -27,7 +27,7 @@ pub struct VisionModel {
     deepstack_merger_list: Vec<Merger>,
 }
 
-/// What the vision tower makes of an image of N = H · W merged tokens.
+/// What the vision encoder makes of an image of N = H · W merged tokens.
 #[derive(Clone, Debug)]
 pub struct VisionOutput {
     /// H and W.

@@ -1,4 +1,4 @@
-//! What the machine can reach: Python and its packages, the hub and its cache.
+//! The environment: Python and its packages, the hub and its cache.
 
 use super::{Capability, within};
 use crate::venv::{self, CORE_AI_NEWEST};
@@ -216,7 +216,7 @@ pub fn checkpoints() -> Capability {
     Capability::here("checkpoints", found.join("; "))
 }
 
-/// The Qwen3-VL checkpoints in a cache of the hub.
+/// The checkpoints of known families in a cache of the hub.
 pub fn cached(cache: &Path) -> Vec<String> {
     let names = |folder: &Path| -> Vec<PathBuf> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
