@@ -9,7 +9,7 @@ use crate::repo;
 use ::engine::{Conversation, Limits, Sampler};
 use aimodel_cli::Refused;
 use aimodel_cli::ask;
-use aimodel_cli::bundles::Choice;
+use aimodel_cli::bundles::BundleArgs;
 use aimodel_cli::device::Device;
 use anyhow::{Context, Result, ensure};
 use picture::Image;
@@ -57,7 +57,7 @@ const QUESTIONS: [&str; 5] = [
 /// Runs the step.
 pub fn run() -> Outcome {
     let committed = committed()?;
-    let choice = Choice {
+    let choice = BundleArgs {
         exports: nano::folder()?.join("int8hu"),
         model: Some("nano".to_owned()),
         mode: None,

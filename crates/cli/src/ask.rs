@@ -1,6 +1,6 @@
-//! `ask`: an answer from exported bundles, and nothing else.
+//! `ask`: an answer from exported bundles alone.
 
-use crate::bundles::Choice;
+use crate::bundles::BundleArgs;
 use crate::device::Device;
 use crate::progress::seconds;
 use crate::{Refused, export};
@@ -25,24 +25,23 @@ pub struct Args {
     #[arg(long)]
     image: Option<PathBuf>,
     #[command(flatten)]
-    choice: Choice,
+    choice: BundleArgs,
     /// Where to run it
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     device: Device,
     /// The longest answer, in tokens
     #[arg(long, default_value_t = 512, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     max_tokens: usize,
-    /// Draw tokens at random, the more freely the higher; 0 always takes the
-    /// best
+    /// The sampling temperature; 0 always takes the most likely token
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
     temperature: f64,
-    /// Draw only from this many best tokens
+    /// Sample only from this many most likely tokens
     #[arg(long, requires = "temperature")]
     top_k: Option<usize>,
-    /// Draw only from the best tokens that have this probability together
+    /// Sample only from the most likely tokens that have this probability together
     #[arg(long, requires = "temperature", default_value_t = 1.0)]
     top_p: f64,
-    /// Where the random numbers begin: the same seed gives the same answer
+    /// The seed of the random numbers; the same seed gives the same answer
     #[arg(long, requires = "temperature", default_value_t = 0)]
     seed: u64,
 }
@@ -83,9 +82,10 @@ pub fn run(args: Args) -> Result<()> {
                 }
                 _ => {}
             }
-            match !interrupted.load(Ordering::Relaxed) && out.is_open() {
-                true => ControlFlow::Continue(()),
-                false => ControlFlow::Break(()),
+            if interrupted.load(Ordering::Relaxed) || !out.is_open() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         },
     );
@@ -108,14 +108,12 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Opens a bundle. An asset that is not as its hash says is a check that said
-/// no.
+/// Opens a bundle. An asset whose hash is wrong counts as a failed check.
 pub fn open(bundle: &Bundle, device: Device) -> Result<Model> {
     Model::open(&bundle.path, engine::Options::new(device.open()?)).map_err(explain)
 }
 
-/// What an error of the engine is for the command line: whose fault it is, and
-/// which flag may help.
+/// An error of the engine with its exit code, and with the flag that may help.
 pub fn explain(error: engine::Error) -> anyhow::Error {
     match error {
         engine::Error::Damaged(problem) => Refused(problem).into(),
@@ -157,7 +155,7 @@ struct Work(ProgressBar);
 
 impl Work {
     fn begin(what: &str) -> Work {
-        // Where there is no terminal it draws nothing.
+        // Without a terminal it draws nothing.
         let bar = ProgressBar::new_spinner().with_message(what.to_owned());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}, {elapsed}") {
             bar.set_style(style);
@@ -227,7 +225,7 @@ impl Output {
 mod tests {
     use super::{cut_off, explain, open};
     use crate::Refused;
-    use crate::bundles::Choice;
+    use crate::bundles::BundleArgs;
     use crate::device::Device;
     use crate::export::Job;
     use engine::{Conversation, FinishReason, Limits, Sampler};
@@ -243,7 +241,7 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let bundles = Job::nano("int8hu", folder.path()).unwrap().run().unwrap();
-        let choice = Choice {
+        let choice = BundleArgs {
             exports: folder.path().to_owned(),
             model: None,
             mode: None,
@@ -259,7 +257,7 @@ mod tests {
         let error = explain(error.err().unwrap());
         assert!(format!("{error:#}").contains("--max-ctx"), "{error:#}");
 
-        // A damaged asset is a check that said no, and not bad input.
+        // A damaged asset is a failed check, not bad input.
         let program = bundles[0].asset.join("main.mlirb");
         let mut bytes = std::fs::read(&program).unwrap();
         bytes[400_000] ^= 1;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// Flags that say which bundle is meant.
 #[derive(clap::Args, Debug)]
-pub struct Choice {
+pub struct BundleArgs {
     /// The folder that the bundles were exported to
     #[arg(long, default_value = "exports")]
     pub exports: PathBuf,
@@ -23,7 +23,7 @@ pub struct Choice {
     pub query: Option<String>,
 }
 
-impl Choice {
+impl BundleArgs {
     /// The one bundle that is meant.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ fn listed(bundles: &[&Bundle]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Choice;
+    use super::BundleArgs;
     use std::path::Path;
 
     /// A folder with bundles of these names, which hold no more than metadata.
@@ -120,7 +120,7 @@ mod tests {
     fn find(folder: &Path, flags: [&str; 3]) -> Result<String, String> {
         let flag = |value: &str| (!value.is_empty()).then(|| value.to_owned());
         let [model, mode, query] = flags.map(flag);
-        let choice = Choice {
+        let choice = BundleArgs {
             exports: folder.to_owned(),
             model,
             mode,

@@ -1,7 +1,7 @@
 //! `doctor`: what this machine can do, and how to add what is missing.
 
+mod environment;
 mod machine;
-mod outside;
 #[cfg(test)]
 mod tests;
 
@@ -99,10 +99,10 @@ pub fn run(args: Args) -> Result<()> {
         machine::metal(),
         machine::memory(),
         machine::disk(&args.out),
-        outside::core_ai(),
-        outside::oracles(),
-        outside::hub(),
-        outside::checkpoints(),
+        environment::core_ai(),
+        environment::oracles(),
+        environment::hub(),
+        environment::checkpoints(),
     ];
     let lacking: Vec<&str> = found
         .iter()

@@ -26,7 +26,7 @@ pub fn modes() -> PossibleValuesParser {
 
 /// The model that is exported unless another is named.
 pub const MODEL: &str = "Qwen/Qwen3-VL-2B-Instruct";
-/// Image tokens along a side unless said otherwise: a 448 × 448 picture.
+/// Image tokens along a side by default: a 448 × 448 picture.
 const GRID: u64 = 14;
 /// The same for nano, which was trained on 128 × 128 pictures.
 const NANO_GRID: u64 = 4;

@@ -1,6 +1,6 @@
 //! `gate`: checks a bundle against its checkpoint.
 
-mod outside;
+mod external_tools;
 
 use crate::device::Device;
 use crate::progress::{self, say, seconds};
@@ -17,7 +17,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-pub use outside::Python;
+pub use external_tools::Python;
 
 /// Flags of `gate`.
 #[derive(clap::Args)]
@@ -275,7 +275,7 @@ impl Job {
         }
     }
 
-    /// Where the evidence of all stages goes unless said otherwise.
+    /// The default file for the evidence of all stages.
     pub fn transcript_path(&self) -> PathBuf {
         let (name, device) = (
             self.candidate.decoder.name(),

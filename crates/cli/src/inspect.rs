@@ -42,7 +42,7 @@ pub struct Args {
 
 /// Prints what is there, and fails if it is damaged.
 pub fn run(args: Args) -> Result<()> {
-    let found = Found::at(&args.path)?;
+    let found = Contents::at(&args.path)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let printed = print(&args, &found, &mut out).and_then(|()| Ok(out.flush()?));
     // The reader may have closed the pipe.
@@ -64,7 +64,7 @@ pub fn run(args: Args) -> Result<()> {
     }
 }
 
-fn print(args: &Args, found: &Found, out: &mut dyn io::Write) -> Result<()> {
+fn print(args: &Args, found: &Contents, out: &mut dyn io::Write) -> Result<()> {
     if args.json {
         writeln!(out, "{:#}", found.json())?;
     } else if args.ir || args.stored {
@@ -89,7 +89,7 @@ fn print(args: &Args, found: &Found, out: &mut dyn io::Write) -> Result<()> {
 }
 
 /// What a path contains.
-struct Found {
+struct Contents {
     /// The metadata and the tokenizer files with their sizes, of a bundle.
     bundle: Option<(Value, Vec<(String, u64)>)>,
     programs: Vec<Program>,
@@ -110,7 +110,7 @@ struct Program {
     fault: Option<String>,
 }
 
-impl Found {
+impl Contents {
     fn at(path: &Path) -> Result<Self> {
         let is_asset = |path: &Path| path.join(PROGRAM).exists();
         if !path.is_dir() || is_asset(path) {

@@ -2,7 +2,7 @@
 //! bundle is right, in one go.
 
 use crate::ask;
-use crate::bundles::Choice;
+use crate::bundles::BundleArgs;
 use crate::device::Device;
 use crate::export::Job;
 use crate::progress::{self, say, seconds};
@@ -55,7 +55,7 @@ pub fn run(_: Args) -> Result<()> {
         CallShape::One,
         None,
     )?;
-    // There is no device here whose transcript could be judged.
+    // There is no transcript of a device to judge.
     job.stages.retain(|stage| *stage != Stage::Device);
     job.required = vec![Stage::Engine];
     let transcript = job.run()?;
@@ -71,7 +71,7 @@ pub fn run(_: Args) -> Result<()> {
     };
     let (question, expected) = (text("prompt")?, text("answer")?);
     let picture = embedded::path(&format!("{SCENES}/{}", text("image")?))?;
-    let choice = Choice {
+    let choice = BundleArgs {
         exports: out.clone(),
         model: None,
         mode: None,

@@ -37,7 +37,7 @@ pub struct Args {
 /// Repairs.
 pub fn run(args: Args) -> Result<()> {
     let path = &args.path;
-    let mut found = Found::default();
+    let mut found = Contents::default();
     found.look(path, Path::new(""))?;
     if found.assets.is_empty() {
         bail!(
@@ -129,14 +129,14 @@ fn shown(path: &Path) -> String {
 
 /// What a folder contains. All names are relative to it.
 #[derive(Default)]
-struct Found {
+struct Contents {
     assets: Vec<(PathBuf, Asset, Locations)>,
     /// Everything that is copied, and its size.
     files: Vec<(PathBuf, PathBuf, u64)>,
     folders: Vec<PathBuf>,
 }
 
-impl Found {
+impl Contents {
     /// Looks into the folder at `path`, which is called `name` below the first.
     fn look(&mut self, path: &Path, name: &Path) -> Result<()> {
         let mut entries = read_dir(path)?;

@@ -4,7 +4,7 @@
 use super::memory::{Stream, Touched};
 use super::timing::{Runs, median, peak_memory, timed};
 use super::{Report, memory_text};
-use crate::bundles::Choice;
+use crate::bundles::BundleArgs;
 use crate::device::Device;
 use crate::export::Job;
 use crate::home;
@@ -26,7 +26,7 @@ use std::time::Instant;
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    choice: Choice,
+    choice: BundleArgs,
     /// Where to run it
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     device: Device,
@@ -57,8 +57,8 @@ struct Work {
 /// Measures, and prints.
 pub fn run(args: Args) -> Result<()> {
     let bundle = args.choice.find()?;
-    let found = measure(&bundle, args.device, args.work)?;
-    found.print(args.json)
+    let measured = measure(&bundle, args.device, args.work)?;
+    measured.print(args.json)
 }
 
 /// That it works, on nano.
@@ -67,7 +67,7 @@ pub fn check() -> Result<()> {
     let mut job = Job::nano("int8hu", folder.path())?;
     job.options.shapes = crate::export::queries("dynamic")?;
     job.run()?;
-    let choice = Choice {
+    let choice = BundleArgs {
         exports: folder.path().to_owned(),
         model: None,
         mode: None,
@@ -79,17 +79,17 @@ pub fn check() -> Result<()> {
         vision: true,
         runs: 2,
     };
-    let found = measure(&choice.find()?, Device::Cpu, work)?;
+    let measured = measure(&choice.find()?, Device::Cpu, work)?;
     // nano: 4 layers of 2 · 2 heads of 32 halves; its matrices in int8.
-    ensure!(found.touched.cache == 4 * 2 * 2 * 32 * 2);
-    ensure!((500_000..1_000_000).contains(&found.touched.weights));
-    ensure!(found.runs.len() == 2 && found.of_floor() > 0.0);
-    ensure!(found.runs.iter().all(|run| run.vision.is_some()));
+    ensure!(measured.touched.cache == 4 * 2 * 2 * 32 * 2);
+    ensure!((500_000..1_000_000).contains(&measured.touched.weights));
+    ensure!(measured.runs.len() == 2 && measured.of_floor() > 0.0);
+    ensure!(measured.runs.iter().all(|run| run.vision.is_some()));
     Ok(())
 }
 
 /// What was measured.
-struct Found {
+struct Measured {
     bundle: String,
     device: Device,
     work: Work,
@@ -119,7 +119,7 @@ struct Subject {
     new: u32,
 }
 
-fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Found> {
+fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Measured> {
     let device = on.open()?;
     let asset = bundle.path.join(bundle.manifest()?.main_asset());
     let opened = aimodel::open_asset(&asset)?;
@@ -153,7 +153,7 @@ fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Found> {
         run.rate = before.and(stream.read()?).rate();
         runs.push(run);
     }
-    Ok(Found {
+    Ok(Measured {
         bundle: bundle.name.clone(),
         device: on,
         work,
@@ -222,7 +222,7 @@ impl Subject {
     }
 }
 
-impl Found {
+impl Measured {
     /// Bytes that a token reads, in the middle of those that were decoded.
     fn bytes(&self) -> u64 {
         let before = u64::from(self.work.prompt) + u64::from(self.work.new) / 2;
@@ -244,7 +244,7 @@ impl Found {
     }
 }
 
-impl Report for Found {
+impl Report for Measured {
     fn text(&self) -> String {
         let (min, max) = self.runs.range(|run| self.part(run));
         let (decode, prefill) = (

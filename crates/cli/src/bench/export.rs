@@ -40,20 +40,20 @@ pub struct Args {
 
 /// Measures, and prints.
 pub fn run(args: Args) -> Result<()> {
-    let found = measure(&args.model, &args.mode, args.runs)?;
-    found.print(args.json)
+    let measured = measure(&args.model, &args.mode, args.runs)?;
+    measured.print(args.json)
 }
 
 /// That it works, on nano.
 pub fn check() -> Result<()> {
-    let found = measure("nano", "int8hu", 2)?;
-    ensure!(found.runs.len() == 2 && found.ratio() > 0.0);
-    ensure!(found.written > 1_000_000 && found.read > 1_000_000);
+    let measured = measure("nano", "int8hu", 2)?;
+    ensure!(measured.runs.len() == 2 && measured.ratio() > 0.0);
+    ensure!(measured.written > 1_000_000 && measured.read > 1_000_000);
     Ok(())
 }
 
 /// What was measured.
-struct Found {
+struct Measured {
     model: String,
     mode: String,
     /// Bytes of the checkpoint's parameters.
@@ -83,9 +83,9 @@ impl Run {
     }
 }
 
-fn measure(model: &str, mode: &str, runs: u32) -> Result<Found> {
+fn measure(model: &str, mode: &str, runs: u32) -> Result<Measured> {
     let source = hub::source(model, None)?;
-    let mut found = Found {
+    let mut measured = Measured {
         model: source.model().to_owned(),
         mode: mode.to_owned(),
         read: 0,
@@ -94,22 +94,22 @@ fn measure(model: &str, mode: &str, runs: u32) -> Result<Found> {
         peak_memory: None,
     };
     // Once before it counts, so that what can be cached is.
-    found.read = read(&source)?;
+    measured.read = read(&source)?;
     for _ in 0..runs {
         let (read, read_time) = timed(|| read(&source));
         let (bundles, export) = timed_export(&source, mode)?;
         let (written, write) = write_as_many(&bundles)?;
         let ((), hash) = timed(|| hash(written));
-        (found.read, found.written) = (read?, written);
-        found.runs.push(Run {
+        (measured.read, measured.written) = (read?, written);
+        measured.runs.push(Run {
             read: read_time,
             write,
             hash,
             export,
         });
     }
-    found.peak_memory = peak_memory();
-    Ok(found)
+    measured.peak_memory = peak_memory();
+    Ok(measured)
 }
 
 /// Exports to a folder that is gone afterwards.
@@ -186,14 +186,14 @@ fn pieces(bytes: u64) -> impl Iterator<Item = usize> {
         .map(move |at| (bytes - at).min(PIECE as u64) as usize)
 }
 
-impl Found {
+impl Measured {
     /// How many times the floor of the same run an export takes, the median.
     fn ratio(&self) -> f64 {
         self.runs.median(Run::ratio)
     }
 }
 
-impl Report for Found {
+impl Report for Measured {
     fn text(&self) -> String {
         let (min, max) = self.runs.range(Run::ratio);
         let memory = memory_text(self.peak_memory);

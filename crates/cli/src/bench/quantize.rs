@@ -36,19 +36,19 @@ pub struct Args {
 
 /// Measures, and prints.
 pub fn run(args: Args) -> Result<()> {
-    let found = measure(&args.model, args.runs)?;
-    found.print(args.json)
+    let measured = measure(&args.model, args.runs)?;
+    measured.print(args.json)
 }
 
 /// That it works, on nano.
 pub fn check() -> Result<()> {
-    let found = measure("nano", 2)?;
-    ensure!(found.runs.len() == 2 && found.ratio() > 0.0 && found.bytes > 1_000_000);
+    let measured = measure("nano", 2)?;
+    ensure!(measured.runs.len() == 2 && measured.ratio() > 0.0 && measured.bytes > 1_000_000);
     Ok(())
 }
 
 /// What was measured.
-struct Found {
+struct Measured {
     model: String,
     threads: usize,
     /// Bytes of the matrices in the checkpoint.
@@ -72,7 +72,7 @@ impl Run {
     }
 }
 
-fn measure(model: &str, runs: u32) -> Result<Found> {
+fn measure(model: &str, runs: u32) -> Result<Measured> {
     let source = hub::source(model, None)?;
     let architecture = models::open(&source)?;
     let checkpoint = models::open_weights(&source, architecture.as_ref())?;
@@ -92,7 +92,7 @@ fn measure(model: &str, runs: u32) -> Result<Found> {
         matrices.push((checkpoint.tensor(name, shape)?, scheme));
     }
 
-    let mut found = Found {
+    let mut measured = Measured {
         model: source.model().to_owned(),
         threads: rayon::current_num_threads(),
         bytes: matrices
@@ -114,10 +114,10 @@ fn measure(model: &str, runs: u32) -> Result<Found> {
                 tensor.release(index * step..index * step + bytes.len());
             }
         }
-        found.runs.push(run);
+        measured.runs.push(run);
     }
-    found.peak_memory = peak_memory();
-    Ok(found)
+    measured.peak_memory = peak_memory();
+    Ok(measured)
 }
 
 /// Where copies and quantized weights go.
@@ -162,14 +162,14 @@ impl Buffers {
     }
 }
 
-impl Found {
+impl Measured {
     /// How fast quantizing is, where copying in the same run is 1: the median.
     fn ratio(&self) -> f64 {
         self.runs.median(Run::ratio)
     }
 }
 
-impl Report for Found {
+impl Report for Measured {
     fn text(&self) -> String {
         let (min, max) = self.runs.range(Run::ratio);
         let memory = memory_text(self.peak_memory);

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use super::{Capability, machine, outside, within};
+use super::{Capability, environment, machine, within};
 use checkpoint::Source;
 use std::{
     fs,
@@ -70,22 +70,22 @@ fn the_hub_is_reached_or_not() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let endpoint = format!("http://user:secret@{address}/hub");
-    let found = outside::reach(&endpoint, false, true);
+    let found = environment::reach(&endpoint, false, true);
     assert!(found.here, "{}", found.found);
     assert!(!found.text().contains("secret"), "{}", found.text());
     drop(listener);
-    let found = outside::reach(&endpoint, false, false);
+    let found = environment::reach(&endpoint, false, false);
     assert!(!found.here);
     assert!(!found.text().contains("secret"), "{}", found.text());
     assert!(found.remedy.unwrap().contains("--model"));
     for (endpoint, offline) in [(endpoint.as_str(), true), ("no address", false)] {
-        assert!(!outside::reach(endpoint, offline, false).here);
+        assert!(!environment::reach(endpoint, offline, false).here);
     }
 }
 
 #[test]
 fn addresses_are_read() {
-    let host = |text: &str| outside::host_of(text);
+    let host = |text: &str| environment::host_of(text);
     let some = |host: &str, port| Some((host.to_owned(), port));
     assert_eq!(host("https://huggingface.co"), some("huggingface.co", 443));
     assert_eq!(host("http://127.0.0.1:8080/a/b"), some("127.0.0.1", 8080));
@@ -118,7 +118,7 @@ fn a_python_is_asked_what_it_has() {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path
     };
-    let ask = |path: &Path| -> Capability { outside::recorder(path, Duration::from_secs(10)) };
+    let ask = |path: &Path| -> Capability { environment::recorder(path, Duration::from_secs(10)) };
     let whole = "printf 'torch 2\\ntransformers 4\\nnumpy 2\\npillow 9\\n'";
     assert!(ask(&python("whole", whole)).here);
     let part = "printf 'torch -\\ntransformers 4\\nnumpy 2\\npillow -\\n'";
@@ -132,13 +132,13 @@ fn a_python_is_asked_what_it_has() {
     assert!(!ask(&folder.path().join("absent")).here);
 
     let started = Instant::now();
-    let stuck = outside::recorder(
+    let stuck = environment::recorder(
         &python("stuck", "exec sleep 600"),
         Duration::from_millis(100),
     );
     assert!(stuck.found.contains("no answer"), "{}", stuck.found);
     // One whose child holds on to the pipe.
-    let held = outside::recorder(&python("held", "sleep 5 &"), Duration::from_secs(10));
+    let held = environment::recorder(&python("held", "sleep 5 &"), Duration::from_secs(10));
     assert!(!held.here);
     assert!(started.elapsed() < Duration::from_secs(60));
 }
@@ -156,6 +156,6 @@ fn whole_checkpoints_of_the_cache_are_found() {
         let bytes = nano.map(name).unwrap().unwrap();
         fs::write(snapshot("models--Qwen--Qwen3-VL").join(name), &*bytes).unwrap();
     }
-    assert_eq!(outside::cached(cache.path()), ["Qwen/Qwen3-VL, cached"]);
-    assert!(outside::cached(Path::new("absent")).is_empty());
+    assert_eq!(environment::cached(cache.path()), ["Qwen/Qwen3-VL, cached"]);
+    assert!(environment::cached(Path::new("absent")).is_empty());
 }

@@ -1,10 +1,10 @@
-//! What was found, as JSON.
+//! The report as JSON.
 
-use super::{Found, Program};
+use super::{Contents, Program};
 use aimodel::Parameter;
 use serde_json::{Value, json};
 
-impl Found {
+impl Contents {
     /// The whole report.
     pub fn json(&self) -> Value {
         let programs: Vec<Value> = self.programs.iter().map(Program::json).collect();

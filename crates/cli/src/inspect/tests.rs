@@ -1,6 +1,6 @@
 //! `inspect` on bundles that are whole, damaged or hostile.
 
-use super::{Args, Found, run};
+use super::{Args, Contents, run};
 use crate::Refused;
 use aimodel::{AssetBuilder, AssetMetadata, ElementType, TensorType};
 use std::{fs, path::Path};
@@ -36,7 +36,7 @@ fn a_bundle_is_shown_whole() {
     let parent = tempfile::tempdir().unwrap();
     let out = parent.path().join("bundle");
     bundle(&out);
-    let found = Found::at(&out).unwrap();
+    let found = Contents::at(&out).unwrap();
     let text = found.text().unwrap();
     for expected in [
         "  kind: llm\n",
@@ -64,7 +64,7 @@ fn findings_of_the_lint_are_shown_and_refused() {
     let parent = tempfile::tempdir().unwrap();
     let out = parent.path().join("bundle");
     bundle(&out);
-    let found = Found::at(&out).unwrap();
+    let found = Contents::at(&out).unwrap();
     let text = found.text().unwrap();
     assert!(
         text.contains("lint\n  bundle-manifest: bundle/metadata.json\n    expected "),
@@ -75,16 +75,16 @@ fn findings_of_the_lint_are_shown_and_refused() {
         let error = run(Args { json, ..args(&out) });
         let error = error.unwrap_err();
         assert!(error.downcast_ref::<Refused>().is_some(), "{error}");
-        let said = error.to_string();
-        assert!(said.contains("bundle-manifest: expected `meta"), "{said}");
-        assert!(said.contains("; and 1 more"), "{said}");
+        let text = error.to_string();
+        assert!(text.contains("bundle-manifest: expected `meta"), "{text}");
+        assert!(text.contains("; and 1 more"), "{text}");
     }
-    let asset = Found::at(&out.join("double.aimodel")).unwrap();
+    let asset = Contents::at(&out.join("double.aimodel")).unwrap();
     let text = asset.text().unwrap();
     assert!(text.contains("lint\n  no finding, by "), "{text}");
     assert_eq!(asset.json()["lint"], serde_json::json!([]));
-    // A program by itself is no asset.
-    let program = Found::at(&out.join("double.aimodel/main.mlirb")).unwrap();
+    // A program by itself is not an asset.
+    let program = Contents::at(&out.join("double.aimodel/main.mlirb")).unwrap();
     assert!(!program.text().unwrap().contains("lint"));
 }
 
@@ -96,7 +96,7 @@ fn what_a_file_says_cannot_forge_the_report() {
     let lie = r#"{"assetVersion": "2.0", "description": "x\n  verify: ok\u001b[2J"}"#;
     fs::write(out.join("double.aimodel/metadata.json"), lie).unwrap();
     fs::write(out.join("metadata.json"), r#"{"kind": "a\r\nb"}"#).unwrap();
-    let text = Found::at(&out).unwrap().text().unwrap();
+    let text = Contents::at(&out).unwrap().text().unwrap();
     assert_eq!(text.matches("\n  verify: ok").count(), 1, "{text}");
     assert!(
         text.contains("description: x⟨U+000A⟩  verify: ok⟨U+001B⟩[2J"),
@@ -140,7 +140,10 @@ fn damage_is_refused_and_bad_input_is_an_error() {
     fs::write(asset.join("main.hash"), [0; 32]).unwrap();
     let error = run(args(&asset)).unwrap_err();
     assert!(error.downcast_ref::<Refused>().is_some(), "{error}");
-    assert!(error.to_string().contains("has not the hash"), "{error}");
+    assert!(
+        error.to_string().contains("does not have the hash"),
+        "{error}"
+    );
 
     fs::write(asset.join("main.mlirb"), "no bytecode").unwrap();
     let nowhere = parent.path().join("nowhere");

@@ -1,6 +1,6 @@
-//! What was found, as text.
+//! The report as text.
 
-use super::{Found, Program};
+use super::{Contents, Program};
 use crate::progress::size;
 use aimodel::{Function, METADATA, Summary};
 use anyhow::Result;
@@ -9,7 +9,7 @@ use gate::{lint::RULES, transcript::Finding};
 use serde_json::Value;
 use std::fmt::Write as _;
 
-impl Found {
+impl Contents {
     /// The whole report.
     pub fn text(&self) -> Result<String> {
         let mut text = String::new();

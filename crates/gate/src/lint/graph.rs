@@ -57,7 +57,7 @@ pub const LOCATIONS: Rule = Rule {
     id: "debug-locations",
     what: "a location that is not of the AICode dialect, or fused locations within fused ones",
     reason: "loading ends with \"expected AICode versioned location\" on beta 2 and later",
-    remedy: "`cargo xtask repair` writes a copy without them",
+    remedy: "`repair` writes a copy without them",
     source: LIBRARY,
 };
 

@@ -1,4 +1,4 @@
-//! What the machine can reach: Python and its packages, the hub and its cache.
+//! The environment: Python and its packages, the hub and its cache.
 
 use super::{Capability, within};
 use crate::venv::{self, CORE_AI_NEWEST};

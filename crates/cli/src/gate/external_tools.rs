@@ -51,13 +51,13 @@ impl ExternalTools for Python {
         }
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         let output = command.stdin(Stdio::null()).output();
-        let output = output.map_err(|error| outside(format!("{shown} does not start: {error}")))?;
+        let output = output.map_err(|error| failed(format!("{shown} does not start: {error}")))?;
         let printed = String::from_utf8_lossy(&output.stderr);
         let last = printed.trim().lines().last().unwrap_or_default().to_owned();
         match output.status.code() {
             Some(0) => Ok(Outcome::Done),
             Some(1) if last.starts_with("refused") => Ok(Outcome::Refused(last)),
-            _ => Err(outside(format!(
+            _ => Err(failed(format!(
                 "oracles/capture.py ended with {}:\n{printed}",
                 output.status
             ))),
@@ -79,7 +79,7 @@ impl ExternalTools for Python {
             }
         };
         let made = ask(&venv, candidate, prompts, tokens);
-        let made = made.map_err(|error| outside(format!("{error:#}")))?;
+        let made = made.map_err(|error| failed(format!("{error:#}")))?;
         Ok(Ok((made, format!("coreai-core {CORE_AI_NEWEST}"))))
     }
 }
@@ -180,9 +180,9 @@ fn checkpoint(candidate: &Candidate) -> Result<PathBuf> {
 }
 
 fn unwritten(error: anyhow::Error) -> Error {
-    outside(format!("{error:#}"))
+    failed(format!("{error:#}"))
 }
 
-fn outside(message: String) -> Error {
+fn failed(message: String) -> Error {
     Error::ExternalTools(message)
 }
