@@ -102,7 +102,7 @@ fn what_a_file_says_cannot_forge_the_report() {
         text.contains("description: x⟨U+000A⟩  verify: ok⟨U+001B⟩[2J"),
         "{text}"
     );
-    assert!(text.contains(r"kind: a\r\nb"), "{text}");
+    assert!(text.contains("kind: a⟨U+000D⟩⟨U+000A⟩b"), "{text}");
 }
 
 #[test]
