@@ -5,6 +5,8 @@
 
 mod common;
 
+use testkit::names;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -28,15 +30,6 @@ fn written() -> (tempfile::TempDir, PathBuf) {
     let dir = parent.path().join("small.aimodel");
     write_asset(&dir, &small(), &metadata()).unwrap();
     (parent, dir)
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 #[test]

@@ -5,11 +5,7 @@
 
 mod common;
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    io,
-};
+use std::io;
 
 use aimodel::{
     AiCode, AssetBuilder, Attribute, ElementType, Form, Module, NAMESPACE, Summary, TensorType,
@@ -18,29 +14,7 @@ use aimodel::{
 use common::small;
 use mlir_bytecode::{Entry, Field, Tables, read, write};
 use proptest::prelude::*;
-
-thread_local! {
-    static LIVE: Cell<usize> = const { Cell::new(0) };
-    static PEAK: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Counts the bytes that each thread has allocated.
-struct Counting;
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.set(LIVE.get() + layout.size());
-        PEAK.set(PEAK.get().max(LIVE.get()));
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.set(LIVE.get().saturating_sub(layout.size()));
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use testkit::alloc::{Counting, peak};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -53,13 +27,10 @@ fn bytes_of(module: &Module) -> Vec<u8> {
 
 /// Does everything with a program that can be done; whether it is valid.
 fn survive(bytes: &[u8]) -> bool {
-    let before = LIVE.get();
-    PEAK.set(before);
-    let valid = match read(bytes.into(), &[&AiCode]) {
+    let (valid, used) = peak(|| match read(bytes.into(), &[&AiCode]) {
         Ok((module, _)) => look_at(&module),
         Err(_) => false,
-    };
-    let used = PEAK.get() - before;
+    });
     let allowed = 512 * bytes.len() + (4 << 20);
     assert!(
         used <= allowed,

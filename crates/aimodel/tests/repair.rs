@@ -6,8 +6,6 @@
 mod common;
 
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     fs, io,
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -21,29 +19,7 @@ use aimodel::{
 use common::small;
 use mlir_bytecode::{AttrId, Entry, Field, ResourceValue, Tables, read, write};
 use tempfile::TempDir;
-
-thread_local! {
-    static LIVE: Cell<usize> = const { Cell::new(0) };
-    static PEAK: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Counts the bytes that each thread has allocated.
-struct Counting;
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.set(LIVE.get() + layout.size());
-        PEAK.set(PEAK.get().max(LIVE.get()));
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.set(LIVE.get().saturating_sub(layout.size()));
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use testkit::alloc::{Counting, peak};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -229,10 +205,7 @@ fn large_constants_are_streamed_and_can_be_broken_off() {
     write_asset(&dir, &module, &AssetMetadata::new("a test", 0).unwrap()).unwrap();
     let asset = open_asset(&dir).unwrap();
 
-    let before = LIVE.get();
-    PEAK.set(before);
-    let (other, target) = repaired(&asset, None);
-    let used = PEAK.get() - before;
+    let ((other, target), used) = peak(|| repaired(&asset, None));
     // Without a map the program is read to be compared, and copied once.
     let read = if cfg!(feature = "mmap") {
         0

@@ -69,7 +69,7 @@ impl Bench {
         let server = Server::start()?;
         let remote = scratch.path().join("remote");
         let checkpoint = repo::root().join("oracles/nano/checkpoint");
-        copy(&checkpoint, &remote)?;
+        testkit::copy_folder(&checkpoint, &remote);
         fs::write(remote.join("README.md"), "what no export needs")?;
         fs::write(remote.join("other.safetensors"), vec![7; 100_000])?;
         let commit = server.add(MODEL, &remote)?;
@@ -308,7 +308,7 @@ impl Bench {
         self.assert_only_read()?;
 
         // What does not hold is not published.
-        copy(&self.path("release"), &self.path("tampered"))?;
+        testkit::copy_folder(&self.path("release"), &self.path("tampered"));
         let file = self.path("tampered/README.md");
         fs::write(&file, fs::read_to_string(&file)?.replace('9', "8"))?;
         self.server.calm();
@@ -335,7 +335,7 @@ impl Bench {
         self.server.calm();
 
         // Published with one wrong byte, by a hub that vouches for it.
-        copy(&self.path("release"), &self.path("wrong"))?;
+        testkit::copy_folder(&self.path("release"), &self.path("wrong"));
         let asset = format!("wrong/gpu-pipelined/{DECODER}/{DECODER}.aimodel/main.mlirb");
         let asset = self.path(&asset);
         let mut bytes = fs::read(&asset)?;
@@ -387,18 +387,5 @@ fn same(a: &Path, b: &Path) -> Result<()> {
         a.display(),
         b.display()
     );
-    Ok(())
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        match entry.file_type()?.is_dir() {
-            true => copy(&entry.path(), &target)?,
-            false => drop(fs::copy(entry.path(), target)?),
-        }
-    }
     Ok(())
 }

@@ -130,7 +130,7 @@ pub fn run() -> Outcome {
 fn agree(venv: &Venv, good: &Path, fault: &Fault) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let bundle = folder.path().join(good.file_name().unwrap_or_default());
-    copy(good, &bundle)?;
+    testkit::copy_folder(good, &bundle);
     (fault.make)(&bundle)?;
     let (found, _) = doctor(venv, &bundle)?;
     let found: Vec<&str> = found.iter().map(String::as_str).collect();
@@ -185,17 +185,4 @@ fn remove(value: &mut Value, key: &str) {
     if let Some(object) = value.as_object_mut() {
         object.remove(key);
     }
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let to = to.join(entry.file_name());
-        match entry.file_type()?.is_dir() {
-            true => copy(&entry.path(), &to)?,
-            false => drop(fs::copy(entry.path(), to)?),
-        }
-    }
-    Ok(())
 }

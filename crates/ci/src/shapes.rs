@@ -114,11 +114,7 @@ pub fn write(given: &Value, checkpoint: &Path) -> Result<Config> {
 /// The patches that `oracles/record.py` takes: bits of a multiplicative hash of
 /// the index, as 256 levels from -1.
 fn patches(count: usize) -> Vec<f16> {
-    let level = |index: usize| {
-        let x = (index as u32).wrapping_mul(2_654_435_761);
-        let x = (x ^ (x >> 15)).wrapping_mul(2_246_822_519);
-        (x ^ (x >> 13)) >> 24
-    };
+    let level = |index: usize| testkit::recorded_level(index as u32);
     (0..count)
         .map(|index| f16::from_f32(level(index) as f32 / 128.0 - 1.0))
         .collect()

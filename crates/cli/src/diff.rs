@@ -52,11 +52,7 @@ pub fn run(args: Args) -> Result<()> {
         for one in &found {
             // Names come from files, which may hold anything.
             let line = format!("{:<9}  {}: {}", one.kind, one.place, one.message);
-            let line: String = line
-                .chars()
-                .map(|c| if c.is_control() { '?' } else { c })
-                .collect();
-            progress::print(&format!("{line}\n"))?;
+            progress::print(&format!("{}\n", fsutil::one_line(&line)))?;
         }
     }
     match found.len() {

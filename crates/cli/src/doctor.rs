@@ -68,9 +68,13 @@ impl Capability {
 
     fn text(&self) -> String {
         let here = if self.here { "ok" } else { "not here" };
-        let mut text = format!("{:>11}  {here:<8}  {}\n", self.name, plain(&self.found));
+        let mut text = format!(
+            "{:>11}  {here:<8}  {}\n",
+            self.name,
+            fsutil::one_line(&self.found)
+        );
         if let Some(remedy) = &self.remedy {
-            text.push_str(&format!("{:>21}  {}\n", "do", plain(remedy)));
+            text.push_str(&format!("{:>21}  {}\n", "do", fsutil::one_line(remedy)));
         }
         text
     }
@@ -141,11 +145,4 @@ fn within<T: Send + 'static>(
         let _ = sender.send(work());
     });
     receiver.recv_timeout(limit).ok()
-}
-
-/// Text of programs and variables, on one line.
-fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }

@@ -12,7 +12,6 @@ use anyhow::{Context, Result, bail};
 use checkpoint::Source;
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -155,18 +154,8 @@ fn fill(folder: &Path, files: &[(String, &[u8])]) -> Result<()> {
         if fs::read(&path).is_ok_and(|found| found == *bytes) {
             continue;
         }
-        write(&path, bytes).with_context(|| format!("{} cannot be written", path.display()))?;
+        fsutil::replace(&path, bytes)?;
     }
-    Ok(())
-}
-
-/// Writes a file whole, or not at all.
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().context("it has no folder")?;
-    fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    file.persist(path)?;
     Ok(())
 }
 

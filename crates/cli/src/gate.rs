@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use bundle::CallShape;
 use checkpoint::Source;
 use quantize::Recipe;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -302,7 +302,7 @@ fn line(report: &StageReport) -> String {
         "{:>9}  {verdict:<7}  {time:>7}  {}\n",
         report.stage.name(),
         // It quotes files, which may contain control characters.
-        ::gate::report::shown(&report.summary)
+        fsutil::visible(&report.summary)
     )
 }
 
@@ -333,14 +333,8 @@ const MAX_TRANSCRIPT: u64 = 64 << 20;
 
 /// Reads a transcript, whose file is named after its bundle and device.
 pub fn read(path: &Path) -> Result<Transcript> {
-    let unread = || format!("{} cannot be read", path.display());
-    let about = std::fs::metadata(path).with_context(unread)?;
-    ensure!(
-        about.is_file() && about.len() <= MAX_TRANSCRIPT,
-        "{} is not a regular file of at most {MAX_TRANSCRIPT} bytes; remove it, and the gates run again",
-        path.display()
-    );
-    let bytes = std::fs::read(path).with_context(unread)?;
+    let bytes = fsutil::read(path, MAX_TRANSCRIPT)
+        .context("a transcript cannot be read; remove it, and the gates run again")?;
     let transcript = Transcript::parse(&bytes).map_err(|problem| {
         anyhow::anyhow!(
             "{} is not a transcript of the gates: {problem}; remove it, and they run again",
@@ -388,17 +382,8 @@ fn replaceable(out: Option<&Path>, report: Option<&Path>) -> Result<()> {
 
 /// Writes a file whole, in place of an earlier one.
 fn replace(path: &Path, text: &str) -> Result<()> {
-    let write = || -> Result<()> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let mut file = ::gate::temporary_beside(path)?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("{} cannot be written", path.display()))
+    fsutil::replace(path, text.as_bytes())
+        .with_context(|| format!("{} cannot be written", path.display()))
 }
 
 #[cfg(test)]

@@ -178,7 +178,7 @@ impl Contents {
                 place,
                 message,
             } = finding;
-            text::plain(&format!("{place}: {rule}: {message}"))
+            fsutil::one_line(&format!("{place}: {rule}: {message}"))
         }));
         match problems.len() {
             0 => None,
@@ -188,20 +188,11 @@ impl Contents {
     }
 }
 
-/// The metadata of a bundle. A file that is endless, or a pipe that waits for a
-/// writer, is refused before it is opened.
+/// The metadata of a bundle.
 pub fn bundle_metadata(path: &Path) -> Result<Value> {
-    let file = fs::metadata(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    if !file.is_file() || file.len() > MAX_METADATA {
-        bail!(
-            "{}: expected a file of at most {MAX_METADATA} bytes",
-            path.display()
-        );
-    }
-    let text =
-        fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let value: Value =
-        serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+    let bytes = fsutil::read(path, MAX_METADATA)?;
+    let value: Value = serde_json::from_slice(&bytes)
+        .with_context(|| format!("{} is not JSON", path.display()))?;
     if !value.is_object() {
         bail!("{}: expected a JSON object", path.display());
     }

@@ -6,7 +6,7 @@ use crate::{Refused, embedded, export, gate, hub, progress};
 use ::export::Options;
 use ::gate::Transcript;
 use ::release::{Given, Listing, Parts, Recipe, Release, TRANSCRIPTS};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use checkpoint::Source;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -106,12 +106,14 @@ pub struct Job {
     pub oracle: Option<PathBuf>,
 }
 
+/// The largest set of gates that is read, in bytes.
+const MAX_GATES: u64 = 1 << 20;
+
 impl Job {
     /// A release of a recipe, from bundles and transcripts below `exports`.
     pub fn new(given: Given, model: Option<&str>, exports: &Path) -> Result<Job> {
         let gates = gate::gates_file(&given.recipe.gates)?;
-        let gates = std::fs::read_to_string(&gates)
-            .with_context(|| format!("{} cannot be read", gates.display()))?;
+        let gates = fsutil::read_text(&gates, MAX_GATES)?;
         Ok(Job {
             given,
             gates: gates.replace("\r\n", "\n"),

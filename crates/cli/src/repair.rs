@@ -124,10 +124,7 @@ fn described(locations: &Locations) -> String {
 
 /// A path for a message; names come from elsewhere, and may hold anything.
 fn shown(path: &Path) -> String {
-    let path = path.display().to_string();
-    path.chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
+    fsutil::one_line(&path.display().to_string())
 }
 
 /// What a folder contains. All names are relative to it.

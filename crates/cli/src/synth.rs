@@ -1,7 +1,7 @@
 //! `synth`: a checkpoint with random weights from a fixed seed.
 
 use crate::progress::{self, Progress};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use models::qwen3_vl::Config;
 use models::qwen3_vl::synth;
 use models::qwen3_vl::synth::Options;
@@ -43,6 +43,9 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
+/// The largest `config.json` that is read, in bytes.
+const MAX_CONFIG: u64 = 1 << 20;
+
 fn config(shape: &str) -> Result<Config> {
     if let Some(config) = Config::preset(shape) {
         return Ok(config);
@@ -50,6 +53,6 @@ fn config(shape: &str) -> Result<Config> {
     if !Path::new(shape).is_file() {
         bail!("{shape}: expected nano, 2b, 4b, 8b, or the path of a config.json");
     }
-    let json = std::fs::read(shape).with_context(|| format!("{shape} cannot be read"))?;
+    let json = fsutil::read(Path::new(shape), MAX_CONFIG)?;
     Ok(Config::parse(&json, shape)?)
 }

@@ -9,9 +9,10 @@ use std::{env, fs, path::Path, process::Command};
 
 use bundle::CallShape;
 use checkpoint::Source;
-use common::{Bench, Tree, export_in_child, options, quiet, tiny, tree};
+use common::{Bench, export_in_child, options, quiet, tiny};
 use export::Options;
 use quantize::Recipe;
+use testkit::{Tree, tree};
 
 const RECIPES: &[Recipe] = quantize::RECIPES;
 const QUERIES: [CallShape; 3] = [CallShape::One, CallShape::Dynamic, CallShape::Prefill(8)];

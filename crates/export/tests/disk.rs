@@ -16,9 +16,10 @@ use std::{
 };
 
 use bundle::CallShape;
-use common::{Bench, assert_says, decoder_only, names, options, quiet, tiny, tree};
+use common::{Bench, decoder_only, options, quiet, tiny};
 use export::{Options, Progress};
 use quantize::Recipe;
+use testkit::{assert_one_line, names, tree};
 
 #[test]
 fn what_exists_is_not_touched() {
@@ -32,7 +33,7 @@ fn what_exists_is_not_touched() {
         let refuses = || {
             let before = tree(&out);
             let error = bench.export(&all).unwrap_err().to_string();
-            assert_says(&error, &[path.to_str().unwrap(), "exists already"]);
+            assert_one_line(&error, &[path.to_str().unwrap(), "exists already"]);
             assert!(tree(&out) == before, "{:?}", names(&out));
         };
         fs::create_dir_all(&out).unwrap();
@@ -48,7 +49,7 @@ fn what_exists_is_not_touched() {
         {
             std::os::unix::fs::symlink("nowhere", &path).unwrap();
             let error = bench.export(&all).unwrap_err().to_string();
-            assert_says(&error, &[path.to_str().unwrap(), "exists already"]);
+            assert_one_line(&error, &[path.to_str().unwrap(), "exists already"]);
             assert_eq!(names(&out), [name]);
         }
         fs::remove_dir_all(out.parent().unwrap()).unwrap();
@@ -58,7 +59,7 @@ fn what_exists_is_not_touched() {
     made.sort_by_key(|name| bundles.iter().position(|bundle| bundle == name));
     assert_eq!(made, bundles);
     let error = bench.export(&all).unwrap_err().to_string();
-    assert_says(&error, &["tiny_decode_int8hu_s1", "exists already"]);
+    assert_one_line(&error, &["tiny_decode_int8hu_s1", "exists already"]);
 }
 
 #[test]
@@ -70,7 +71,7 @@ fn an_error_shows_the_way_to_a_second_recipe() {
         ..options()
     };
     let error = bench.export(&other).unwrap_err().to_string();
-    assert_says(
+    assert_one_line(
         &error,
         &[
             "tiny_vision",
@@ -90,7 +91,7 @@ fn a_model_without_a_name_for_a_folder_needs_one() {
     std::fs::rename(bench.model(), &model).unwrap();
     let source = checkpoint::Source::folder(&model).unwrap();
     let error = export::export(&source, &bench.out(), &options(), quiet());
-    assert_says(&error.unwrap_err().to_string(), &["name", "微调"]);
+    assert_one_line(&error.unwrap_err().to_string(), &["name", "微调"]);
     assert!(!bench.out().exists());
     let named = Options {
         name: Some("tuned".to_owned()),
@@ -108,7 +109,7 @@ fn an_out_path_that_is_a_file_is_named() {
         let out = file.join(deeper);
         let error = export::export(&bench.source(), &out, &options(), common::quiet());
         let error = error.unwrap_err().to_string();
-        assert_says(&error, &[file.to_str().unwrap()]);
+        assert_one_line(&error, &[file.to_str().unwrap()]);
         assert_eq!(fs::read(&file).unwrap(), b"mine");
         fs::remove_file(&file).unwrap();
         bench.assert_clean();
@@ -138,7 +139,7 @@ fn a_name_that_is_taken_meanwhile_leaves_no_other_bundle() {
             fs::create_dir_all(&taken).unwrap();
             fs::write(taken.join("theirs"), "theirs").unwrap();
         });
-        assert_says(&error, &[path.to_str().unwrap(), "exists already"]);
+        assert_one_line(&error, &[path.to_str().unwrap(), "exists already"]);
         assert_eq!(names(&bench.out()), [name]);
         assert_eq!(names(&path), ["theirs"]);
         fs::remove_dir_all(bench.out().parent().unwrap()).unwrap();
@@ -160,7 +161,7 @@ fn a_hash_that_cannot_be_written_leaves_nothing() {
     let path = bench
         .out()
         .join("tiny_vision/tiny_vision.aimodel/main.hash");
-    assert_says(&error, &[path.to_str().unwrap()]);
+    assert_one_line(&error, &[path.to_str().unwrap()]);
     bench.assert_clean();
 }
 
@@ -174,7 +175,8 @@ mod unix {
         process::Command,
     };
 
-    use crate::common::{Bench, assert_says, export_in_child, names, options, tiny, tree};
+    use crate::common::{Bench, export_in_child, options, tiny};
+    use testkit::{assert_one_line, names, tree};
 
     /// The user who owns nothing.
     const NOBODY: u32 = 65_534;
@@ -215,7 +217,7 @@ mod unix {
         for blocks in [0, 2, 128, program / 4096, program / 1024 - 1] {
             let error = export_on_full_disk(&bench, blocks).unwrap_err();
             let place = bench.out().join("tiny_decode_int8hu_s1");
-            assert_says(&error, &[place.to_str().unwrap(), "File too large"]);
+            assert_one_line(&error, &[place.to_str().unwrap(), "File too large"]);
             let (path, _) = error.split_once(": ").unwrap();
             let name = Path::new(path).file_name().unwrap();
             full.insert(name.to_str().unwrap().to_owned());
@@ -247,8 +249,8 @@ mod unix {
             bench.assert_clean();
             let full = error.contains("File too large");
             match full {
-                true => assert_says(&error, &[place.to_str().unwrap(), "main.mlirb"]),
-                false => assert_says(&error, &["embed_tokens", "row 99999"]),
+                true => assert_one_line(&error, &[place.to_str().unwrap(), "main.mlirb"]),
+                false => assert_one_line(&error, &["embed_tokens", "row 99999"]),
             }
             full
         };
@@ -294,7 +296,7 @@ mod unix {
                 result
             }
         };
-        assert_says(
+        assert_one_line(
             &result.unwrap_err(),
             &[out.to_str().unwrap(), "Permission denied"],
         );
@@ -321,7 +323,7 @@ fn an_export_that_is_broken_off_leaves_nothing() {
             false => ControlFlow::Continue(()),
         });
         let error = export::export(&bench.source(), &bench.out(), &options(), progress);
-        assert_says(
+        assert_one_line(
             &error.unwrap_err().to_string(),
             &["interrupted", "nothing was written"],
         );

@@ -12,13 +12,14 @@ use approx::assert_abs_diff_eq;
 use bundle::CallShape;
 use bundle::short_name;
 use checkpoint::Source;
-use common::{Bench, Weights, decoder_only, names, options, quiet, tiny, vision_only};
+use common::{Bench, decoder_only, options, quiet, tiny, vision_only};
 use export::Options;
 use half::{bf16, f16};
 use models::qwen3_vl::Config;
 use models::qwen3_vl::names::EMBED_TOKENS;
 use quantize::Recipe;
 use sha2::{Digest, Sha256};
+use testkit::{names, tensors::Tensors};
 
 const RECIPES: &[Recipe] = quantize::RECIPES;
 const QUERIES: [CallShape; 3] = [CallShape::One, CallShape::Dynamic, CallShape::Prefill(8)];
@@ -446,7 +447,7 @@ fn resource(module: &Module, key: &str) -> Vec<u8> {
 }
 
 /// A parameter as f16.
-fn f16_values(weights: &mut Weights, name: &str) -> Vec<f16> {
+fn f16_values(weights: &mut Tensors, name: &str) -> Vec<f16> {
     let bytes = weights.tensor(name).bytes.chunks(2);
     bytes
         .map(|b| f16::from_f32(bf16::from_le_bytes([b[0], b[1]]).to_f32()))
@@ -481,7 +482,7 @@ fn quantized(values: &[f16], max: f32, min: f32) -> (Vec<u8>, Vec<u8>) {
 fn weights_are_those_of_the_checkpoint() {
     // Large enough for scales to be resources as well.
     let bench = Bench::new(&Config::preset("nano").unwrap());
-    let mut weights = Weights::read(&bench.file("model.safetensors"));
+    let mut weights = Tensors::read(&bench.file("model.safetensors"));
     let module = |options: &Options| {
         let bundle = &bench.export(options).unwrap()[0];
         opened(&bundle.asset).module
@@ -546,7 +547,7 @@ fn an_untied_head_is_the_checkpoint_s_own() {
     let mut config = Config::preset("nano").unwrap();
     config.tie_word_embeddings = false;
     let bench = Bench::new(&config);
-    let mut weights = Weights::read(&bench.file("model.safetensors"));
+    let mut weights = Tensors::read(&bench.file("model.safetensors"));
     let head = f16_values(&mut weights, "lm_head.weight");
     assert!(head != f16_values(&mut weights, EMBED_TOKENS));
     for mode in RECIPES {
@@ -566,7 +567,7 @@ fn an_untied_head_is_the_checkpoint_s_own() {
 fn a_tower_s_positions_are_constants() {
     let config = tiny();
     let bench = Bench::new(&config);
-    let mut weights = Weights::read(&bench.file("model.safetensors"));
+    let mut weights = Tensors::read(&bench.file("model.safetensors"));
     let (grid, hidden, side, dim) = (3_usize, 32, 4, 16);
     let options = Options {
         grid: grid as u64,

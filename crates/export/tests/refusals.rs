@@ -8,13 +8,14 @@ mod common;
 use std::fs;
 
 use bundle::CallShape;
-use common::{Bench, Weights, assert_says, decoder_only, names, options, tiny, vision_only};
+use common::{Bench, decoder_only, options, tiny, vision_only};
 use export::Options;
 use models::qwen3_vl::names::EMBED_TOKENS;
 use models::qwen3_vl::names::FINAL_NORM;
 use models::qwen3_vl::names::LM_HEAD;
 use quantize::Recipe;
 use serde_json::json;
+use testkit::{assert_one_line, names, tensors::Tensors};
 
 const GATE: &str = "model.language_model.layers.1.mlp.gate_proj.weight";
 const K: &str = "model.language_model.layers.2.self_attn.k_proj.weight";
@@ -164,9 +165,9 @@ fn weights_that_f16_cannot_hold_are_named() {
 #[test]
 fn a_head_that_the_table_contradicts_is_refused() {
     let bench = Bench::new(&tiny());
-    let add = |weights: &mut Weights| {
+    let add = |weights: &mut Tensors| {
         let table = weights.tensor(EMBED_TOKENS);
-        let head = common::Tensor {
+        let head = testkit::tensors::Tensor {
             name: LM_HEAD.to_owned(),
             dtype: table.dtype.clone(),
             shape: table.shape.clone(),
@@ -347,7 +348,7 @@ fn a_width_that_blocks_do_not_divide_is_for_fp16() {
 fn unknown_modes_and_queries_are_refused() {
     for text in ["", "int8", "INT8HU", "int4", "fp32", "int8hu "] {
         let error = text.parse::<&'static Recipe>().unwrap_err().to_string();
-        assert_says(&error, &[&format!("`{text}`"), "fp16, int8lin or int8hu"]);
+        assert_one_line(&error, &[&format!("`{text}`"), "fp16, int8lin or int8hu"]);
     }
     for mode in ["fp16", "int8lin", "int8hu"] {
         assert_eq!(mode.parse::<&'static Recipe>().unwrap().to_string(), mode);
@@ -370,7 +371,7 @@ fn unknown_modes_and_queries_are_refused() {
     ];
     for text in bad {
         let error = text.parse::<CallShape>().unwrap_err().to_string();
-        assert_says(&error, &[&format!("`{text}`"), "s1, dynamic"]);
+        assert_one_line(&error, &[&format!("`{text}`"), "s1, dynamic"]);
     }
     for query in ["s1", "dynamic", "pf2", "pf64", "pf4096"] {
         assert_eq!(query.parse::<CallShape>().unwrap().to_string(), query);

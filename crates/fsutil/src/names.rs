@@ -43,12 +43,17 @@ pub fn check_name(name: &str) -> Result<(), String> {
     }
     let stem = name.split('.').next().unwrap_or_default();
     let stem = stem.trim_end().to_ascii_lowercase();
-    let port = stem.len() == 4 && (stem.starts_with("com") || stem.starts_with("lpt"));
-    let digit = stem.ends_with(|c: char| c.is_ascii_digit());
-    if DEVICES.contains(&stem.as_str()) || port && digit {
+    let port = ["com", "lpt"].map(|port| stem.strip_prefix(port));
+    // Windows takes a superscript digit for a digit.
+    let digit = |rest: &str| matches!(rest, "¹" | "²" | "³") || is_digit(rest);
+    if DEVICES.contains(&stem.as_str()) || port.into_iter().flatten().any(digit) {
         return Err(format!("{name:?} is the name of a device on Windows"));
     }
     Ok(())
+}
+
+fn is_digit(text: &str) -> bool {
+    matches!(text.as_bytes(), [byte] if byte.is_ascii_digit())
 }
 
 /// Checks that `path`, joined to a folder, stays below it on every system: names
@@ -125,6 +130,7 @@ mod tests {
             "a/Con.json",
             "com1",
             "LPT9.md",
+            "COM².txt",
             "a*",
             "a?",
             "x:y",

@@ -15,7 +15,7 @@ use reference::{
 use runtime::{Options, Program, candle_core::Device};
 
 use crate::{
-    Answers, Candidate, Error, ExternalTools, Gates, Result, device::IPhone, json, thresholds,
+    Answers, Candidate, Error, ExternalTools, Gates, Result, device::IPhone, thresholds,
     transcript::Stage,
 };
 
@@ -127,7 +127,7 @@ fn kept(core_ai: &CoreAi, candidate: &Candidate, stages: &[Stage]) -> Result<Opt
     }
     match core_ai {
         CoreAi::Kept(path) => Answers::load(path, candidate).map(Some),
-        _ => json::writable(path).map(|()| None),
+        _ => Ok(fsutil::check_new(path).map(|()| None)?),
     }
 }
 

@@ -273,7 +273,7 @@ mod base64_bytes {
 #[cfg(test)]
 mod tests {
     use super::{DeviceTranscript, Fixture, Patches, judge::tests::fixture};
-    use crate::json::MOST_BYTES;
+    use crate::json::MAX_BYTES;
 
     /// What Swift's encoder writes: keys in another order, and none for what is
     /// nil.
@@ -327,8 +327,8 @@ mod tests {
         assert!(load(&negative).is_err());
         let cut = &TRANSCRIPT[..TRANSCRIPT.len() / 2];
         assert!(load(cut).unwrap_err().contains("docs/run-contract.md"));
-        let padded = format!("{TRANSCRIPT}{}", " ".repeat(MOST_BYTES as usize));
-        assert!(load(&padded).unwrap_err().contains("more than"));
+        let padded = format!("{TRANSCRIPT}{}", " ".repeat(MAX_BYTES as usize));
+        assert!(load(&padded).unwrap_err().contains("at most"));
     }
 
     #[test]

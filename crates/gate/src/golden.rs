@@ -12,7 +12,6 @@ use crate::{
     Candidate, Error, NamedPrompt, Result,
     device::{AssetId, Prompt},
     json,
-    report::hidden,
 };
 
 /// The version of the file.
@@ -107,7 +106,9 @@ impl Answers {
         if self.version != VERSION {
             return Some(format!("has version {}, expected {VERSION}", self.version));
         }
-        if !(1..=LONGEST_LABEL).contains(&self.runtime.len()) || self.runtime.contains(hidden) {
+        if !(1..=LONGEST_LABEL).contains(&self.runtime.len())
+            || self.runtime.contains(fsutil::is_unseen)
+        {
             return Some("does not name the runtime in a few words".to_owned());
         }
         let assets = [

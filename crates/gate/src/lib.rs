@@ -32,7 +32,6 @@ pub use error::{Error, Result};
 pub use evidence::Evidence;
 pub use external_tools::{ExternalTools, Outcome, Recording};
 pub use golden::{Answer, Answers};
-pub use json::temporary_beside;
 pub use run::run;
 pub use thresholds::{Compared, Device, Engine, Gates, Prompt};
 pub use transcript::{Stage, StageReport, Transcript, Verdict};

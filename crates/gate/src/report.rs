@@ -20,7 +20,6 @@ use crate::{
     transcript::{Check, Finding},
 };
 use chart::Chart;
-pub use text::{hidden, shown};
 use tokens::Tokens;
 
 const TEMPLATES: [(&str, &str); 3] = [

@@ -100,16 +100,16 @@ pub struct Prompt {
     pub image: Option<String>,
 }
 
+/// The largest set of gates that is read, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+
 impl Gates {
     /// Reads a file; the set is called what the file is.
     ///
     /// # Errors
     /// A file that cannot be read, or as [`Gates::parse`].
     pub fn load(path: &Path) -> Result<Gates> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::File {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = fsutil::read_text(path, MAX_BYTES)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         Gates::parse(&name, &text)
     }

@@ -7,7 +7,7 @@ mod common;
 
 use std::{cell::Cell, fs, path::Path};
 
-use common::{Alone, Bench, Case};
+use common::{Bench, Case, NoTools};
 use gate::{
     Answer, Answers, Candidate, CoreAi, ExternalTools, NamedPrompt, Outcome, Recording, Result,
     Settings, Stage, StageReport, Verdict,
@@ -33,7 +33,7 @@ impl Says {
 
 impl ExternalTools for Says {
     fn record(&self, request: &Recording<'_>, folder: &Path) -> Result<Outcome> {
-        Alone.record(request, folder)
+        NoTools.record(request, folder)
     }
 
     fn core_ai(

@@ -9,7 +9,6 @@ mod lint_cases;
 use std::{collections::BTreeSet, fs, path::Path};
 
 use bundle::CallShape;
-use checkpoint::Source;
 use export::Options;
 use gate::lint::{self, RULES};
 use lint_cases::{Bench, CASES};
@@ -61,7 +60,7 @@ fn what_export_writes_has_no_finding() {
             vision: mode == Recipe::named("int8hu").unwrap(),
             ..lint_cases::options()
         };
-        for bundle in lint_cases::export(&Source::nano(), folder.path(), &options) {
+        for bundle in testkit::nano::export(folder.path(), &options) {
             for found in [lint::bundle(&bundle.path), lint::asset(&bundle.asset)] {
                 assert_eq!(found.unwrap(), [], "{}", bundle.path.display());
             }

@@ -7,7 +7,7 @@ mod common;
 
 use std::fs;
 
-use common::{Alone, Bench, Case};
+use common::{Bench, Case, NoTools};
 use gate::{Stage, Verdict};
 
 fn case() -> Case {
@@ -21,7 +21,7 @@ fn layers_beyond_the_depth() {
     for layers in [0, 5] {
         let mut settings = case.settings();
         settings.layers = Some(layers);
-        let error = gate::run(&candidate, &case.gates, &settings, &[], &Alone, |_| {});
+        let error = gate::run(&candidate, &case.gates, &settings, &[], &NoTools, |_| {});
         assert_eq!(
             error.unwrap_err().to_string(),
             format!("--layers: expected 1 to 4 layers, those of this model, found {layers}")
@@ -30,7 +30,14 @@ fn layers_beyond_the_depth() {
     let mut settings = case.settings();
     settings.layers = Some(3);
     let ladder = [Stage::Ladder];
-    let transcript = gate::run(&candidate, &case.gates, &settings, &ladder, &Alone, |_| {});
+    let transcript = gate::run(
+        &candidate,
+        &case.gates,
+        &settings,
+        &ladder,
+        &NoTools,
+        |_| {},
+    );
     let report = &transcript.unwrap().stages[0];
     assert_eq!(report.verdict, Verdict::Pass);
     assert_eq!(report.series[0].values.len(), 3);

@@ -164,7 +164,10 @@ fn what_may_not_be_had_is_said() {
         &["org/tiny at revision v9", "not on the hub"],
     );
     for revision in ["../main", "", "a/../b", "/x"] {
-        assert_says(&open(&anyone, ID, revision), &["no branch, tag or commit"]);
+        assert_says(
+            &open(&anyone, ID, revision),
+            &["not a branch, tag or commit"],
+        );
     }
     for id in ["../x", "org", "org/../x", "a/b/c"] {
         assert_says(&open(&anyone, id, "main"), &["organization/name"]);

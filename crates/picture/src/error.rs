@@ -6,14 +6,9 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused to read or write a file.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file or folder.
-        path: String,
-        /// The system's message.
-        source: std::io::Error,
-    },
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] fsutil::Error),
     /// A picture cannot be decoded.
     #[error("{file} is not a usable PNG or JPEG picture: {message}")]
     Image {
@@ -28,12 +23,4 @@ pub enum Error {
         /// Merged image tokens along each side.
         grid: usize,
     },
-}
-
-impl Error {
-    /// An [`Error::Io`] at `path`.
-    pub(crate) fn io(path: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
-        let path = path.into();
-        |source| Error::Io { path, source }
-    }
 }

@@ -18,11 +18,9 @@ mod error;
 pub use error::Error;
 
 use half::f16;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-/// Most bytes of a picture's file.
+/// The largest file of a picture that is read, in bytes.
 const MAX_FILE: u64 = 1 << 28;
 /// The largest grid that makes sense: positions are interpolated, and beyond
 /// this an image alone fills the longest contexts.
@@ -88,21 +86,10 @@ impl Image {
     /// Reads a PNG or JPEG file.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, or as [`Image::decode`].
+    /// [`Error::File`] if it cannot be read, or as [`Image::decode`].
     pub fn load(path: &Path) -> Result<Image, Error> {
         let name = path.display().to_string();
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
-            .map_err(Error::io(name.clone()))?;
-        if bytes.len() as u64 > MAX_FILE {
-            let message = format!("it has more than {MAX_FILE} bytes");
-            return Err(Error::Image {
-                file: name,
-                message,
-            });
-        }
-        Image::decode(&bytes, &name)
+        Image::decode(&fsutil::read(path, MAX_FILE)?, &name)
     }
 
     /// Decodes a PNG or JPEG file; `name` names it in errors. The camera's

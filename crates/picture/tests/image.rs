@@ -95,7 +95,7 @@ fn what_is_no_picture_is_refused() {
         assert!(error.to_string().contains("photo.png"), "{error}");
     }
     let error = Image::load("absent.png".as_ref()).unwrap_err();
-    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert!(matches!(error, Error::File(_)), "{error}");
     let image = Image::decode(&good, "test").unwrap();
     for grid in [0, MAX_GRID + 1, usize::MAX] {
         assert!(matches!(image.patches(grid, SPEC), Err(Error::Grid { .. })));

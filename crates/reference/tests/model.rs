@@ -367,13 +367,6 @@ fn a_wrong_model_falls_off_the_ladder() {
     }
 }
 
-/// Bits of a multiplicative hash of the index, as `oracles/record.py` has it.
-fn scramble(index: u32) -> u32 {
-    let x = index.wrapping_mul(2_654_435_761);
-    let x = (x ^ (x >> 15)).wrapping_mul(2_246_822_519);
-    (x ^ (x >> 13)) >> 24
-}
-
 /// Other shapes, with random weights: one head, no groups, an untied head, an
 /// odd grid, shards. `oracles/record.py` recorded their logits.
 #[test]
@@ -412,7 +405,7 @@ fn models_of_other_shapes_give_the_recorded_logits() {
         let vision = VisionModel::load(&config, &checkpoint, &Device::Cpu).unwrap();
         let shape = (4 * grid * grid, config.vision_config.patch_len());
         let numbers = (0..(shape.0 * shape.1) as u32)
-            .map(|at| scramble(at) as f32 / 128.0 - 1.0)
+            .map(|at| testkit::recorded_level(at) as f32 / 128.0 - 1.0)
             .collect();
         let patches = Array2::from_shape_vec(shape, numbers).unwrap();
         let vision = vision.forward(patches.view(), [grid, grid]).unwrap();

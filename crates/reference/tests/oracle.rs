@@ -18,10 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn recorded() -> PathBuf {
-    PathBuf::from(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../oracles/nano/recorded"
-    ))
+    testkit::repository().join("oracles/nano/recorded")
 }
 
 /// A copy of nano's oracle with its text prompt alone.

@@ -13,7 +13,7 @@ use crate::{Decoder, Listing, Recipe, Result, error::Problems, folder::read_text
 pub const FOLDER: &str = "gpu-pipelined";
 
 /// No metadata of a bundle is larger.
-const LARGEST: u64 = 1 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
 /// What the bundles of a release say of themselves, all of them alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,7 +209,7 @@ fn decoder_facts(
         });
     }
     let file = format!("{place}/{}", aimodel::METADATA);
-    let Some(text) = problems.take(read_text(folder, &file, LARGEST))? else {
+    let Some(text) = problems.take(read_text(folder, &file, MAX_BYTES))? else {
         return Ok(None);
     };
     let metadata = match Manifest::parse(text.as_bytes(), &file) {

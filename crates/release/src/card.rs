@@ -235,8 +235,8 @@ fn card(release: &Release) -> Result<Card<'_>> {
         hidden: facts.hidden,
         vocabulary: facts.vocabulary,
         max_context: recipe.max_context,
-        static_inputs: self::size(images),
-        cache_per_token: self::size(2 * layers * heads * size * HALF),
+        static_inputs: fsutil::size(images),
+        cache_per_token: fsutil::size(2 * layers * heads * size * HALF),
         one_token: recipe.queries.contains(&CallShape::One),
         folder: bundle::FOLDER,
         sums: sums::FILE,
@@ -253,7 +253,7 @@ fn files(release: &Release) -> Vec<Row> {
         let bytes = release.listing.below(&path).map(|(_, file)| file.bytes);
         Row {
             // A number stays with its unit.
-            size: size(bytes.sum()).replace(' ', "\u{a0}"),
+            size: fsutil::size(bytes.sum()).replace(' ', "\u{a0}"),
             path: format!("{path}/"),
             what,
         }
@@ -541,26 +541,16 @@ fn text(given: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '&' => out.push_str("&amp;"),
-            c if c.is_control() => out.push(' '),
+            c if fsutil::is_unseen(c) => out.push(' '),
             c => out.push(c),
         }
     }
     out
 }
 
-/// A number of bytes in words: `2.45 GB`.
-pub fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} bytes"),
-        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{size, text};
+    use super::text;
 
     #[test]
     fn text_stays_text() {
@@ -572,7 +562,7 @@ mod tests {
 
     #[test]
     fn sizes_read_well() {
-        assert_eq!(size(999), "999 bytes");
-        assert_eq!(size(2_448_000_000), "2.45 GB");
+        assert_eq!(fsutil::size(999), "999 bytes");
+        assert_eq!(fsutil::size(2_448_000_000), "2.45 GB");
     }
 }

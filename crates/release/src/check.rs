@@ -56,7 +56,7 @@ impl Release {
     pub fn open(folder: &Path) -> Result<Release> {
         let listing = Listing::read(folder)?;
         let mut problems = Problems::default();
-        let stated = problems.take(read_text(folder, sums::FILE, sums::LARGEST))?;
+        let stated = problems.take(read_text(folder, sums::FILE, sums::MAX_BYTES))?;
         if let Some(stated) = stated {
             sums::check(&stated, &listing, &mut problems)?;
         }
@@ -92,7 +92,7 @@ impl Release {
             });
         }
         // Nothing else can be said without these two.
-        let text = read_text(folder, recipe::FILE, recipe::LARGEST);
+        let text = read_text(folder, recipe::FILE, recipe::MAX_BYTES);
         let recipe = text.and_then(|text| {
             let recipe = as_problem(recipe::FILE, Recipe::parse(&text))?;
             Ok((text, recipe))
@@ -100,7 +100,7 @@ impl Release {
         let Some((text, recipe)) = problems.take(recipe)? else {
             return Err(problems.refusal());
         };
-        let gates = read_text(folder, GATES, recipe::LARGEST);
+        let gates = read_text(folder, GATES, recipe::MAX_BYTES);
         let gates = gates.and_then(|text| {
             let parsed = Gates::parse(&recipe.gates, &text).map_err(Error::from);
             as_problem(GATES, parsed)
@@ -117,7 +117,7 @@ impl Release {
             facts.as_ref(),
             &mut problems,
         )?;
-        let license = read_text(folder, licence::FILE, licence::LARGEST);
+        let license = read_text(folder, licence::FILE, licence::MAX_BYTES);
         let license = problems.take(license)?;
         let known = licence::text(&recipe.license);
         if let (Some(found), Some(known)) = (&license, known) {

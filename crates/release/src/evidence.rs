@@ -18,7 +18,7 @@ use crate::{
 pub const FOLDER: &str = "transcripts";
 
 /// No transcript is larger: a number for every position of every prompt.
-const LARGEST: u64 = 32 << 20;
+const MAX_BYTES: u64 = 32 << 20;
 
 /// A published transcript.
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ pub(crate) fn check(
     let mut all = Vec::new();
     for (name, entry) in listing.below(FOLDER) {
         let path = &entry.path;
-        let Some(text) = problems.take(read_text(folder, path, LARGEST))? else {
+        let Some(text) = problems.take(read_text(folder, path, MAX_BYTES))? else {
             continue;
         };
         let transcript = match Transcript::parse(text.as_bytes()) {

@@ -2,13 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Read},
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, error::Problems, names};
 
@@ -17,7 +15,7 @@ use crate::{Error, Result, error::Problems, names};
 pub const IGNORED: [&str; 3] = [".git", ".gitattributes", ".cache"];
 
 /// More files than any release has.
-const MOST_FILES: usize = 1000;
+const MAX_FILES: usize = 1000;
 
 /// The files of a folder, by path.
 ///
@@ -139,7 +137,7 @@ fn walk(
             continue;
         }
         let Some(name) = name.to_str() else {
-            problems.add(format!("{shown:?}"), "its name is no UTF-8");
+            problems.add(format!("{shown:?}"), "its name is not UTF-8");
             continue;
         };
         let path = format!("{prefix}{name}");
@@ -157,14 +155,14 @@ fn walk(
             let what = if kind.is_symlink() {
                 "a symbolic link"
             } else {
-                "no plain file"
+                "not a regular file"
             };
-            problems.add(path, format!("is {what}; a release has plain files alone"));
+            problems.add(path, format!("is {what}; a release has regular files only"));
         }
-        if paths.len() > MOST_FILES {
+        if paths.len() > MAX_FILES {
             return Err(Error::input(
                 folder.display(),
-                format!("holds more than {MOST_FILES} files, which no release does"),
+                format!("holds more than {MAX_FILES} files, which no release does"),
             ));
         }
     }
@@ -172,43 +170,39 @@ fn walk(
 }
 
 fn entry(folder: &Path, path: String) -> Result<Entry> {
-    let place = folder.join(&path);
-    let mut hash = Sha256::new();
-    let hashed = File::open(&place).and_then(|mut file| io::copy(&mut file, &mut hash));
+    let (bytes, sha256) = fsutil::sha256_of_file(&folder.join(&path))?;
     Ok(Entry {
-        bytes: hashed.map_err(Error::file(&place))?,
-        sha256: hex::encode(&hash.finalize()),
+        bytes,
+        sha256,
         path,
     })
 }
 
 /// Reads a small text file of a folder; its absence is a problem.
-pub(crate) fn read_text(folder: &Path, name: &str, most: u64) -> Result<String> {
+pub(crate) fn read_text(folder: &Path, name: &str, max: u64) -> Result<String> {
     let path: PathBuf = folder.join(name);
     let refuse = |message: String| {
         let mut problems = Problems::default();
         problems.add(name, message);
-        problems.none()
+        Err(problems.refusal())
     };
     // Not followed, and not opened where it could block.
     match fs::symlink_metadata(&path) {
-        Ok(file) if !file.is_file() => refuse("is no plain file".to_owned())?,
+        Ok(file) if !file.is_file() => {
+            return refuse("is not a regular file".to_owned());
+        }
         Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => refuse("is missing".to_owned())?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return refuse("is missing".to_owned());
+        }
         Err(source) => return Err(Error::File { path, source }),
     }
-    let mut bytes = Vec::new();
-    File::open(&path)
-        .and_then(|file| file.take(most + 1).read_to_end(&mut bytes))
-        .map_err(Error::file(&path))?;
-    if bytes.len() as u64 > most {
-        refuse(format!("expected {most} bytes at most, found more"))?;
-    }
-    match String::from_utf8(bytes) {
+    match fsutil::read_text(&path, max) {
         Ok(text) => Ok(text),
-        Err(_) => {
-            refuse("is no UTF-8".to_owned())?;
-            Ok(String::new())
+        Err(fsutil::Error::TooLarge { found, .. }) => {
+            refuse(format!("expected {max} bytes at most, found {found}"))
         }
+        Err(fsutil::Error::Refused { problem, .. }) => refuse(problem),
+        Err(error) => Err(error.into()),
     }
 }

@@ -33,7 +33,7 @@ pub mod sums;
 
 pub use assemble::{Parts, assemble};
 pub use bundle::{FOLDER as BUNDLES, Facts};
-pub use card::{FILE as CARD, render as render_card, size};
+pub use card::{FILE as CARD, render as render_card};
 pub use check::{GATES, Release, check_for_push};
 pub use error::{Error, Problem, Refusal, Result};
 pub use evidence::{Evidence, FOLDER as TRANSCRIPTS, file_name as transcript_name, publish};

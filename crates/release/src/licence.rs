@@ -9,7 +9,7 @@ pub const FILE: &str = "LICENSE";
 /// Whose the weights are, and what was changed.
 pub const NOTICE: &str = "NOTICE";
 /// No licence is longer.
-pub(crate) const LARGEST: u64 = 1 << 18;
+pub(crate) const MAX_BYTES: u64 = 1 << 18;
 
 /// The text of a licence, where it is the same for everybody who uses it.
 pub fn text(spdx: &str) -> Option<&'static str> {

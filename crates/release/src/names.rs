@@ -1,51 +1,35 @@
-//! Names of files that somebody else may have chosen.
+//! Paths of a release: stricter than what [`fsutil::check_relative`] lets pass.
 
 /// The longest path in a release, in bytes.
-const LONGEST: usize = 400;
+const MAX_BYTES: usize = 400;
 /// How many folders deep a file may lie.
-const DEEPEST: usize = 6;
-/// What Windows takes for a device, with whatever extension.
-const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
+const MAX_DEPTH: usize = 6;
 
 /// Says why a path cannot be one of a release's: relative, with `/`, of names
 /// that every file system can hold, and that lead nowhere else on any.
 pub fn check(path: &str) -> Result<(), String> {
-    if path.is_empty() || path.len() > LONGEST {
+    if path.is_empty() || path.len() > MAX_BYTES {
         return Err(format!(
-            "expected a path of 1 to {LONGEST} bytes, found {}",
+            "expected a path of 1 to {MAX_BYTES} bytes, found {}",
             path.len()
         ));
     }
     let parts = path.split('/');
-    if parts.clone().count() > DEEPEST {
-        return Err(format!("lies more than {DEEPEST} folders deep"));
+    if parts.clone().count() > MAX_DEPTH {
+        return Err(format!("lies more than {MAX_DEPTH} folders deep"));
     }
     for part in parts {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         if part.is_empty() {
             return Err("expected names with one `/` between them".to_owned());
         }
-        if part == "." || part == ".." {
-            return Err(format!("`{part}` would lead to another folder"));
-        }
         if let Some(other) = part.chars().find(|c| !plain(*c)) {
             return Err(format!(
                 "expected Latin letters, digits, `_`, `-` and `.`, found {other:?}"
             ));
         }
-        // The shell takes one for an option, Windows drops the other.
-        if part.starts_with('-') || part.ends_with('.') {
-            return Err(format!("{part:?} starts with `-` or ends with `.`"));
-        }
-        let stem = part.split('.').next().unwrap_or_default();
-        let stem = stem.to_ascii_lowercase();
-        let port = stem.len() == 4 && (stem.starts_with("com") || stem.starts_with("lpt"));
-        if DEVICES.contains(&stem.as_str()) || port && stem.ends_with(|c: char| c.is_ascii_digit())
-        {
-            return Err(format!("{part:?} is the name of a device on Windows"));
-        }
     }
-    Ok(())
+    fsutil::check_relative(path)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::{Error, Result, front_matter, licence};
 /// The file's name in a release.
 pub const FILE: &str = "recipe.toml";
 /// No recipe is larger.
-pub(crate) const LARGEST: u64 = 1 << 16;
+pub(crate) const MAX_BYTES: u64 = 1 << 16;
 
 /// What a release is made of, and what must be proven of it.
 ///
@@ -144,7 +144,7 @@ impl Recipe {
 
     fn check(&self) -> Result<(), String> {
         let plain = |text: &str, most: usize| {
-            !text.trim().is_empty() && text.len() <= most && !text.chars().any(gate::report::hidden)
+            !text.trim().is_empty() && text.len() <= most && !text.chars().any(fsutil::is_unseen)
         };
         if !plain(&self.title, 100) {
             return Err(format!(
@@ -221,12 +221,7 @@ impl Given {
     pub fn load(path: &Path) -> Result<Given> {
         // As git stores it, whatever a checkout made of its ends of lines.
         let read = |path: &Path| {
-            let about = std::fs::metadata(path).map_err(Error::file(path))?;
-            if !about.is_file() || about.len() > LARGEST {
-                let problem = format!("is no plain file of {LARGEST} bytes at most");
-                return Err(Error::input(path.display(), problem));
-            }
-            let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
+            let text = fsutil::read_text(path, MAX_BYTES)?;
             Ok::<_, Error>(text.replace("\r\n", "\n"))
         };
         let text = read(path)?;

@@ -12,7 +12,7 @@ use crate::{Listing, Result, error::Problems, names};
 /// The file's name.
 pub const FILE: &str = "SHA256SUMS";
 /// No such file is larger.
-pub(crate) const LARGEST: u64 = 1 << 20;
+pub(crate) const MAX_BYTES: u64 = 1 << 20;
 
 /// Whether a file of a release is listed.
 pub fn lists(path: &str) -> bool {

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 
 use checkpoint::Source;
-use common::{Case, assemble, bench, given, root};
+use common::{Case, assemble, bench, given, repository};
 use release::{Listing, Release, sums};
 use serde_json::Value;
 
@@ -64,7 +64,7 @@ fn another_checkpoint_is_told() {
     let case = Case::new();
     let release = Release::open(&case.out()).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    common::copy(&root().join("oracles/nano/checkpoint"), folder.path());
+    common::copy_folder(&repository().join("oracles/nano/checkpoint"), folder.path());
     let source = || Source::folder(folder.path()).unwrap();
     release.check_source(&source()).unwrap();
     let weights = folder.path().join("model.safetensors");
@@ -105,10 +105,10 @@ fn sums_are_those_of_sha256sum() {
 #[test]
 fn every_recipe_reads() {
     let mut models = Vec::new();
-    for entry in fs::read_dir(root().join("recipes")).unwrap() {
+    for entry in fs::read_dir(repository().join("recipes")).unwrap() {
         let path = entry.unwrap().path();
         let given = release::Given::load(&path).unwrap();
-        let gates = root().join(format!("gates/{}.toml", given.recipe.gates));
+        let gates = repository().join(format!("gates/{}.toml", given.recipe.gates));
         gate::Gates::load(&gates).unwrap();
         assert!(given.license.len() > 500, "{}", path.display());
         models.push(given.recipe.model);
@@ -125,7 +125,7 @@ fn every_recipe_reads() {
 
 #[test]
 fn recipes_that_cannot_be_released() {
-    let good = fs::read_to_string(root().join("recipes/qwen3-vl-2b.toml")).unwrap();
+    let good = fs::read_to_string(repository().join("recipes/qwen3-vl-2b.toml")).unwrap();
     release::Recipe::parse(&good).unwrap();
     for (from, to, part) in [
         ("Qwen/Qwen3-VL-2B-Instruct", "../Qwen", "model"),
@@ -159,7 +159,7 @@ fn licences_that_are_none() {
     let secret = folder.path().join("id_rsa");
     fs::write(&secret, "secret").unwrap();
     fs::write(folder.path().join("licence.txt"), "terms").unwrap();
-    let good = fs::read_to_string(root().join("recipes/nano.toml")).unwrap();
+    let good = fs::read_to_string(repository().join("recipes/nano.toml")).unwrap();
     let path = folder.path().join("own.toml");
     let load = |file: &str| {
         let text = good.replacen("../LICENSE", file, 1);

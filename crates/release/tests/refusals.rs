@@ -378,7 +378,7 @@ fn links() {
 
     // And none comes in through a bundle that is released.
     let exports = tempfile::tempdir().unwrap();
-    common::copy(&bench().exports, exports.path());
+    common::copy_folder(&bench().exports, exports.path());
     let file = exports
         .path()
         .join(DECODERS[0])

@@ -12,6 +12,7 @@ use aimodel::{AssetBuilder, Blob, ElementType, Module, TensorType};
 use candle_core::{DType, Device, Tensor};
 use half::f16;
 use runtime::{Options, Program, States, ThreadPool};
+use testkit::Noise;
 
 const WIDTH: usize = 512;
 const INNER: usize = 1024;
@@ -22,14 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Numbers that look random, from −1 to 1.
 fn noise(seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed;
-    let next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    std::iter::repeat_with(next).take(count).collect()
+    let mut noise = Noise::new(seed);
+    (0..count).map(|_| noise.next_f32()).collect()
 }
 
 fn f16_bytes(values: &[f32]) -> Vec<u8> {

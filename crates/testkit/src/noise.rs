@@ -11,7 +11,8 @@ pub fn noise(seed: u32, size: usize) -> Vec<u8> {
     bytes
 }
 
-/// A linear congruential generator (Knuth's MMIX). Its upper 32 bits are used.
+/// A linear congruential generator with Knuth's multiplier; its upper bits are
+/// used.
 #[derive(Clone, Debug)]
 pub struct Noise(u64);
 
@@ -26,14 +27,22 @@ impl Noise {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+            .wrapping_add(1);
         (self.0 >> 32) as u32
     }
 
     /// The next number from -1 to 1.
     pub fn next_f32(&mut self) -> f32 {
-        self.next_u32() as f32 / (1_u64 << 31) as f32 - 1.0
+        (self.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0
     }
+}
+
+/// A level from 0 to 255 for an index: the hash that `oracles/record.py` makes
+/// inputs with.
+pub fn recorded_level(index: u32) -> u32 {
+    let x = index.wrapping_mul(2_654_435_761);
+    let x = (x ^ (x >> 15)).wrapping_mul(2_246_822_519);
+    (x ^ (x >> 13)) >> 24
 }
 
 #[cfg(test)]

@@ -74,7 +74,9 @@ impl Tensors {
             header.insert(tensor.name.clone(), info);
             data.extend_from_slice(&tensor.bytes);
         }
-        let header = Value::from(header).to_string();
+        // Padded, so that the data is aligned.
+        let mut header = Value::from(header).to_string();
+        header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
         let mut file = (header.len() as u64).to_le_bytes().to_vec();
         file.extend_from_slice(header.as_bytes());
         file.extend_from_slice(&data);

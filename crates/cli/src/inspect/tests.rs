@@ -99,10 +99,10 @@ fn what_a_file_says_cannot_forge_the_report() {
     let text = Contents::at(&out).unwrap().text().unwrap();
     assert_eq!(text.matches("\n  verify: ok").count(), 1, "{text}");
     assert!(
-        text.contains(r"description: x\n  verify: ok\u{1b}[2J"),
+        text.contains("description: x⟨U+000A⟩  verify: ok⟨U+001B⟩[2J"),
         "{text}"
     );
-    assert!(text.contains(r"kind: a\r\nb"), "{text}");
+    assert!(text.contains("kind: a⟨U+000D⟩⟨U+000A⟩b"), "{text}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::{Contents, Program};
 use crate::progress::size;
 use aimodel::{Function, METADATA, Summary};
 use anyhow::Result;
+use fsutil::one_line;
 use gate::{lint::RULES, transcript::Finding};
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -25,41 +26,35 @@ impl Contents {
     }
 }
 
-/// A text out of a file, on one line: what somebody else wrote may not forge a
-/// line of this report, nor command the terminal.
-pub fn plain(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c.is_control() {
-            true => line.extend(c.escape_default()),
-            false => line.push(c),
-        }
-    }
-    line
-}
-
 fn bundle_text(metadata: &Value, tokenizer: &[(String, u64)], text: &mut String) -> Result<()> {
     match metadata.as_object() {
         Some(object) => {
             writeln!(text, "bundle")?;
             for (key, value) in object {
                 match value {
-                    Value::String(value) => writeln!(text, "  {}: {}", plain(key), plain(value))?,
-                    value => writeln!(text, "  {}: {}", plain(key), plain(&value.to_string()))?,
+                    Value::String(value) => {
+                        writeln!(text, "  {}: {}", one_line(key), one_line(value))?
+                    }
+                    value => writeln!(
+                        text,
+                        "  {}: {}",
+                        one_line(key),
+                        one_line(&value.to_string())
+                    )?,
                 }
             }
         }
         None => writeln!(text, "bundle without {METADATA}")?,
     }
     for (name, bytes) in tokenizer {
-        writeln!(text, "  tokenizer/{}: {}", plain(name), size(*bytes))?;
+        writeln!(text, "  tokenizer/{}: {}", one_line(name), size(*bytes))?;
     }
     Ok(())
 }
 
 impl Program {
     fn text(&self, text: &mut String) -> Result<()> {
-        writeln!(text, "{}", plain(&self.path.display().to_string()))?;
+        writeln!(text, "{}", one_line(&self.path.display().to_string()))?;
         writeln!(text, "  size: {} ({} bytes)", size(self.bytes), self.bytes)?;
         if let (Some(asset), Some(hash)) = (&self.asset, &self.hash) {
             match self.hash_fits() {
@@ -81,15 +76,15 @@ impl Program {
             ];
             for (key, value) in lines {
                 if let Some(value) = value {
-                    writeln!(text, "  {key}: {}", plain(value))?;
+                    writeln!(text, "  {key}: {}", one_line(value))?;
                 }
             }
         }
         let fault = self.fault.as_deref().unwrap_or("ok");
-        writeln!(text, "  verify: {}", plain(fault))?;
+        writeln!(text, "  verify: {}", one_line(fault))?;
         match &self.summary {
             Ok(summary) => summary_text(summary, text)?,
-            Err(problem) => writeln!(text, "  no summary: {}", plain(problem))?,
+            Err(problem) => writeln!(text, "  no summary: {}", one_line(problem))?,
         }
         Ok(())
     }
@@ -130,7 +125,7 @@ fn summary_text(summary: &Summary, text: &mut String) -> Result<()> {
         }
     }
     for (kernel, graphs) in kernels {
-        writeln!(text, "  composite {}", plain(kernel))?;
+        writeln!(text, "  composite {}", one_line(kernel))?;
         for graph in graphs {
             operations_text(&format!("@{}", graph.name), &graph.operations, text)?;
         }
@@ -139,7 +134,7 @@ fn summary_text(summary: &Summary, text: &mut String) -> Result<()> {
 }
 
 fn function_text(function: &Function, text: &mut String) -> Result<()> {
-    writeln!(text, "  function {}", plain(&function.name))?;
+    writeln!(text, "  function {}", one_line(&function.name))?;
     let groups = [
         ("input", &function.inputs),
         ("state", &function.states),
@@ -147,7 +142,7 @@ fn function_text(function: &Function, text: &mut String) -> Result<()> {
     ];
     for (kind, parameters) in groups {
         for parameter in parameters {
-            let parameter = plain(&parameter.to_string());
+            let parameter = one_line(&parameter.to_string());
             writeln!(text, "    {kind:<6} {parameter}")?;
         }
     }
@@ -158,10 +153,10 @@ fn operations_text(of: &str, operations: &[(String, u64)], text: &mut String) ->
     let total: u64 = operations.iter().map(|(_, count)| count).sum();
     let listed: Vec<String> = operations
         .iter()
-        .map(|(name, count)| format!("{name} {count}"))
+        .map(|(name, count)| format!("{} {count}", one_line(name)))
         .collect();
-    let listed = plain(&listed.join(", "));
-    writeln!(text, "    {}: {total} = {listed}", plain(of))?;
+    let listed = listed.join(", ");
+    writeln!(text, "    {}: {total} = {listed}", one_line(of))?;
     Ok(())
 }
 
@@ -171,9 +166,9 @@ fn lint_text(findings: &[Finding], text: &mut String) -> Result<()> {
         writeln!(text, "  no finding, by {} rules", RULES.len())?;
     }
     for finding in findings {
-        let (rule, place) = (&finding.rule, plain(&finding.place));
+        let (rule, place) = (&finding.rule, one_line(&finding.place));
         writeln!(text, "  {rule}: {place}")?;
-        writeln!(text, "    {}", plain(&finding.message))?;
+        writeln!(text, "    {}", one_line(&finding.message))?;
     }
     Ok(())
 }

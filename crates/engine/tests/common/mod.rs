@@ -2,18 +2,14 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
-use std::{
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 use bundle::CallShape;
 use candle_core::Device;
-use checkpoint::Source;
 use engine::{Conversation, Model, Options};
 use picture::Image;
 use quantize::Recipe;
+use testkit::{nano, repository};
 
 /// nano's bundles: the decoders in the order of `shapes`, then the vision
 /// encoder. They are there as long as the folder.
@@ -25,17 +21,10 @@ pub fn exported(
     let options = export::Options {
         recipe,
         shapes,
-        grid: 4,
-        max_context: 4096,
-        decoder: true,
-        vision: true,
-        name: Some("nano".to_owned()),
-        license: None,
-        created: 0,
+        ..nano::options()
     };
-    let go_on = Arc::new(|_, _| ControlFlow::Continue(()));
-    let bundles = export::export(&Source::nano(), out.path(), &options, go_on);
-    (out, bundles.unwrap())
+    let bundles = nano::export(out.path(), &options);
+    (out, bundles)
 }
 
 /// The recipe of this name.
@@ -64,7 +53,7 @@ pub struct Scene {
 }
 
 pub fn scenes_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../oracles/nano/scenes")
+    repository().join("oracles/nano/scenes")
 }
 
 pub fn scenes() -> Vec<Scene> {

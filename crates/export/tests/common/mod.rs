@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{
-    collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
     process::Command,
@@ -19,8 +18,9 @@ use export::{Error, Exported, Options, Progress};
 use models::qwen3_vl::Config;
 use models::qwen3_vl::synth;
 use quantize::Recipe;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
+use testkit::{assert_one_line, names, tensors::Tensors};
 
 /// A whole Qwen3-VL with next to no weights.
 pub fn tiny() -> Config {
@@ -129,7 +129,7 @@ impl Bench {
     /// left, not even the folders above.
     pub fn refuses(&self, options: &Options, parts: &[&str]) {
         let error = self.export(options).unwrap_err();
-        assert_says(&error.to_string(), parts);
+        assert_one_line(&error.to_string(), parts);
         self.assert_clean();
     }
 
@@ -141,125 +141,13 @@ impl Bench {
     }
 
     /// Changes the weights of `model.safetensors`.
-    pub fn edit(&self, change: impl FnOnce(&mut Weights)) {
-        let path = self.file("model.safetensors");
-        let mut weights = Weights::read(&path);
-        change(&mut weights);
-        weights.write(&path);
+    pub fn edit(&self, change: impl FnOnce(&mut Tensors)) {
+        Tensors::edit(&self.file("model.safetensors"), change);
     }
 
     /// Changes the `config.json`.
     pub fn edit_config(&self, change: impl FnOnce(&mut Value)) {
-        let path = self.file("config.json");
-        let mut config = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        change(&mut config);
-        fs::write(path, config.to_string()).unwrap();
-    }
-}
-
-/// One line of text, with all of those parts.
-pub fn assert_says(message: &str, parts: &[&str]) {
-    assert!(!message.contains('\n'), "{message}");
-    for part in parts {
-        assert!(message.contains(part), "expected {part:?} in: {message}");
-    }
-}
-
-/// Names in a folder, sorted.
-pub fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
-}
-
-/// Everything below a folder: the content of files, `None` for folders.
-pub type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
-
-pub fn tree(folder: &Path) -> Tree {
-    fn walk(root: &Path, folder: &Path, tree: &mut Tree) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.strip_prefix(root).unwrap().to_owned();
-            // A link would be a file here, and none is ever written.
-            if fs::symlink_metadata(&path).unwrap().is_dir() {
-                tree.insert(name, None);
-                walk(root, &path, tree);
-            } else {
-                tree.insert(name, Some(fs::read(&path).unwrap()));
-            }
-        }
-    }
-    let mut tree = Tree::new();
-    walk(folder, folder, &mut tree);
-    tree
-}
-
-/// The tensors of a safetensors file.
-pub struct Weights {
-    pub tensors: Vec<Tensor>,
-}
-
-pub struct Tensor {
-    pub name: String,
-    pub dtype: String,
-    pub shape: Vec<usize>,
-    pub bytes: Vec<u8>,
-}
-
-impl Weights {
-    pub fn read(path: &Path) -> Self {
-        let file = fs::read(path).unwrap();
-        let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
-        let header: Map<String, Value> = serde_json::from_slice(&file[8..8 + length]).unwrap();
-        let data = &file[8 + length..];
-        let tensor = |(name, info): (&String, &Value)| {
-            let number = |value: &Value| value.as_u64().unwrap() as usize;
-            let shape = info["shape"].as_array().unwrap();
-            let (start, end) = (&info["data_offsets"][0], &info["data_offsets"][1]);
-            Tensor {
-                name: name.clone(),
-                dtype: info["dtype"].as_str().unwrap().to_owned(),
-                shape: shape.iter().map(number).collect(),
-                bytes: data[number(start)..number(end)].to_vec(),
-            }
-        };
-        let stored = header.iter().filter(|(name, _)| *name != "__metadata__");
-        Self {
-            tensors: stored.map(tensor).collect(),
-        }
-    }
-
-    pub fn write(&self, path: &Path) {
-        let (mut header, mut data) = (Map::new(), Vec::new());
-        for tensor in &self.tensors {
-            let end = data.len() + tensor.bytes.len();
-            let info = json!({
-                "dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [data.len(), end]
-            });
-            header.insert(tensor.name.clone(), info);
-            data.extend_from_slice(&tensor.bytes);
-        }
-        let header = Value::from(header).to_string();
-        let mut file = (header.len() as u64).to_le_bytes().to_vec();
-        file.extend_from_slice(header.as_bytes());
-        file.extend_from_slice(&data);
-        fs::write(path, file).unwrap();
-    }
-
-    pub fn tensor(&mut self, name: &str) -> &mut Tensor {
-        let found = self.tensors.iter_mut().find(|tensor| tensor.name == name);
-        found.unwrap_or_else(|| panic!("{name}"))
-    }
-}
-
-impl Tensor {
-    /// Sets the last element, of two bytes.
-    pub fn set_last(&mut self, bits: u16) {
-        let at = self.bytes.len() - 2;
-        self.bytes[at..].copy_from_slice(&bits.to_le_bytes());
+        testkit::edit_json(&self.file("config.json"), change);
     }
 }
 

@@ -2,15 +2,13 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fs::{self, File},
-    io::Read,
     path::Path,
 };
 
 use aimodel::{Dim, Function, GraphView, METADATA, Summary, TensorType, graphs};
 use serde_json::Value;
 
-use super::{ENGINE, Findings, Opened, Rule, graph::kernel, named};
+use super::{ENGINE, Findings, Opened, Rule, graph::kernel, named, without};
 use crate::Result;
 
 /// The metadata is that of a LanguageBundle.
@@ -109,7 +107,7 @@ const LONGEST_CONTEXT: u64 = 1 << 20;
 /// Inputs that the pipelined engine binds once.
 const MOST_STATIC_INPUTS: usize = 4;
 /// Larger files are none of ours.
-const LARGEST_METADATA: u64 = 1 << 20;
+const MAX_METADATA: u64 = 1 << 20;
 /// What every step gives anew.
 const QUERY_INPUTS: [&str; 2] = ["input_ids", "position_ids"];
 
@@ -127,7 +125,7 @@ pub struct Language {
 /// The rules for a bundle's metadata.
 pub fn bundle(dir: &Path, assets: &[Opened<'_>], findings: &mut Findings) -> Result<Language> {
     let place = format!("{}/{METADATA}", named(dir));
-    let metadata = match read_json(&dir.join(METADATA), LARGEST_METADATA) {
+    let metadata = match read_json(&dir.join(METADATA), MAX_METADATA) {
         Ok(metadata) => metadata,
         Err(problem) => {
             findings.add(&MANIFEST, &place, problem);
@@ -204,27 +202,15 @@ pub fn bundle(dir: &Path, assets: &[Opened<'_>], findings: &mut Findings) -> Res
 }
 
 /// A JSON object, or what is wrong.
-pub fn read_json(path: &Path, largest: u64) -> Result<Value, String> {
-    let value: Value = serde_json::from_slice(&read_small(path, largest)?)
-        .map_err(|error| format!("{} is no JSON: {error}", named(path)))?;
-    match value.is_object() {
-        true => Ok(value),
-        false => Err(format!("{} is no JSON object", named(path))),
+fn read_json(path: &Path, max: u64) -> Result<Value, String> {
+    let bytes = fsutil::read(path, max).map_err(|error| without(path, &error))?;
+    let value: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| format!("{} is not JSON: {error}", named(path)))?;
+    if value.is_object() {
+        Ok(value)
+    } else {
+        Err(format!("{} is not a JSON object", named(path)))
     }
-}
-
-/// A file of that many bytes at most. A pipe, which would wait for ever, is
-/// refused before it is opened.
-pub fn read_small(path: &Path, largest: u64) -> Result<Vec<u8>, String> {
-    let name = named(path);
-    let metadata = fs::metadata(path).map_err(|error| format!("{name}: {error}"))?;
-    if !metadata.is_file() || metadata.len() > largest {
-        return Err(format!("{name} is no file of at most {largest} bytes"));
-    }
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(largest).read_to_end(&mut bytes));
-    read.map_err(|error| format!("{name}: {error}"))?;
-    Ok(bytes)
 }
 
 /// The keys that are missing or wrong.

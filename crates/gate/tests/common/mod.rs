@@ -8,22 +8,19 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use aimodel::{Module, open_asset, write_asset};
 use bundle::CallShape;
 use checkpoint::Source;
-use gate::{
-    Answer, Candidate, ExternalTools, Gates, NamedPrompt, Outcome, Recording, Result, Settings,
-    Stage, Transcript,
-};
+use gate::{Candidate, Gates, Result, Settings, Stage, Transcript};
 use quantize::Recipe;
 use runtime::candle_core::Device;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+use testkit::{copy_folder, nano, read_json, repository};
+pub use testkit::{edit_json, gate::NoTools, tensors::Tensors};
 
 /// The stages that need neither Python nor a device.
 pub const STAGES: [Stage; 5] = [
@@ -38,54 +35,14 @@ pub const STAGES: [Stage; 5] = [
 const DECODER: &str = "nano_decode_int8hu_s1";
 const VISION: &str = "nano_vision";
 
-/// The top of the repository.
-pub fn root() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
-}
-
-/// Nobody is there: no Python, no runtime of Core AI.
-pub struct Alone;
-
-impl ExternalTools for Alone {
-    fn record(&self, _: &Recording<'_>, _: &Path) -> Result<Outcome> {
-        Ok(Outcome::Unavailable("no Python in this test".to_owned()))
-    }
-
-    fn core_ai(
-        &self,
-        _: &Candidate,
-        _: &[NamedPrompt],
-        _: usize,
-    ) -> Result<Result<(Vec<Answer>, String), String>> {
-        Ok(Err("no runtime of Core AI in this test".to_owned()))
-    }
-}
-
 /// gates/nano.toml with some of its prompts.
 pub fn gates(prompts: &[&str]) -> Gates {
-    let mut gates = Gates::load(&root().join("gates/nano.toml")).unwrap();
+    let mut gates = Gates::load(&repository().join("gates/nano.toml")).unwrap();
     gates
         .prompts
         .retain(|one| prompts.contains(&one.name.as_str()));
     assert_eq!(gates.prompts.len(), prompts.len());
     gates
-}
-
-/// Exports a checkpoint as int8hu with S = 1, and its vision encoder.
-pub fn export_to(source: &Source, out: &Path) {
-    let options = export::Options {
-        recipe: Recipe::named("int8hu").unwrap(),
-        shapes: vec![CallShape::One],
-        grid: 4,
-        max_context: 4096,
-        decoder: true,
-        vision: true,
-        name: Some("nano".to_owned()),
-        license: None,
-        created: 0,
-    };
-    let quiet = Arc::new(|_, _| std::ops::ControlFlow::Continue(()));
-    export::export(source, out, &options, quiet).unwrap();
 }
 
 /// What is good: copies are made of it.
@@ -98,13 +55,13 @@ impl Bench {
     /// Exports nano, and takes of its oracle what some prompts need.
     pub fn new(prompts: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        export_to(&Source::nano(), &folder.path().join("exports"));
+        nano::export(&folder.path().join("exports"), &nano::options());
         copy_folder(
-            &root().join("oracles/nano/checkpoint"),
+            &repository().join("oracles/nano/checkpoint"),
             &folder.path().join("nano"),
         );
         let (from, to) = (
-            root().join("oracles/nano/recorded"),
+            repository().join("oracles/nano/recorded"),
             folder.path().join("oracle"),
         );
         fs::create_dir(&to).unwrap();
@@ -168,7 +125,7 @@ impl Case {
             layers: None,
             oracle: self.path("oracle"),
             core_ai: gate::CoreAi::Now,
-            root: root(),
+            root: repository().to_owned(),
             fixture: None,
             transcript: None,
             iphone: None,
@@ -178,7 +135,7 @@ impl Case {
     /// Runs some stages on it.
     pub fn run(&self, stages: &[Stage]) -> Result<Transcript> {
         let (candidate, settings) = (self.candidate()?, self.settings());
-        gate::run(&candidate, &self.gates, &settings, stages, &Alone, |_| {})
+        gate::run(&candidate, &self.gates, &settings, stages, &NoTools, |_| {})
     }
 
     /// Replaces the bundles by an export of another checkpoint: a copy of this
@@ -194,7 +151,7 @@ impl Case {
     /// Replaces the bundles by an export of `source`.
     pub fn export(&mut self, source: &Source) {
         fs::remove_dir_all(self.path("exports")).unwrap();
-        export_to(source, &self.path("exports"));
+        nano::export_from(source, &self.path("exports"), &nano::options());
     }
 
     /// Changes the decoder's program, and writes the asset again with its hash.
@@ -227,10 +184,10 @@ impl Case {
     }
 
     /// Changes what was recorded of a prompt; the index has the new hash.
-    pub fn recorded(&mut self, prompt: &str, change: impl FnOnce(&mut Vec<Stored>)) {
+    pub fn recorded(&mut self, prompt: &str, change: impl FnOnce(&mut Tensors)) {
         let folder = self.path("oracle");
         let file = format!("{prompt}.safetensors");
-        edit_tensors(&folder.join(&file), change);
+        Tensors::edit(&folder.join(&file), change);
         let hash = Sha256::digest(fs::read(folder.join(&file)).unwrap());
         self.index(|index| {
             let entries = index["prompts"].as_array_mut().unwrap();
@@ -242,74 +199,5 @@ impl Case {
     /// Changes the oracle's index.
     pub fn index(&mut self, change: impl FnOnce(&mut Value)) {
         edit_json(&self.path("oracle/index.json"), change);
-    }
-}
-
-/// A tensor of a safetensors file.
-pub struct Stored {
-    pub name: String,
-    pub dtype: Dtype,
-    pub shape: Vec<usize>,
-    pub bytes: Vec<u8>,
-}
-
-impl Stored {
-    /// Bytes of a row of its last dimension.
-    pub fn row_bytes(&self) -> usize {
-        let rows: usize = self.shape.iter().rev().skip(1).product();
-        self.bytes.len() / rows
-    }
-}
-
-/// The tensor of a name.
-pub fn stored<'t>(tensors: &'t mut [Stored], name: &str) -> &'t mut Stored {
-    let found = tensors.iter_mut().find(|tensor| tensor.name == name);
-    found.unwrap_or_else(|| panic!("no tensor {name}"))
-}
-
-pub fn read_tensors(path: &Path) -> Vec<Stored> {
-    let bytes = fs::read(path).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let tensors = file.iter().map(|(name, tensor)| Stored {
-        name: name.to_owned(),
-        dtype: tensor.dtype(),
-        shape: tensor.shape().to_vec(),
-        bytes: tensor.data().to_vec(),
-    });
-    tensors.collect()
-}
-
-/// Changes tensors of a safetensors file.
-pub fn edit_tensors(path: &Path, change: impl FnOnce(&mut Vec<Stored>)) {
-    let mut tensors = read_tensors(path);
-    change(&mut tensors);
-    let views = tensors.iter().map(|one| {
-        let view = TensorView::new(one.dtype, one.shape.clone(), &one.bytes).unwrap();
-        (one.name.as_str(), view)
-    });
-    fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
-}
-
-/// Changes a JSON file.
-pub fn edit_json(path: &Path, change: impl FnOnce(&mut Value)) {
-    let mut value = read_json(path);
-    change(&mut value);
-    fs::write(path, value.to_string()).unwrap();
-}
-
-pub fn read_json(path: &Path) -> Value {
-    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
-}
-
-/// Copies what is in a folder into another, which may be there.
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let (path, name) = entry.map(|one| (one.path(), one.file_name())).unwrap();
-        if path.is_dir() {
-            copy_folder(&path, &to.join(name));
-        } else {
-            fs::copy(&path, to.join(name)).unwrap();
-        }
     }
 }

@@ -4,20 +4,16 @@ mod programs;
 
 use std::{
     fs,
-    ops::ControlFlow,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use aimodel::{AssetMetadata, Module, write_asset};
-use bundle::CallShape;
-use checkpoint::Source;
-use export::{Exported, Options};
+use export::Options;
 use gate::{lint, transcript::Finding};
 use programs::Decoder;
-use quantize::Recipe;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::{copy_folder, edit_json, nano};
 
 pub use programs::floors;
 
@@ -80,7 +76,7 @@ pub const CASES: &[Case] = &[
     }),
     ("asset-opens", "another assetVersion", |bench, at| {
         let asset = bench.asset(at);
-        edit(&asset.join("metadata.json"), |m| {
+        edit_json(&asset.join("metadata.json"), |m| {
             m["assetVersion"] = "3.0".into()
         });
         lint::asset(&asset).unwrap()
@@ -92,7 +88,7 @@ pub const CASES: &[Case] = &[
     }),
     ("asset-producer", "no producer", |bench, at| {
         let asset = bench.asset(at);
-        edit(&asset.join("metadata.json"), |m| remove(m, "producer"));
+        edit_json(&asset.join("metadata.json"), |m| remove(m, "producer"));
         lint::asset(&asset).unwrap()
     }),
     #[cfg(unix)]
@@ -113,7 +109,7 @@ pub const CASES: &[Case] = &[
     ("symlink", "the bundle, with a slash", |bench, at| {
         bench.bundle(at);
         std::os::unix::fs::symlink(NAME, at.join("link")).unwrap();
-        edit(&at.join(NAME).join("metadata.json"), |m| {
+        edit_json(&at.join(NAME).join("metadata.json"), |m| {
             m["name"] = "link".into()
         });
         lint::bundle(&at.join("link/")).unwrap()
@@ -253,7 +249,7 @@ pub const CASES: &[Case] = &[
     ("chat-template", "none", |bench, at| {
         let bundle = bench.bundle(at);
         fs::remove_file(bundle.join("tokenizer/chat_template.jinja")).unwrap();
-        edit(&bundle.join("tokenizer/tokenizer_config.json"), |s| {
+        edit_json(&bundle.join("tokenizer/tokenizer_config.json"), |s| {
             remove(s, "chat_template")
         });
         lint::bundle(&bundle).unwrap()
@@ -289,14 +285,14 @@ pub struct Bench {
 impl Bench {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        export(&Source::nano(), folder.path(), &options());
+        nano::export(folder.path(), &options());
         Self { folder }
     }
 
     /// A copy of the bundle.
     pub fn bundle(&self, at: &Path) -> PathBuf {
         let bundle = at.join(NAME);
-        copy(&self.folder.path().join(NAME), &bundle);
+        copy_folder(&self.folder.path().join(NAME), &bundle);
         assert_eq!(lint::bundle(&bundle).unwrap(), []);
         bundle
     }
@@ -309,14 +305,14 @@ impl Bench {
     /// A copy with other metadata.
     fn metadata(&self, at: &Path, change: fn(&mut Value)) -> Vec<Finding> {
         let bundle = self.bundle(at);
-        edit(&bundle.join("metadata.json"), change);
+        edit_json(&bundle.join("metadata.json"), change);
         lint::bundle(&bundle).unwrap()
     }
 
     /// A copy with another `tokenizer_config.json`.
     fn settings(&self, at: &Path, change: fn(&mut Value)) -> Vec<Finding> {
         let bundle = self.bundle(at);
-        edit(&bundle.join("tokenizer/tokenizer_config.json"), change);
+        edit_json(&bundle.join("tokenizer/tokenizer_config.json"), change);
         lint::bundle(&bundle).unwrap()
     }
 
@@ -334,7 +330,7 @@ impl Bench {
         let replace = |decoder: Decoder| {
             fs::remove_dir_all(&asset).unwrap();
             write(&asset, &decoder.build());
-            edit(&bundle.join("metadata.json"), |m| {
+            edit_json(&bundle.join("metadata.json"), |m| {
                 m["language"]["vocab_size"] = decoder.vocab_size.into();
             });
             lint::bundle(bundle).unwrap()
@@ -347,40 +343,10 @@ impl Bench {
 /// nano as int8hu for one token at a time, without its vision encoder.
 pub fn options() -> Options {
     Options {
-        recipe: Recipe::named("int8hu").unwrap(),
-        shapes: vec![CallShape::One],
-        grid: 4,
-        max_context: 4096,
-        decoder: true,
         vision: false,
         name: None,
-        license: None,
-        created: 0,
+        ..nano::options()
     }
-}
-
-pub fn export(source: &Source, out: &Path, options: &Options) -> Vec<Exported> {
-    let quiet = Arc::new(|_, _| ControlFlow::Continue(()));
-    export::export(source, out, options, quiet).unwrap()
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &to),
-            false => drop(fs::copy(entry.path(), to).unwrap()),
-        }
-    }
-}
-
-/// Changes a JSON file.
-fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
-    let mut value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    change(&mut value);
-    fs::write(path, value.to_string()).unwrap();
 }
 
 fn remove(value: &mut Value, key: &str) {

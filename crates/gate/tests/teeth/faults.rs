@@ -8,7 +8,7 @@ use quantize::{BLOCK, BlockFormat, Element, Matrix, Scheme, Weights};
 use serde_json::json;
 
 use crate::{
-    common::{Case, edit_json, edit_tensors, read_tensors, stored},
+    common::{Case, Tensors, edit_json},
     surgery::{Main, blobs},
 };
 
@@ -129,13 +129,13 @@ fn short_sections(case: &mut Case) {
 /// The first rows of q, as many as k has, against those.
 fn q_and_k_exchanged(case: &mut Case) {
     case.export_of(|folder| {
-        edit_tensors(&folder.join("model.safetensors"), |tensors| {
+        Tensors::edit(&folder.join("model.safetensors"), |tensors| {
             let name = |part: &str| format!("{LAYER_1}self_attn.{part}_proj.weight");
-            let keys = stored(tensors, &name("k")).bytes.clone();
-            let queries = stored(tensors, &name("q"));
+            let keys = tensors.tensor(&name("k")).bytes.clone();
+            let queries = tensors.tensor(&name("q"));
             let first = queries.bytes[..keys.len()].to_vec();
             queries.bytes[..keys.len()].copy_from_slice(&keys);
-            stored(tensors, &name("k")).bytes = first;
+            tensors.tensor(&name("k")).bytes = first;
         });
     });
 }
@@ -169,8 +169,8 @@ fn one_bit(case: &mut Case) {
 }
 
 fn head_clipped(case: &mut Case) {
-    let mut tensors = read_tensors(&case.path("nano/model.safetensors"));
-    let table = stored(&mut tensors, EMBEDDING);
+    let mut tensors = Tensors::read(&case.path("nano/model.safetensors"));
+    let table = tensors.tensor(EMBEDDING);
     let [rows, columns] = [table.shape[0], table.shape[1]];
     let table = Weights::new(Element::Bf16, &table.bytes);
     let table = Matrix::new(&[table], columns).unwrap();
@@ -464,9 +464,9 @@ fn vocabulary_size(case: &mut Case) {
 }
 
 fn weights_changed(case: &mut Case) {
-    edit_tensors(&case.path("nano/model.safetensors"), |tensors| {
+    Tensors::edit(&case.path("nano/model.safetensors"), |tensors| {
         let name = format!("{LAYER_1}mlp.up_proj.weight");
-        stored(tensors, &name).bytes[2468] ^= 1;
+        tensors.tensor(&name).bytes[2468] ^= 1;
     });
     let source = case.source();
     case.export(&source);
@@ -488,14 +488,14 @@ fn set_last(bytes: &mut [u8], value: [u8; 4]) {
 
 fn margin_small(case: &mut Case) {
     case.recorded("scene-1", |tensors| {
-        let margins = stored(tensors, "margins");
+        let margins = tensors.tensor("margins");
         set_last(&mut margins.bytes, 0.05_f32.to_le_bytes());
     });
 }
 
 fn recorded_positions(case: &mut Case) {
     case.recorded("scene-1", |tensors| {
-        let places = stored(tensors, "position_ids");
+        let places = tensors.tensor("position_ids");
         let row = places.row_bytes();
         for axis in places.bytes.chunks_mut(row) {
             // Behind the 4 tokens before the image, and its 16.
@@ -508,7 +508,7 @@ fn recorded_positions(case: &mut Case) {
 
 fn recorded_layers(case: &mut Case) {
     case.recorded("scene-1", |tensors| {
-        let states = stored(tensors, "hidden_states");
+        let states = tensors.tensor("hidden_states");
         let layer = states.bytes.len() / states.shape[0];
         states.bytes.rotate_right(layer);
     });
@@ -516,7 +516,7 @@ fn recorded_layers(case: &mut Case) {
 
 fn recorded_token(case: &mut Case) {
     case.recorded("scene-1", |tensors| {
-        let tokens = stored(tensors, "greedy_ids");
+        let tokens = tensors.tensor("greedy_ids");
         tokens.bytes[4 * 5] ^= 1;
     });
 }
@@ -533,8 +533,8 @@ fn prompt_other(case: &mut Case) {
 fn no_steps(case: &mut Case) {
     for prompt in ["scene-1", "count"] {
         case.recorded(prompt, |tensors| {
-            let keep = stored(tensors, "hidden_states").shape[1];
-            for one in tensors.iter_mut() {
+            let keep = tensors.tensor("hidden_states").shape[1];
+            for one in tensors.tensors.iter_mut() {
                 let rows = match one.name.as_str() {
                     "position_ids" => {
                         let (row, all) = (one.row_bytes(), one.bytes.clone());

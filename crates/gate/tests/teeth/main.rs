@@ -15,7 +15,7 @@ use std::fs;
 use gate::{Stage, Transcript, Verdict};
 use rayon::prelude::*;
 
-use common::{Bench, STAGES, root};
+use common::{Bench, STAGES};
 use faults::FAULTS;
 
 /// One prompt with a picture and one without.
@@ -108,7 +108,7 @@ fn cosines(transcript: &Transcript) -> Vec<f64> {
 
 /// The rows of the table in docs/gates.md.
 fn table() -> Vec<String> {
-    let page = fs::read_to_string(root().join("docs/gates.md")).unwrap();
+    let page = fs::read_to_string(testkit::repository().join("docs/gates.md")).unwrap();
     let stages = STAGES.map(Stage::name).join(" | ");
     let head = format!("| fault | {stages} |");
     let lines = page.lines().skip_while(|line| *line != head);

@@ -1,12 +1,6 @@
-//! A dialect for tests, a module with one of everything, and an allocator that
-//! counts.
+//! A dialect for tests, and a module with one of everything.
 
 #![allow(clippy::unwrap_used)]
-
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-};
 
 use mlir_bytecode::{
     Blob, Block, BlockArgument, Dialect, DialectName, Entry, ExternalResources, Field, FieldReader,
@@ -200,53 +194,6 @@ pub fn everything() -> Module {
     module.root = root;
     module.compute_isolation().unwrap();
     module
-}
-
-thread_local! {
-    static LIVE: Cell<usize> = const { Cell::new(0) };
-    static PEAK: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Counts the bytes that each thread has allocated.
-pub struct Counting;
-
-fn taken(bytes: usize) {
-    let live = LIVE.get() + bytes;
-    LIVE.set(live);
-    PEAK.set(PEAK.get().max(live));
-}
-
-fn given(bytes: usize) {
-    LIVE.set(LIVE.get().saturating_sub(bytes));
-}
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        taken(layout.size());
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        given(layout.size());
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Both are there while the content is copied.
-        taken(size);
-        given(layout.size());
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-/// The peak of bytes that `work` held, beyond what was there before.
-pub fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = LIVE.get();
-    PEAK.set(before);
-    let result = work();
-    (result, PEAK.get() - before)
 }
 
 /// How much may be held while a file of that size is read.

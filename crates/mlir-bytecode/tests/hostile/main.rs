@@ -8,11 +8,12 @@ mod foreign;
 
 use std::sync::Arc;
 
-use common::{Counting, Toy, allowed, everything, peak, toy};
+use common::{Toy, allowed, everything, toy};
 use mlir_bytecode::{
     AttrId, Block, Entry, Error, Field, MAX_DEPTH, Module, Operation, Region, Tables, read, write,
 };
 use proptest::prelude::*;
+use testkit::alloc::{Counting, peak};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;

@@ -7,54 +7,29 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{
-    fs, io,
-    ops::ControlFlow,
+    fs,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::OnceLock,
 };
 
 use checkpoint::Source;
-use gate::{
-    Answer, Candidate, ExternalTools, Gates, NamedPrompt, Outcome, Recording, Settings, Stage,
-    Transcript,
-};
+use gate::{Candidate, Gates, Settings, Stage, Transcript};
 use release::{Given, Parts, Release, Result};
 use tempfile::TempDir;
+use testkit::{assert_contains, gate::NoTools, nano};
+pub use testkit::{copy_folder, repository};
 
 /// The decoder to use, and the other.
 pub const DECODERS: [&str; 2] = ["nano_decode_int8hu_s1", "nano_decode_int8lin_s1"];
 
-/// The top of the repository.
-pub fn root() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
-}
-
-/// Nobody is there: no Python, no runtime of Core AI.
-struct Alone;
-
-impl ExternalTools for Alone {
-    fn record(&self, _: &Recording<'_>, _: &Path) -> gate::Result<Outcome> {
-        Ok(Outcome::Unavailable("no Python in this test".to_owned()))
-    }
-
-    fn core_ai(
-        &self,
-        _: &Candidate,
-        _: &[NamedPrompt],
-        _: usize,
-    ) -> gate::Result<std::result::Result<(Vec<Answer>, String), String>> {
-        Ok(Err("no runtime of Core AI in this test".to_owned()))
-    }
-}
-
 /// The recipe of nano.
 pub fn given() -> Given {
-    Given::load(&root().join("recipes/nano.toml")).unwrap()
+    Given::load(&repository().join("recipes/nano.toml")).unwrap()
 }
 
 /// The text of nano's set of gates.
 pub fn gates() -> String {
-    fs::read_to_string(root().join("gates/nano.toml")).unwrap()
+    fs::read_to_string(repository().join("gates/nano.toml")).unwrap()
 }
 
 /// What a release of nano is made from.
@@ -91,8 +66,7 @@ pub fn export(exports: &Path) {
     let recipe = given().recipe;
     for (index, mode) in recipe.modes.iter().enumerate() {
         let options = release::options(&recipe, *mode, index == 0, 0);
-        let quiet = Arc::new(|_, _| ControlFlow::Continue(()));
-        export::export(&Source::nano(), exports, &options, quiet).unwrap();
+        nano::export(exports, &options);
     }
 }
 
@@ -102,15 +76,15 @@ pub fn judge(candidate: &Candidate) -> Transcript {
         device: runtime::candle_core::Device::Cpu,
         options: runtime::Options::default(),
         layers: None,
-        oracle: root().join("oracles/nano/recorded"),
+        oracle: repository().join("oracles/nano/recorded"),
         core_ai: gate::CoreAi::Now,
-        root: root(),
+        root: repository().to_owned(),
         fixture: None,
         transcript: None,
         iphone: None,
     };
     let gates = Gates::parse("nano", &gates()).unwrap();
-    gate::run(candidate, &gates, &settings, &Stage::ALL, &Alone, |_| {}).unwrap()
+    gate::run(candidate, &gates, &settings, &Stage::ALL, &NoTools, |_| {}).unwrap()
 }
 
 /// A release of nano, as it should be, in a folder of its own.
@@ -129,7 +103,7 @@ impl Case {
             folder
         });
         let folder = tempfile::tempdir().unwrap();
-        copy(&made.path().join("out"), &folder.path().join("out"));
+        copy_folder(&made.path().join("out"), &folder.path().join("out"));
         Case { folder }
     }
 
@@ -158,7 +132,7 @@ impl Case {
         fs::write(self.path("SHA256SUMS"), release::sums::write(&listing)).unwrap();
     }
 
-    /// What is said of it, which must be a refusal with all of these parts.
+    /// What is message of it, which must be a refusal with all of these parts.
     pub fn refuses(&self, parts: &[&str]) {
         let error = release::check_for_push(&self.out()).unwrap_err();
         refuses(&error, parts);
@@ -173,12 +147,13 @@ impl Case {
 /// A refusal that says all of these.
 pub fn refuses(error: &release::Error, parts: &[&str]) {
     assert!(matches!(error, release::Error::Refused(_)), "{error}");
-    let said = error.to_string();
-    for part in parts {
-        assert!(said.contains(part), "expected {part:?} in: {said}");
-    }
+    let message = error.to_string();
+    assert_contains(&message, parts);
     // Of the place in the release, not of where it happens to lie.
-    assert!(!said.contains("/tmp/") && !said.contains(".out."), "{said}");
+    assert!(
+        !message.contains("/tmp/") && !message.contains(".out."),
+        "{message}"
+    );
 }
 
 /// Makes a release of the bench's bundles.
@@ -191,23 +166,4 @@ pub fn assemble(transcripts: &[Transcript], out: &Path) -> Result<Release> {
         transcripts,
     };
     release::assemble(&parts, out)
-}
-
-/// Copies a folder.
-pub fn copy(from: &Path, to: &Path) {
-    let copied = || -> io::Result<()> {
-        fs::create_dir_all(to)?;
-        for entry in fs::read_dir(from)? {
-            let entry = entry?;
-            let target = to.join(entry.file_name());
-            match entry.file_type()?.is_dir() {
-                true => copy(&entry.path(), &target),
-                false => {
-                    fs::copy(entry.path(), target)?;
-                }
-            }
-        }
-        Ok(())
-    };
-    copied().unwrap();
 }
