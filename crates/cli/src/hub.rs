@@ -21,7 +21,18 @@ pub fn source(model: &str, revision: Option<&str>) -> Result<Source> {
         let report = |event: ::hub::Progress<'_>| progress.hub(event);
         let source = models::open_source_with_progress(model, revision, &report);
         progress.finish();
-        Ok(source?)
+        source.map_err(|error| {
+            let unfetched = matches!(
+                error,
+                models::Error::Checkpoint(checkpoint::Error::Hub { .. })
+            );
+            // The library does not know the flag that takes a folder.
+            if unfetched {
+                anyhow::anyhow!("{error}: --model DIR")
+            } else {
+                error.into()
+            }
+        })
     }
     #[cfg(not(feature = "hub"))]
     {

@@ -81,7 +81,7 @@ pub(super) fn fetch_from<E: From<Error>>(
                 failed(
                     model,
                     revision,
-                    format!("{why}, and the cache has not all of it: {error}"),
+                    format!("{why}, and the cache lacks a part of it: {error}"),
                 )
             })?;
         }

@@ -92,7 +92,8 @@ impl TextModel {
     ///
     /// # Errors
     /// [`Error::Input`] for no tokens, for an id that is neither a token nor a
-    /// slot of `vision`, or for as many positions as there are not tokens;
+    /// slot of `vision`, or for a number of positions that is not that of the
+    /// tokens;
     /// [`Error::Compute`] if the device fails, or if `cache` is another
     /// model's. The cache is as it was then.
     pub fn forward(
