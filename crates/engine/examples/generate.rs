@@ -3,13 +3,17 @@
 //!
 //!     cargo run --release -p engine --example generate -- DECODER.aimodel VISION.aimodel INPUT.safetensors COUNT STOP...
 //!
-//! INPUT holds `ids` [T] i32, picture tokens as V + slot, and, if there is a
+//! DECODER.aimodel is the one in its bundle, whose metadata states how pictures
+//! are cut. INPUT holds `ids` [T] i32, picture tokens as V + slot, and, if there is a
 //! picture, `patches` [4N, …] f16 and `image_start` [1] i32. Prints each new id
 //! on a line of its own, and to standard error how long it took.
 
-use std::{error::Error, ops::ControlFlow, time::Instant};
+use std::{error::Error, ops::ControlFlow, path::Path, time::Instant};
 
-use bundle::contract::{NO_IMAGE, ROPE_SHIFT_AMOUNT, ROPE_SHIFT_START};
+use bundle::{
+    Bundle, PictureGeometry,
+    contract::{NO_IMAGE, PATCHES, ROPE_SHIFT_AMOUNT, ROPE_SHIFT_START},
+};
 use candle_core::{DType, Device, Tensor};
 use engine::{Decoder, Sampler, StaticInputs, Step, VisionEncoder};
 use models::TokenizedPrompt;
@@ -33,15 +37,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let given = candle_core::safetensors::load(input, &Device::Cpu)?;
     let clock = Instant::now();
     let (mut pictures, mut shift) = (StaticInputs::new(), [NO_IMAGE, 0]);
-    if let Some(patches) = given.get("patches") {
+    if let Some(patches) = given.get(PATCHES) {
         let vision = Program::load(vision, device.clone(), Options::default())?;
         let (rows, cols) = patches.dims2()?;
         let values = patches.flatten_all()?.to_vec1()?;
         pictures = VisionEncoder::new(vision)?.encode(&Patches { rows, cols, values })?;
         let start = integers(&given["image_start"])?[0];
-        // Four patches make a token, and the grid is a square.
-        let tokens = (rows / 4) as i32;
-        shift = [start + tokens, tokens - tokens.isqrt()];
+        let geometry = geometry(decoder.as_ref())?;
+        let tokens = i32::try_from(geometry.image_tokens)?;
+        shift = [start + tokens, tokens - i32::try_from(geometry.grid)?];
         eprintln!("picture: {:.3} s", clock.elapsed().as_secs_f64());
     }
     let clock = Instant::now();
@@ -71,6 +75,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rate = (made.tokens.len() - 1) as f64 / (total - first);
     eprintln!("prompt: {first:.3} s, {prompt:.1} tokens/s; then {rate:.1} tokens/s");
     Ok(())
+}
+
+/// How pictures are cut for the decoder whose asset this is.
+fn geometry(asset: &Path) -> bundle::Result<PictureGeometry> {
+    let folder = asset.parent().unwrap_or(Path::new("."));
+    Bundle::at(folder).manifest()?.geometry()
 }
 
 fn integers(tensor: &Tensor) -> candle_core::Result<Vec<i32>> {

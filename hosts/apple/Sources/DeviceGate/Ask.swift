@@ -6,43 +6,96 @@ import Foundation
 
 extension Prompt {
     /// A prompt from the tokens of the chat template, in which one `imagePad` stands for the
-    /// picture, if there is one. `vocabulary` is `vocab_size` of the bundle's metadata, `grid` the
-    /// side of the vision encoder's square in image tokens, and `length` how many tokens to answer.
+    /// picture, if there is one. `geometry` is what the bundle states, and `length` how many tokens
+    /// to answer.
     init(
-        tokens: [Int32], imagePad: Int32, vocabulary: Int32, picture: CGImage?, grid: Int, length: Int
+        tokens: [Int32], imagePad: Int32, picture: CGImage?, geometry: PictureGeometry, length: Int
     ) throws {
         let pads = tokens.filter { $0 == imagePad }.count
         guard pads == (picture == nil ? 0 : 1) else {
             throw GateError("the prompt has \(pads) image tokens, expected one for each picture")
         }
-        let count = Int32(grid * grid)
-        let slots = vocabulary..<vocabulary + count
+        let count = Int32(geometry.imageTokens)
+        let first = Int32(geometry.firstImageId)
+        let slots = first..<first + count
         let start = tokens.firstIndex(of: imagePad).map { Int32($0) + count }
         self.init(
             name: "ask",
             ids: tokens.flatMap { $0 == imagePad ? Array(slots) : [$0] },
             ropeShiftStart: start ?? 1 << 30,
-            ropeShiftAmount: start == nil ? 0 : count - Int32(grid),
-            patches: try picture.map { try Patches(picture: $0, grid: grid) },
+            ropeShiftAmount: start == nil ? 0 : count - Int32(geometry.grid),
+            patches: try picture.map { try Patches(picture: $0, geometry: geometry) },
             expected: Array(repeating: 0, count: length))
     }
 }
 
+/// How pictures become tokens: `user_data` in the `metadata.json` of a decoder's bundle, where every
+/// value is a string.
+struct PictureGeometry {
+    /// Image tokens along a side of the square to which a picture is stretched.
+    let grid: Int
+    /// Tokens of a picture.
+    let imageTokens: Int
+    /// The id of a picture's first token.
+    let firstImageId: Int
+    /// A patch is this many pixels wide and high.
+    let patchSize: Int
+    /// Patches along a side of an image token.
+    let mergeSize: Int
+    /// Frames in a patch.
+    let temporalPatchSize: Int
+
+    /// Reads the metadata in a bundle's folder.
+    init(bundle: URL) throws {
+        let data = try Data(contentsOf: bundle.appendingPathComponent("metadata.json"))
+        let metadata = try JSONSerialization.jsonObject(with: data) as? [String: Any]
+        let values = metadata?["user_data"] as? [String: String] ?? [:]
+        func expect(_ key: String, _ expected: String) throws {
+            guard values[key] == expected else {
+                throw GateError(
+                    "metadata.json: user_data.\(key): expected \(expected), found "
+                        + "\(values[key] ?? "nothing"); export the bundle again")
+            }
+        }
+        func number(_ key: String, upTo most: Int) throws -> Int {
+            guard let number = Int(values[key] ?? ""), (1...most).contains(number) else {
+                throw GateError(
+                    "metadata.json: user_data.\(key): expected a number from 1 to \(most), found "
+                        + "\(values[key] ?? "nothing"); export the bundle again")
+            }
+            return number
+        }
+        grid = try number("grid", upTo: 64)
+        imageTokens = try number("image_tokens", upTo: 64 * 64)
+        firstImageId = try number("first_image_id", upTo: 1 << 24)
+        patchSize = try number("patch_size", upTo: 64)
+        mergeSize = try number("merge_size", upTo: 16)
+        temporalPatchSize = try number("temporal_patch_size", upTo: 16)
+        // What the code below does, and no other.
+        try expect("image_tokens", String(grid * grid))
+        try expect("image_mean", "0.5,0.5,0.5")
+        try expect("image_std", "0.5,0.5,0.5")
+        try expect("resampling", "bicubic")
+    }
+}
+
 extension Patches {
-    /// The patches of an upright picture, stretched to a square of `grid` image tokens a side. A
-    /// token is 2 × 2 patches of 16 × 16 pixels.
-    init(picture: CGImage, grid: Int) throws {
-        let (patch, side) = (16, 32 * grid)
+    /// The patches of an upright picture, stretched to the square that the bundle states.
+    init(picture: CGImage, geometry: PictureGeometry) throws {
+        let (grid, patch, merge) = (geometry.grid, geometry.patchSize, geometry.mergeSize)
+        let frames = geometry.temporalPatchSize
+        let side = grid * merge * patch
+        let rows = grid * grid * merge * merge
         let wide = resample(try levels(of: picture), from: picture.width, to: side, inner: 3)
         let square = resample(wide, from: picture.height, to: side, inner: 3 * side)
-        var values = Data(capacity: 2 * 3 * 2 * side * side)
-        for row in 0..<4 * grid * grid {
-            let (block, within) = (row / 4, row % 4)
-            let top = (block / grid * 2 + within / 2) * patch
-            let left = (block % grid * 2 + within % 2) * patch
+        var values = Data(capacity: 2 * 3 * frames * side * side)
+        for row in 0..<rows {
+            let (block, within) = (row / (merge * merge), row % (merge * merge))
+            let top = (block / grid * merge + within / merge) * patch
+            let left = (block % grid * merge + within % merge) * patch
             for colour in 0..<3 {
-                // A patch has two frames, and a picture is both.
-                for _ in 0..<2 {
+                // A still picture is every frame of a patch.
+                for _ in 0..<frames {
                     for y in top..<top + patch {
                         for x in left..<left + patch {
                             let level = Float(square[3 * (y * side + x) + colour])
@@ -53,7 +106,7 @@ extension Patches {
                 }
             }
         }
-        self.init(rows: 4 * grid * grid, columns: 3 * 2 * patch * patch, values: values)
+        self.init(rows: rows, columns: 3 * frames * patch * patch, values: values)
     }
 }
 
