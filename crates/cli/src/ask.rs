@@ -245,8 +245,11 @@ mod tests {
             query: None,
         };
         let bundle = choice.find().unwrap();
+        let path = bundle.path.join("metadata.json");
+        let metadata = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, metadata.replace("4096", "25")).unwrap();
         let model = open(&bundle, Device::Cpu).unwrap();
-        let long = Conversation::<Image>::question("count from one to twenty . ".repeat(600), []);
+        let long = Conversation::<Image>::question("count from one to twenty .".repeat(3), []);
         let go_on = |_: engine::Event<'_>| ControlFlow::Continue(());
         let limits = Limits::new(4);
         let mut session = model.session();
