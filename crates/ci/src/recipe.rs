@@ -110,7 +110,7 @@ fn fingerprint(assets: &[PathBuf]) -> Result<Value> {
 
 /// Lists where two JSON values differ, by the way to it.
 fn differences(way: &str, found: &Value, expected: &Value, list: &mut Vec<String>) {
-    let (Some(actual), Some(expected)) = (found.as_object(), expected.as_object()) else {
+    let (Some(actual), Some(recorded)) = (found.as_object(), expected.as_object()) else {
         if found != expected {
             let text = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
             let (found, expected) = (text(found), text(expected));
@@ -118,7 +118,7 @@ fn differences(way: &str, found: &Value, expected: &Value, list: &mut Vec<String
         }
         return;
     };
-    let others = expected.keys().filter(|key| !actual.contains_key(*key));
+    let others = recorded.keys().filter(|key| !actual.contains_key(*key));
     for key in actual.keys().chain(others) {
         let way = match way {
             "" => key.clone(),

@@ -87,7 +87,9 @@ pub fn toml_names(folder: &str) -> Vec<&'static str> {
         let name = name.strip_prefix(folder)?.strip_prefix('/')?;
         name.strip_suffix(".toml")
     });
-    names.collect()
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    names
 }
 
 /// What a flag names: the set of that name in `folder` which the program brings

@@ -248,7 +248,7 @@ impl Job {
         let out = out.map_or_else(|| self.file_for(transcript), Path::to_owned);
         replace(&out, &as_json(transcript)?)?;
         if !self.quiet {
-            say("evidence", &&out.display().to_string())?;
+            say("evidence", &out.display().to_string())?;
         }
         if let CoreAi::Keep(path) = &self.settings.core_ai
             && !self.quiet

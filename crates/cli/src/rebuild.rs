@@ -38,7 +38,7 @@ pub fn run(args: Args) -> Result<()> {
     release.check_source(&source).map_err(refused)?;
     let scratch = home::scratch()?;
     for (index, mode) in recipe.modes.iter().enumerate() {
-        let options = ::release::options(recipe, *mode, index == 0, facts.created);
+        let options = ::release::options(recipe, mode, index == 0, facts.created);
         let job = export::Job {
             source: source.clone(),
             options,

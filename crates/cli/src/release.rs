@@ -158,7 +158,7 @@ impl Job {
             if queries.is_empty() && !vision {
                 continue;
             }
-            let options = ::release::options(recipe, *mode, vision, export::created()?);
+            let options = ::release::options(recipe, mode, vision, export::created()?);
             let options = Options {
                 decoder: !queries.is_empty(),
                 shapes: queries,

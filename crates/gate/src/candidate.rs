@@ -69,7 +69,7 @@ impl Exported {
         let asset = aimodel::open_asset(path.join(asset_name(&name)))?;
         let files = fsutil::sha256_of_folder(path)?;
         let program = format!("{}/{}", asset_name(&name), aimodel::PROGRAM);
-        let (stated, found) = (hex::encode(&asset.stated_hash), files.get(&program));
+        let (stated, found) = (hex::encode(asset.stated_hash), files.get(&program));
         if found != Some(&stated) {
             return Err(Error::input(
                 path.join(&program).display(),

@@ -105,7 +105,7 @@ impl AssetId {
         Self {
             name: name.to_string_lossy().into_owned(),
             // Opening it has shown that the program has the stated hash.
-            sha256: hex::encode(&bundle.asset.stated_hash),
+            sha256: hex::encode(bundle.asset.stated_hash),
         }
     }
 }
@@ -146,7 +146,7 @@ impl Prompt {
         if let Some(patches) = &self.patches {
             digest.update(&patches.values);
         }
-        hex::encode(&digest.finalize())
+        hex::encode(digest.finalize())
     }
 }
 

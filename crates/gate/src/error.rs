@@ -14,7 +14,7 @@ pub enum Error {
     Checkpoint(#[from] checkpoint::Error),
     /// The reference model or a recorded oracle cannot serve.
     #[error(transparent)]
-    Reference(#[from] reference::Error),
+    Reference(Box<reference::Error>),
     /// A picture cannot be used.
     #[error(transparent)]
     Picture(#[from] picture::Error),
@@ -26,7 +26,7 @@ pub enum Error {
     Bundle(#[from] bundle::Error),
     /// The model is not what it should be.
     #[error(transparent)]
-    Architecture(#[from] models::Error),
+    Architecture(Box<models::Error>),
     /// An asset.
     #[error(transparent)]
     Asset(#[from] aimodel::Error),
@@ -35,10 +35,10 @@ pub enum Error {
     Runtime(#[from] runtime::Error),
     /// The decoder was not driven.
     #[error(transparent)]
-    Engine(#[from] ::engine::Error),
+    Engine(Box<::engine::Error>),
     /// Lowering the checkpoint, to compare with.
     #[error(transparent)]
-    Export(#[from] export::Error),
+    Export(Box<export::Error>),
     /// Numbers on a device.
     #[error(transparent)]
     Compute(#[from] runtime::candle_core::Error),
@@ -70,5 +70,29 @@ impl Error {
             place: place.to_string(),
             problem: problem.into(),
         }
+    }
+}
+
+impl From<reference::Error> for Error {
+    fn from(error: reference::Error) -> Self {
+        Self::Reference(Box::new(error))
+    }
+}
+
+impl From<models::Error> for Error {
+    fn from(error: models::Error) -> Self {
+        Self::Architecture(Box::new(error))
+    }
+}
+
+impl From<::engine::Error> for Error {
+    fn from(error: ::engine::Error) -> Self {
+        Self::Engine(Box::new(error))
+    }
+}
+
+impl From<export::Error> for Error {
+    fn from(error: export::Error) -> Self {
+        Self::Export(Box::new(error))
     }
 }

@@ -174,7 +174,7 @@ fn answers_about_something_else_end_the_run_before_it_begins() {
     let (error, _) = run(&[Stage::Lint]);
     assert!(error.contains("for the stage engine"), "{error}");
     let text = fs::read_to_string(&file).unwrap();
-    let hash = hex::encode(&case.candidate().unwrap().decoder.asset.stated_hash);
+    let hash = hex::encode(case.candidate().unwrap().decoder.asset.stated_hash);
     for (change, message) in [
         (text.replace(&hash, &"0".repeat(64)), "another decoder"),
         (text.replace("a test", "\\u001b[2K"), "name the runtime"),

@@ -52,7 +52,7 @@ fn a_bundle_whose_hash_does_not_match() {
     bytes[middle] ^= 1;
     fs::write(&program, bytes).unwrap();
     let stated = program.with_file_name("main.hash");
-    let stated = hex::encode(&fs::read(stated).unwrap());
+    let stated = hex::encode(fs::read(stated).unwrap());
     let message = case.candidate().err().unwrap().to_string();
     assert!(message.contains("nano_decode_int8hu_s1.aimodel/main.mlirb: its SHA-256 is "));
     assert!(message.contains(&format!("but main.hash beside it states {stated}")));

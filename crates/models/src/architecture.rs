@@ -16,6 +16,11 @@ const MAX_CONFIG: u64 = 1 << 20;
 /// All families. A new one is a module and a line here.
 pub const FAMILIES: &[Family] = &[qwen3_vl::FAMILY];
 
+/// What parsing a configuration gives.
+pub type ParsedArchitecture = Result<Arc<dyn Architecture>, Error>;
+/// What opening the tokenizer's files gives.
+pub type NewPromptWriter = Result<Box<dyn PromptWriter>, Error>;
+
 /// A family of models: those with one `model_type`.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
@@ -23,14 +28,14 @@ pub struct Family {
     pub model_type: &'static str,
     /// Reads and checks a configuration of the family; the text names the file
     /// in errors.
-    pub parse: fn(&[u8], &str) -> Result<Arc<dyn Architecture>, Error>,
+    pub parse: fn(&[u8], &str) -> ParsedArchitecture,
     /// The licence of a published model's weights, by its id, where its publisher
     /// has stated it.
     pub license: fn(&str) -> Option<&'static str>,
     /// Writes prompts for an exported bundle of the family, which has the
     /// tokenizer's files and no configuration; the number is the width of its
     /// decoder's logits.
-    pub prompt_writer: fn(&TokenizerFiles, usize) -> Result<Box<dyn PromptWriter>, Error>,
+    pub prompt_writer: fn(&TokenizerFiles, usize) -> NewPromptWriter,
 }
 
 /// What a parameter does, which decides how it is stored.

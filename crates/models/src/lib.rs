@@ -31,7 +31,8 @@ pub mod synth;
 #[cfg(feature = "hub")]
 pub use architecture::open_source_with_progress;
 pub use architecture::{
-    Architecture, FAMILIES, Family, Parameter, Role, known_license, open, open_source, open_weights,
+    Architecture, FAMILIES, Family, NewPromptWriter, Parameter, ParsedArchitecture, Role,
+    known_license, open, open_source, open_weights,
 };
 pub use contract::{Contract, Port};
 pub use error::Error;

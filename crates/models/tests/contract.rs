@@ -1,4 +1,5 @@
 //! Programs have the functions of their contract.
+#![allow(clippy::unwrap_used)]
 
 use aimodel::{Module, Summary};
 use bundle::CallShape;

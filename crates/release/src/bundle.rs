@@ -131,7 +131,7 @@ fn asset(
             return None;
         }
     };
-    let stated = hex::encode(&asset.stated_hash);
+    let stated = hex::encode(asset.stated_hash);
     problems.unless(stated == entry.sha256, &program, || {
         format!(
             "its SHA-256 is {}, and {} beside it states {stated}; fetch or export it again",

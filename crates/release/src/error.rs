@@ -36,7 +36,7 @@ pub enum Error {
     Folder(#[from] fsutil::Error),
     /// A set of gates.
     #[error(transparent)]
-    Gates(#[from] gate::Error),
+    Gates(Box<gate::Error>),
     /// The checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
@@ -140,5 +140,11 @@ impl Problems {
             }
             Err(other) => Err(other),
         }
+    }
+}
+
+impl From<gate::Error> for Error {
+    fn from(error: gate::Error) -> Self {
+        Self::Gates(Box::new(error))
     }
 }

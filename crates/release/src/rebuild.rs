@@ -62,7 +62,7 @@ pub fn differences(release: &Release, exports: &Path) -> Result<()> {
         }
     }
     let notice = licence::notice(recipe, facts.revision.as_deref(), &facts.producer);
-    let hash = hex::encode(&Sha256::digest(notice));
+    let hash = hex::encode(Sha256::digest(notice));
     let found = release.listing.get(licence::NOTICE);
     problems.unless(
         found.is_some_and(|found| found.sha256 == hash),
@@ -107,7 +107,7 @@ impl Release {
             let place = format!("{}/{}/tokenizer", bundle::FOLDER, decoder.name);
             for (name, bytes) in &theirs.files {
                 let path = format!("{place}/{name}");
-                let hash = hex::encode(&Sha256::digest(bytes));
+                let hash = hex::encode(Sha256::digest(bytes));
                 let found = self.listing.get(&path);
                 problems.unless(
                     found.is_some_and(|found| found.sha256 == hash),

@@ -108,7 +108,7 @@ impl Recipe {
             let short = short.clone();
             self.queries.iter().map(move |query| Decoder {
                 name: format!("{short}_decode_{mode}{}", query.suffix()),
-                mode: *mode,
+                mode,
                 query: *query,
             })
         })

@@ -73,7 +73,7 @@ fn tokenizer(context: &Context<'_>, evidence: &mut Evidence) -> Result<()> {
     let bundle = &context.candidate.decoder.files;
     let theirs = TokenizerFiles::load(&context.candidate.source)?;
     let expected = theirs.files.iter().map(|(name, bytes)| {
-        let hash = hex::encode(&Sha256::digest(bytes));
+        let hash = hex::encode(Sha256::digest(bytes));
         (format!("tokenizer/{name}"), hash)
     });
     let expected: BTreeMap<String, String> = expected.collect();

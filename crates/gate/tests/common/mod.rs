@@ -192,7 +192,7 @@ impl Case {
         self.index(|index| {
             let entries = index["prompts"].as_array_mut().unwrap();
             let entry = entries.iter_mut().find(|entry| entry["name"] == prompt);
-            entry.unwrap()["sha256"] = hex::encode(&hash).into();
+            entry.unwrap()["sha256"] = hex::encode(hash).into();
         });
     }
 

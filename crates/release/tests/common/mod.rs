@@ -65,7 +65,7 @@ pub fn bench() -> &'static Bench {
 pub fn export(exports: &Path) {
     let recipe = given().recipe;
     for (index, mode) in recipe.modes.iter().enumerate() {
-        let options = release::options(&recipe, *mode, index == 0, 0);
+        let options = release::options(&recipe, mode, index == 0, 0);
         nano::export(exports, &options);
     }
 }
