@@ -138,7 +138,7 @@ pub fn bundle(dir: &Path) -> Result<Vec<Finding>> {
     Ok(findings.list())
 }
 
-/// As [`bundle`], where the assets in the folder are open.
+/// As [`fn@bundle`], where the assets in the folder are open.
 ///
 /// # Errors
 /// A disk that refuses, or graphs that cannot be read.

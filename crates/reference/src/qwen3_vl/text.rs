@@ -53,7 +53,7 @@ impl TextModel {
     /// Reads the decoder's weights onto `device`.
     ///
     /// # Errors
-    /// As [`Checkpoint::tensor`] and [`Checkpoint::head`]; [`Error::Compute`]
+    /// As [`Checkpoint::tensor`] and [`names::head`]; [`Error::Compute`]
     /// if the device has no room.
     pub fn load(
         config: &Config,
