@@ -9,6 +9,8 @@ use aimodel_cli::export;
 use aimodel_cli::gate::Job;
 use anyhow::{Context, Result, ensure};
 use checkpoint::Source;
+use gate::transcript::{Bound, CheckId};
+use serde::Deserialize;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -203,6 +205,8 @@ fn spoil(value: &mut Value) {
     match value {
         // Those with a meaning to the reader of the JSON.
         Value::String(text) if text.parse::<Stage>().is_ok() => {}
+        Value::String(_) if CheckId::deserialize(&*value).is_ok() => {}
+        Value::String(_) if Bound::deserialize(&*value).is_ok() => {}
         Value::String(text)
             if [
                 "pass", "fail", "skipped", "cosine", "margin", "error", "amount",
