@@ -59,11 +59,11 @@ fn an_edited_figure_in_the_card() {
     let card = case.read("README.md");
     let at = card.find("min cosine 0.999").unwrap() + "min cosine ".len();
     let figure = number_at(&card, at);
-    case.edit("README.md", &figure, "0.999888777");
+    case.edit("README.md", &figure, "0.999988877");
     case.refuses(&[
         "README.md: line ",
         &figure,
-        "0.999888777",
+        "0.999988877",
         "generated, not written",
     ]);
 
@@ -90,7 +90,7 @@ fn an_edited_figure_in_a_transcript() {
     let text = case.read(HU);
     let at = text.find("\"cosine\": 0.999").unwrap() + "\"cosine\": ".len();
     let figure = number_at(&text, at);
-    case.edit(HU, &figure, "0.999888777");
+    case.edit(HU, &figure, "0.999988877");
     // The card names the transcript by its hash.
     case.refuses(&["README.md: line "]);
 }
