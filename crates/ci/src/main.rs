@@ -162,11 +162,13 @@ fn checked(command: &str, flags: &[&str], last: &[&str], variables: &[(&str, &st
     cargo(&args, variables)
 }
 
-/// Runs cargo, whose output is shown.
+/// Runs cargo, whose output is shown. What it runs is called by no other
+/// program: the crates' tests expect the messages of `aimodel` itself.
 fn cargo(args: &[&str], variables: &[(&str, &str)]) -> Outcome {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command.args(args).current_dir(repo::root());
+    command.env_remove(aimodel_cli::call::VARIABLE);
     command.envs(variables.iter().copied());
     let status = command.status()?;
     let line = format!("cargo {}", args.join(" "));

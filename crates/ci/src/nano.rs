@@ -6,7 +6,7 @@ use ::gate::{Stage, StageReport};
 use aimodel_cli::export::{self, Job};
 use aimodel_cli::gate;
 use anyhow::{Context, Result, ensure};
-use bundle::CallShape;
+use bundle::{BundleName, CallShape, asset_name};
 use checkpoint::Source;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,12 +57,12 @@ pub fn folder() -> Result<PathBuf> {
 
 /// The decoder bundle of a mode and query.
 pub fn decoder(mode: &str, query: &str) -> Result<PathBuf> {
-    let suffix = match query {
-        "dynamic" => String::new(),
-        other => format!("_{other}"),
+    let name = BundleName {
+        model: "nano".to_owned(),
+        recipe: mode.to_owned(),
+        shape: query.parse()?,
     };
-    let name = format!("nano_decode_{mode}{suffix}");
-    Ok(folder()?.join(mode).join(name))
+    Ok(folder()?.join(mode).join(name.to_string()))
 }
 
 /// The vision encoder's folder; it is the same in each mode.
@@ -73,7 +73,7 @@ pub fn vision() -> Result<PathBuf> {
 /// The asset in a bundle's folder, which has its name.
 pub fn asset(bundle: &Path) -> PathBuf {
     let name = bundle.file_name().unwrap_or_default().display();
-    bundle.join(format!("{name}.aimodel"))
+    bundle.join(asset_name(&name.to_string()))
 }
 
 /// What a stage of the gates says of the bundles of a mode, one token a call.

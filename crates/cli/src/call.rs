@@ -2,7 +2,7 @@
 //! repository. Messages that name a command name one that can be typed.
 
 /// Set by `cargo xtask`, to what was typed.
-const VARIABLE: &str = "AIMODEL_CALLED_AS";
+pub const VARIABLE: &str = "AIMODEL_CALLED_AS";
 
 /// The words before a command.
 pub fn name() -> String {

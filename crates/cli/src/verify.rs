@@ -8,6 +8,7 @@ use ::gate::Gates;
 use ::release::{BUNDLES, GATES, Release, TRANSCRIPTS};
 use aimodel::{Summary, open_asset};
 use anyhow::{Context, Result};
+use bundle::asset_name;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -120,10 +121,8 @@ fn loads(folder: &Path, release: &Release) -> Result<String> {
     let names = recipe.decoders().map(|decoder| decoder.name);
     let names = names.chain([recipe.vision()]);
     let paths = names.map(|name| {
-        folder
-            .join(BUNDLES)
-            .join(&name)
-            .join(format!("{name}.aimodel"))
+        let bundle = folder.join(BUNDLES).join(&name);
+        bundle.join(asset_name(&name))
     });
     let paths: Vec<PathBuf> = paths
         .map(|path| {

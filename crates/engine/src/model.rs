@@ -164,8 +164,7 @@ impl Model {
                     asset.display()
                 )));
             }
-            let (grid, patches) = (geometry.grid, geometry.patches);
-            pictures = Some(PictureSpec { grid, patches });
+            let PictureSpec { grid, patches } = *pictures.insert(PictureSpec::from(&geometry));
             vision = Some(LazyVision {
                 bundle: bundle.clone(),
                 dims: [patches.rows(grid), patches.cols()],

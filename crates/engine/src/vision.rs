@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use bundle::contract::{MAIN, PATCHES};
+use bundle::{
+    PictureGeometry,
+    contract::{MAIN, PATCHES},
+};
 use candle_core::{Device, Tensor};
 use picture::{Image, PatchSpec, Patches};
 use runtime::{Program, States};
@@ -16,6 +19,15 @@ pub struct PictureSpec {
     pub grid: usize,
     /// How it is cut into patches.
     pub patches: PatchSpec,
+}
+
+impl From<&PictureGeometry> for PictureSpec {
+    fn from(geometry: &PictureGeometry) -> Self {
+        Self {
+            grid: geometry.grid,
+            patches: geometry.patches,
+        }
+    }
 }
 
 impl PictureSpec {

@@ -26,8 +26,6 @@ pub struct Candidate {
     pub mode: &'static Recipe,
     /// How it is called.
     pub query: CallShape,
-    /// What the decoder's bundle says of itself.
-    pub manifest: Manifest,
     /// How pictures are cut, as the manifest states it.
     pub geometry: PictureGeometry,
     /// The decoder's bundle.
@@ -122,15 +120,13 @@ impl Candidate {
             || Exported::open(&exports.join(vision.to_string())),
         );
         let (decoder, vision) = (decoder?, vision?);
-        let manifest = Manifest::load(&decoder.path)?;
-        let geometry = manifest.geometry()?;
+        let geometry = Manifest::load(&decoder.path)?.geometry()?;
         Ok(Candidate {
             source,
             architecture,
             checkpoint,
             mode,
             query,
-            manifest,
             geometry,
             decoder,
             vision,

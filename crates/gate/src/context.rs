@@ -104,10 +104,7 @@ pub struct Recordings {
 fn prompter(candidate: &Candidate) -> Result<Prompter> {
     let files = TokenizerFiles::load(&candidate.source)?;
     let writer = candidate.architecture.prompt_writer(&files)?;
-    let pictures = PictureSpec {
-        grid: candidate.geometry.grid,
-        patches: candidate.geometry.patches,
-    };
+    let pictures = PictureSpec::from(&candidate.geometry);
     Ok(Prompter::new(
         candidate.decoder.name(),
         writer,

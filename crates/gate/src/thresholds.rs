@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
@@ -125,7 +124,7 @@ impl Gates {
         gates.name = name.to_owned();
         // As git stores it, whatever a checkout made of its ends of lines.
         let text = toml.replace("\r\n", "\n");
-        gates.sha256 = hex::encode(Sha256::digest(text));
+        gates.sha256 = fsutil::sha256(text.as_bytes());
         for (stage, bar) in [("ladder", gates.ladder), ("execute", gates.execute)] {
             if !(0.9..1.0).contains(&bar.cosine) {
                 return Err(wrong(format!(

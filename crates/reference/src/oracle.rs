@@ -21,7 +21,6 @@ use models::Grid;
 use ndarray::{Array, Array1, Array2, Array3, Array5, Dimension, IxDyn};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
 /// The version of the files that is understood.
@@ -193,7 +192,7 @@ impl Oracle {
             message,
         };
         let bytes = fsutil::read(&path, MAX_RECORDING)?;
-        let found = hex::encode(Sha256::digest(&bytes));
+        let found = fsutil::sha256(&bytes);
         if found != entry.sha256 {
             return Err(wrong(format!(
                 "its SHA-256 is {found}, and that of the index is {}",

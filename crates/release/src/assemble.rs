@@ -7,6 +7,7 @@ use std::{
     path::Path,
 };
 
+use ::bundle::asset_name;
 use fsutil::StagedDir;
 use gate::Transcript;
 
@@ -67,7 +68,7 @@ pub fn assemble(parts: &Parts<'_>, out: &Path) -> Result<Release> {
         staged.write_file(&name, evidence::publish(transcript)?.as_bytes())?;
     }
     let vision = recipe.vision();
-    let asset = format!("{}/{vision}/{vision}.aimodel", bundle::FOLDER);
+    let asset = format!("{}/{vision}/{}", bundle::FOLDER, asset_name(&vision));
     let producer = aimodel::open_asset(staged.path().join(asset))?
         .metadata
         .producer;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ::bundle::Manifest;
+use ::bundle::{Manifest, asset_name, contract};
 use aimodel::{Asset, Parameter, Summary};
 use checkpoint::TokenizerFiles;
 
@@ -98,8 +98,8 @@ pub(crate) fn check(
 
 /// Whether a bundle may hold a file.
 fn belongs(bundle: &str, file: &str, vision: bool) -> bool {
-    let asset = file.strip_prefix(bundle);
-    let asset = asset.and_then(|rest| rest.strip_prefix(".aimodel/"));
+    let asset = file.strip_prefix(&asset_name(bundle));
+    let asset = asset.and_then(|rest| rest.strip_prefix('/'));
     match (asset, file.strip_prefix("tokenizer/")) {
         (Some(part), _) => [aimodel::PROGRAM, aimodel::HASH, aimodel::METADATA].contains(&part),
         (None, Some(name)) => !vision && TokenizerFiles::NAMES.contains(&name),
@@ -115,7 +115,7 @@ fn asset(
     recipe: &Recipe,
     problems: &mut Problems,
 ) -> Option<Asset> {
-    let place = format!("{FOLDER}/{bundle}/{bundle}.aimodel");
+    let place = format!("{FOLDER}/{bundle}/{}", asset_name(bundle));
     let program = format!("{place}/{}", aimodel::PROGRAM);
     let Some(entry) = listing.get(&program) else {
         problems.add(program, "is missing; export the bundle again");
@@ -173,10 +173,10 @@ fn shape_of_vision(
     let summary = Summary::of(&asset.module).ok();
     let shape = summary.and_then(|summary| {
         let main = summary.functions.first()?;
-        let [tokens, hidden] = sizes(&main.outputs, "image_embeds")?[..] else {
+        let [tokens, hidden] = sizes(&main.outputs, contract::IMAGE_EMBEDS)?[..] else {
             return None;
         };
-        let [_, patch] = sizes(&main.inputs, "patches")?[..] else {
+        let [_, patch] = sizes(&main.inputs, contract::PATCHES)?[..] else {
             return None;
         };
         Some([tokens?, hidden?, patch?])
@@ -232,13 +232,13 @@ fn decoder_facts(
     let summary = Summary::of(&asset.module).ok();
     let shapes = summary.as_ref().and_then(|summary| {
         let main = summary.functions.first()?;
-        let [tokens, hidden] = sizes(&main.inputs, "image_embeds")?[..] else {
+        let [tokens, hidden] = sizes(&main.inputs, contract::IMAGE_EMBEDS)?[..] else {
             return None;
         };
-        let [layers, _, heads, _, size] = sizes(&main.states, "keyCache")?[..] else {
+        let [layers, _, heads, _, size] = sizes(&main.states, contract::KEY_CACHE)?[..] else {
             return None;
         };
-        let vocabulary = *sizes(&main.outputs, "logits")?.last()?;
+        let vocabulary = *sizes(&main.outputs, contract::LOGITS)?.last()?;
         Some(([tokens?, hidden?], [layers?, heads?, size?], vocabulary?))
     });
     let Some(([image_tokens, hidden], cache, vocabulary)) = shapes else {
@@ -269,7 +269,7 @@ fn decoder_facts(
                 metadata.assets.len(),
                 main.unwrap_or("absent")
             ),
-            format!("1 with main {name}.aimodel"),
+            format!("1 with main {}", asset_name(name)),
         ),
         (
             "language.tokenizer",

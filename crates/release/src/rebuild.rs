@@ -5,7 +5,6 @@ use std::path::Path;
 use checkpoint::Source;
 use checkpoint::TokenizerFiles;
 use export::Options;
-use sha2::{Digest, Sha256};
 
 use crate::{
     Listing, Recipe, Release, Result,
@@ -62,7 +61,7 @@ pub fn differences(release: &Release, exports: &Path) -> Result<()> {
         }
     }
     let notice = licence::notice(recipe, facts.revision.as_deref(), &facts.producer);
-    let hash = hex::encode(Sha256::digest(notice));
+    let hash = fsutil::sha256(notice.as_bytes());
     let found = release.listing.get(licence::NOTICE);
     problems.unless(
         found.is_some_and(|found| found.sha256 == hash),
@@ -107,7 +106,7 @@ impl Release {
             let place = format!("{}/{}/tokenizer", bundle::FOLDER, decoder.name);
             for (name, bytes) in &theirs.files {
                 let path = format!("{place}/{name}");
-                let hash = hex::encode(Sha256::digest(bytes));
+                let hash = fsutil::sha256(bytes);
                 let found = self.listing.get(&path);
                 problems.unless(
                     found.is_some_and(|found| found.sha256 == hash),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ::bundle::CallShape;
+use ::bundle::{BundleName, CallShape, VisionName};
 use gate::Stage;
 use serde::Deserialize;
 
@@ -106,17 +106,25 @@ impl Recipe {
         let short = self.short();
         self.modes.iter().flat_map(move |mode| {
             let short = short.clone();
-            self.queries.iter().map(move |query| Decoder {
-                name: format!("{short}_decode_{mode}{}", query.suffix()),
-                mode,
-                query: *query,
+            self.queries.iter().map(move |query| {
+                let name = BundleName {
+                    model: short.clone(),
+                    recipe: mode.to_string(),
+                    shape: *query,
+                };
+                Decoder {
+                    name: name.to_string(),
+                    mode,
+                    query: *query,
+                }
             })
         })
     }
 
     /// The vision encoder's bundle.
     pub fn vision(&self) -> String {
-        format!("{}_vision", self.short())
+        let model = self.short();
+        VisionName { model }.to_string()
     }
 
     /// Stages that each decoder must have passed, in the chain's order.

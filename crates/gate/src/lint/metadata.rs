@@ -6,6 +6,7 @@ use std::{
 };
 
 use aimodel::{Dim, Function, GraphView, METADATA, Summary, TensorType, graphs};
+use bundle::contract;
 use serde_json::Value;
 
 use super::{ENGINE, Findings, Opened, Rule, graph::kernel, named, without};
@@ -109,7 +110,7 @@ const MOST_STATIC_INPUTS: usize = 4;
 /// Larger files are none of ours.
 const MAX_METADATA: u64 = 1 << 20;
 /// What every step gives anew.
-const QUERY_INPUTS: [&str; 2] = ["input_ids", "position_ids"];
+const QUERY_INPUTS: [&str; 2] = [contract::INPUT_IDS, contract::POSITION_IDS];
 
 /// What the tokenizer must fit.
 #[derive(Default)]
@@ -189,7 +190,10 @@ pub fn bundle(dir: &Path, assets: &[Opened<'_>], findings: &mut Findings) -> Res
             findings.add(&VOCAB_SIZE, &place, found);
         }
         found.vocab_size = width.or(found.vocab_size);
-        found.pictures |= function.inputs.iter().any(|x| x.name == "image_embeds");
+        found.pictures |= function
+            .inputs
+            .iter()
+            .any(|x| x.name == contract::IMAGE_EMBEDS);
         query(&named(dir), function, &place, findings);
         let called = kernels(view, &views);
         for kernel in ["rms_norm", "rope", "scaled_dot_product_attention"] {
@@ -303,7 +307,7 @@ fn decoder(function: &Function, place: &str, findings: &mut Findings) -> Option<
     let logits = function
         .outputs
         .iter()
-        .find(|output| output.name == "logits");
+        .find(|output| output.name == contract::LOGITS);
     let width = logits.and_then(|logits| match logits.ty.dims[..] {
         [Dim::Static(1), _, Dim::Static(width)] => Some(width),
         _ => None,
@@ -334,7 +338,7 @@ fn query(bundle: &str, function: &Function, place: &str, findings: &mut Findings
     let ids = function
         .inputs
         .iter()
-        .find(|input| input.name == "input_ids");
+        .find(|input| input.name == contract::INPUT_IDS);
     let taken = |ty: &TensorType| ty.dims.last().copied();
     if let Some(ids) = ids.filter(|ids| taken(&ids.ty) != Some(Dim::Static(expected))) {
         findings.add(

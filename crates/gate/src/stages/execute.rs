@@ -5,32 +5,28 @@
 //! before it. B: the answer, each token from the one before. D: one step from
 //! the oracle's own cache, which shows a fault of the cache by itself.
 
-use reference::Cache;
-
-use reference::{ndarray::ArrayView2, row_cosines, to_rows};
-
-use reference::oracle::Entry;
-
-use reference::oracle::Recorded;
-
-use reference::cosine;
-
 use ::engine::{Sequence, StaticInputs, argmax};
 use bundle::contract;
 use half::f16;
 use models::TokenizedPrompt;
 use picture::Patches;
+use reference::{
+    Cache, cosine,
+    ndarray::ArrayView2,
+    oracle::{Entry, Recorded},
+    row_cosines, to_rows,
+};
 use runtime::{
     States,
     candle_core::{DType, Device, Tensor},
 };
 
-use super::{least, top};
-use crate::transcript::{Bound, Check, CheckId, Found};
+use super::{best_tokens, least};
 use crate::{
     Context, Result,
     context::device_name,
     evidence::{Evidence, tokens},
+    transcript::CheckId,
 };
 
 /// Runs the stage.
@@ -113,26 +109,11 @@ fn judge(
     };
     let found = rows_of(&logits, recorded.logits.view())?;
     evidence.cosine(CheckId::Logits, None, name, least(&found), bar.cosine);
-    let (mut all, mut equal, mut first) = (0, 0, None);
-    for (at, row) in to_rows(&logits)?.rows().into_iter().enumerate() {
-        if recorded.margins[at] >= margin {
-            let same = top(row) == top(recorded.logits.row(at));
-            all += 1;
-            equal += usize::from(same);
-            if !same {
-                first.get_or_insert(at);
-            }
-        }
-    }
+    let (check, first) = best_tokens(to_rows(&logits)?.view(), recorded, name, margin);
     let which = first.map_or_else(String::new, |at| {
         format!(", the first other one at position {at}")
     });
-    let best = Found::Count {
-        count: equal,
-        of: all,
-    };
-    let check = Check::new(CheckId::BestToken, name, best, Bound::All);
-    let check = check.of(margin.to_string()).note(which);
+    let check = check.note(which);
     if steps == 0 {
         // Random weights have no token that deserves to lead.
         evidence.fact(&format!("{}: {}", entry.name, check.what()), check.found());

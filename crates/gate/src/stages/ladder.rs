@@ -6,21 +6,16 @@
 //! the checkpoint's, and where a difference begins is known by the layer.
 
 use bundle::contract;
-use reference::Cache;
-
-use reference::VisionOutput;
-
-use reference::{ndarray::ArrayView2, row_cosines, to_rows};
-
-use reference::oracle::Entry;
-
-use reference::oracle::Recorded;
-
 use models::TokenizedPrompt;
-
+use reference::{
+    Cache, VisionOutput,
+    ndarray::ArrayView2,
+    oracle::{Entry, Recorded},
+    row_cosines, to_rows,
+};
 use runtime::candle_core::Tensor;
 
-use super::{least, top};
+use super::{best_tokens, least};
 use crate::transcript::{Bound, Check, CheckId, Found, shortest};
 use crate::{
     Context, Result,
@@ -118,18 +113,8 @@ fn climb(
     evidence.cosine(CheckId::Logits, None, name, least(&found), bar.cosine);
     let what = "logits, fp32 model against transformers: cosine";
     evidence.cosines(what, &entry.name, ("position", 0), found, bar.cosine);
-    let gated = (0..logits.nrows()).filter(|at| recorded.margins[*at] >= context.gates.margin);
-    let (mut all, mut equal) = (0, 0);
-    for at in gated {
-        all += 1;
-        equal += usize::from(top(logits.row(at)) == top(recorded.logits.row(at)));
-    }
-    let found = Found::Count {
-        count: equal,
-        of: all,
-    };
-    let check = Check::new(CheckId::BestToken, name, found, Bound::All);
-    evidence.check(check.of(context.gates.margin.to_string()));
+    let (check, _) = best_tokens(logits.view(), recorded, name, context.gates.margin);
+    evidence.check(check);
     if steps > 0 {
         let count = bar.greedy;
         let mut head = prompt;

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 
 use aimodel::{Module, ResourceValue};
 use checkpoint::TokenizerFiles;
-use sha2::{Digest, Sha256};
 
 use crate::transcript::{Bound, Check, CheckId, Found};
 use crate::{Context, Result, evidence::Evidence, quantization, transcript::Finding};
@@ -73,7 +72,7 @@ fn tokenizer(context: &Context<'_>, evidence: &mut Evidence) -> Result<()> {
     let bundle = &context.candidate.decoder.files;
     let theirs = TokenizerFiles::load(&context.candidate.source)?;
     let expected = theirs.files.iter().map(|(name, bytes)| {
-        let hash = hex::encode(Sha256::digest(bytes));
+        let hash = fsutil::sha256(bytes);
         (format!("tokenizer/{name}"), hash)
     });
     let expected: BTreeMap<String, String> = expected.collect();

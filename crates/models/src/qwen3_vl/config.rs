@@ -182,19 +182,6 @@ fn check_architecture(root: &Section, file: &str) -> Result<(), Error> {
 }
 
 impl TextConfig {
-    /// The input widths of the decoder's matrices, with the keys that make
-    /// them. int8 needs each to be a multiple of 32; fp16 does not.
-    pub fn input_widths(&self) -> [(&'static str, usize); 3] {
-        [
-            ("text_config.hidden_size", self.hidden_size),
-            (
-                "text_config.num_attention_heads * head_dim",
-                self.num_attention_heads * self.head_dim,
-            ),
-            ("text_config.intermediate_size", self.intermediate_size),
-        ]
-    }
-
     fn parse(text: &Section) -> Result<TextConfig, Error> {
         let size = |key, max| text.size(key, None, 1..=max);
         let vocab_size = size("vocab_size", 1 << 24)?;
