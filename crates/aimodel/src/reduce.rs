@@ -88,6 +88,29 @@ impl GraphBuilder<'_> {
         Ok(value)
     }
 
+    /// The sum over some axes, which stay as extents of 1.
+    ///
+    /// # Errors
+    /// Axes that are not a constant vector of si32, or that the tensor does not
+    /// have; elements that are not summed.
+    pub fn reduce_sum(&mut self, x: Value, axes: Value) -> Result<Value> {
+        let (result, _) = self.reduced("reduce_sum", x, axes)?;
+        self.reduce(Combine::Sum, x, axes, result)
+    }
+
+    /// The type of a reduction over constant axes, and how many they are.
+    fn reduced(&self, op: &str, x: Value, axes: Value) -> Result<(TensorType, usize)> {
+        let known = self.known(axes);
+        let known = known.and_then(|axes| axes.iter().copied().collect::<Option<Vec<_>>>());
+        let known = known.ok_or_else(|| operands(op, "expected constant axes"))?;
+        let mut result = self.tensor(op, x)?;
+        let rank = result.rank();
+        for &axis in &known {
+            result.dims[shape::axis(op, axis, rank)?] = Dim::Static(1);
+        }
+        Ok((result, known.len()))
+    }
+
     /// The mean over some axes, which stay as extents of 1.
     ///
     /// # Errors
@@ -96,17 +119,7 @@ impl GraphBuilder<'_> {
     pub fn reduce_mean(&mut self, x: Value, axes: Value) -> Result<Value> {
         const OP: &str = "reduce_mean";
         let (tx, taxes) = (self.tensor(OP, x)?, self.tensor(OP, axes)?);
-        let Some(known) = self
-            .known(axes)
-            .and_then(|axes| axes.iter().copied().collect::<Option<Vec<_>>>())
-        else {
-            return Err(operands(OP, "expected constant axes"));
-        };
-        let mut result = tx.clone();
-        for &axis in &known {
-            result.dims[shape::axis(OP, axis, tx.rank())?] = Dim::Static(1);
-        }
-        let count = known.len() as u64;
+        let (result, count) = self.reduced(OP, x, axes)?;
         let region = self.region(&[tx.clone().into(), taxes.into()], |body, args| {
             let wide = if tx.element == F32 {
                 args[0]

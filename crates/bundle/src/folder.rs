@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{BundleName, Error, MANIFEST, Manifest, Result, asset_name, short_name};
+use crate::{BundleName, Error, Layout, MANIFEST, Manifest, Result, asset_name, short_name};
 
 /// The folder of the tokenizer in a bundle.
 pub const TOKENIZER: &str = "tokenizer";
@@ -46,8 +46,14 @@ impl Bundle {
     /// How many tokens a call takes, as text, or nothing.
     #[must_use]
     pub fn shape(&self) -> String {
-        let shape = self.parsed.as_ref().map(|name| name.shape.to_string());
+        let shape = self.layout().map(|layout| layout.call_shape().to_string());
         shape.unwrap_or_default()
+    }
+
+    /// Which assets it has, as its name says.
+    #[must_use]
+    pub fn layout(&self) -> Option<Layout> {
+        self.parsed.as_ref().map(|name| name.layout)
     }
 
     /// What it says of itself.

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
 use picture::PatchSpec;
 
+use crate::Layout;
+
 /// How a picture is cut, and what of it the decoder takes: what an app needs to
 /// know and could otherwise only guess from shapes.
 ///
@@ -20,8 +22,9 @@ pub struct PictureGeometry {
     pub hidden_size: usize,
     /// Decoder layers after which further embeddings of a picture are added.
     pub deepstack_layers: Vec<usize>,
-    /// V: the id of a picture's first token; slot k has V + k.
-    pub first_image_id: usize,
+    /// V: the id of a picture's first token, where slot k has V + k; `None` in a
+    /// layout whose pictures are no ids.
+    pub first_image_id: Option<usize>,
     /// How patches are cut.
     pub patches: PatchSpec,
     /// Subtracted from a level between 0 and 1, for red, green and blue.
@@ -59,7 +62,7 @@ impl PictureGeometry {
             image_tokens: grid * grid,
             hidden_size,
             deepstack_layers,
-            first_image_id,
+            first_image_id: Some(first_image_id),
             patches,
             mean: [0.5; 3],
             std: [0.5; 3],
@@ -75,7 +78,6 @@ impl PictureGeometry {
             (IMAGE_TOKENS, self.image_tokens.to_string()),
             (HIDDEN_SIZE, self.hidden_size.to_string()),
             (DEEPSTACK_LAYERS, list(&self.deepstack_layers)),
-            (FIRST_IMAGE_ID, self.first_image_id.to_string()),
             (PATCH_SIZE, self.patches.patch_size.to_string()),
             (MERGE_SIZE, self.patches.merge_size.to_string()),
             (
@@ -86,7 +88,26 @@ impl PictureGeometry {
             (IMAGE_STD, list(&self.std)),
             (RESAMPLING, self.resampling.clone()),
         ];
-        pairs.map(|(key, value)| (key.to_owned(), value)).into()
+        let first = self.first_image_id;
+        let first = first.map(|id| (FIRST_IMAGE_ID, id.to_string()));
+        let pairs = pairs.into_iter().chain(first);
+        pairs.map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    /// The geometry as bundles of this layout state it: ids of a picture's tokens
+    /// only where there are such ids.
+    #[must_use]
+    pub fn for_layout(mut self, layout: Layout) -> Self {
+        if layout == Layout::Vlm {
+            self.first_image_id = None;
+        }
+        self
+    }
+
+    /// Pixels along a side of the square to which a picture is resized.
+    #[must_use]
+    pub fn pixels(&self) -> usize {
+        self.grid * self.patches.merge_size * self.patches.patch_size
     }
 
     /// Reads the map that `metadata.json` has.
@@ -103,7 +124,10 @@ impl PictureGeometry {
             image_tokens: size(IMAGE_TOKENS, picture::MAX_GRID * picture::MAX_GRID)?,
             hidden_size: size(HIDDEN_SIZE, 1 << 16)?,
             deepstack_layers: numbers(data, DEEPSTACK_LAYERS, "numbers of layers")?,
-            first_image_id: size(FIRST_IMAGE_ID, 1 << 24)?,
+            first_image_id: match data.contains_key(FIRST_IMAGE_ID) {
+                true => Some(size(FIRST_IMAGE_ID, 1 << 24)?),
+                false => None,
+            },
             patches: PatchSpec {
                 patch_size: size(PATCH_SIZE, 64)?,
                 merge_size: size(MERGE_SIZE, 16)?,
@@ -229,8 +253,9 @@ mod tests {
         assert_eq!(PictureGeometry::from_user_data(&written), Ok(geometry()));
         let none = PictureGeometry {
             deepstack_layers: Vec::new(),
-            ..geometry()
+            ..geometry().for_layout(Layout::Vlm)
         };
+        assert_eq!(none.first_image_id, None);
         assert_eq!(
             PictureGeometry::from_user_data(&none.to_user_data()),
             Ok(none)
@@ -240,7 +265,7 @@ mod tests {
     #[test]
     fn each_key_is_needed_and_judged() {
         let good = geometry().to_user_data();
-        for key in good.keys() {
+        for key in good.keys().filter(|key| *key != FIRST_IMAGE_ID) {
             let mut data = good.clone();
             data.remove(key);
             let error = PictureGeometry::from_user_data(&data).unwrap_err();

@@ -1,14 +1,13 @@
 //! Bundles: the folders that a host opens.
 //!
-//! A bundle of the layout `pipelined` is a folder with a [`Manifest`]
-//! (`metadata.json`), the tokenizer's files and the decoder's asset; the vision
-//! encoder lies in a folder beside it. [`BundleName`] and [`VisionName`] name
-//! them, [`contract`] has the names of the graphs' inputs, states and outputs,
-//! [`CallShape`] says how many tokens a call of the decoder takes, and
-//! [`PictureGeometry`] how pictures are cut.
+//! A bundle is a folder with a [`Manifest`] (`metadata.json`), the tokenizer's
+//! files and the assets that its [`Layout`] says. [`BundleName`] and
+//! [`VisionName`] name folders, [`contract`] has the names of the graphs' inputs,
+//! states and outputs, [`CallShape`] says how many tokens a call of the decoder
+//! takes, and [`PictureGeometry`] how pictures are cut.
 //!
-//! A further layout is a kind of [`Manifest`], names of its folders in `name.rs`,
-//! and names of its graphs' inputs in [`contract`].
+//! A further layout is a variant of [`Layout`], the name of its folders in
+//! `name.rs`, and names of its graphs' inputs in [`contract`].
 //!
 //! ```no_run
 //! use bundle::Bundle;
@@ -27,6 +26,7 @@ mod date;
 mod error;
 mod folder;
 mod geometry;
+mod layout;
 mod manifest;
 mod name;
 
@@ -35,7 +35,9 @@ pub use date::iso_date;
 pub use error::{Error, Result};
 pub use folder::{Bundle, Selector, TOKENIZER, bundles_in};
 pub use geometry::{GeometryError, PictureGeometry};
+pub use layout::{AssetRole, Layout};
 pub use manifest::{
-    Compilation, Compression, LLM, Language, MANIFEST, Manifest, NewManifest, Origin, VERSION,
+    Compilation, Compression, LLM, Language, MANIFEST, Manifest, NewManifest, Origin, VERSION, VLM,
+    Vision,
 };
 pub use name::{BundleName, MAX_MODEL_NAME, NotABundleName, VisionName, asset_name, short_name};

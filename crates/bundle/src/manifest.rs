@@ -5,14 +5,17 @@ use std::{collections::BTreeMap, path::Path};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::{Error, PictureGeometry, Result};
+use crate::{AssetRole, Error, Layout, PictureGeometry, Result};
 
 /// The name of the file.
 pub const MANIFEST: &str = "metadata.json";
 /// The only version that there is.
 pub const VERSION: &str = "0.2";
-/// The kind of a decoder's bundle.
+/// The kind of a bundle with a decoder that takes token ids.
 pub const LLM: &str = "llm";
+/// The kind of a bundle whose decoder takes rows of embeddings, with the assets
+/// that make them.
+pub const VLM: &str = "vlm";
 /// No manifest is larger, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -22,7 +25,7 @@ const MAX_BYTES: u64 = 1 << 20;
 pub struct Manifest {
     /// [`VERSION`].
     pub metadata_version: String,
-    /// Which pipeline runs it: [`LLM`].
+    /// Which pipeline runs it: [`LLM`] or [`VLM`].
     pub kind: String,
     /// The bundle's name: that of its folder.
     pub name: String,
@@ -30,6 +33,9 @@ pub struct Manifest {
     pub assets: BTreeMap<String, String>,
     /// The language model.
     pub language: Language,
+    /// How a host prepares pictures; only in bundles of the kind [`VLM`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vision: Option<Vision>,
     /// The checkpoint.
     pub source: Origin,
     /// How weights are stored; `None` where all are f16.
@@ -56,6 +62,73 @@ pub struct Language {
     /// The functions of each asset that are called; absent in bundles of others.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub function_map: BTreeMap<String, Vec<String>>,
+}
+
+/// The part of a manifest about pictures, as Apple's package reads it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Vision {
+    /// Pixels along a side of the square to which a picture is resized.
+    pub image_size: usize,
+    /// Pixels along a side of a patch.
+    pub patch_size: usize,
+    /// N: tokens of a picture.
+    pub image_token_count: usize,
+    /// The token that stands for a picture, N times.
+    pub image_token_id: usize,
+    /// Subtracted from a level between 0 and 1, for red, green and blue. Apple's
+    /// default is CLIP's.
+    pub image_mean: [f32; 3],
+    /// What the difference is divided by. Apple's default is CLIP's.
+    pub image_std: [f32; 3],
+    /// What a level between 0 and 1 is multiplied by.
+    pub rescale_factor: f32,
+    /// How a picture becomes a square: `stretch`.
+    pub image_strategy: String,
+    /// Whether the host writes a picture's size into the prompt.
+    pub include_image_info: bool,
+}
+
+impl Vision {
+    /// What Apple's package takes where a manifest does not say it.
+    const CLIP: ([f32; 3], [f32; 3]) = (
+        [0.481_454_66, 0.457_827_5, 0.408_210_73],
+        [0.268_629_54, 0.261_302_6, 0.275_777_1],
+    );
+
+    /// The section for pictures of this geometry, whose token is
+    /// `image_token_id`.
+    #[must_use]
+    pub fn new(geometry: &PictureGeometry, image_token_id: usize) -> Self {
+        Self {
+            image_size: geometry.pixels(),
+            patch_size: geometry.patches.patch_size,
+            image_token_count: geometry.image_tokens,
+            image_token_id,
+            image_mean: geometry.mean,
+            image_std: geometry.std,
+            rescale_factor: 1.0,
+            image_strategy: "stretch".to_owned(),
+            include_image_info: false,
+        }
+    }
+
+    fn read(keys: &Keys<'_>) -> Result<Self> {
+        Ok(Self {
+            image_size: keys.number("image_size")?,
+            patch_size: keys.number("patch_size")?,
+            image_token_count: keys.number("image_token_count")?,
+            image_token_id: keys.number("image_token_id")?,
+            image_mean: keys.three("image_mean")?.unwrap_or(Self::CLIP.0),
+            image_std: keys.three("image_std")?.unwrap_or(Self::CLIP.1),
+            rescale_factor: keys.float("rescale_factor")?.unwrap_or(1.0),
+            image_strategy: match keys.text_or_empty("image_strategy")? {
+                none if none.is_empty() => "stretch".to_owned(),
+                strategy => strategy,
+            },
+            include_image_info: keys.flag("include_image_info")?.unwrap_or(false),
+        })
+    }
 }
 
 /// The part of a manifest about the checkpoint.
@@ -94,6 +167,8 @@ pub struct Compilation {
 pub struct NewManifest<'a> {
     /// The bundle's name.
     pub name: &'a str,
+    /// Which assets it has.
+    pub layout: Layout,
     /// The model's id.
     pub model: &'a str,
     /// The commit on the hub.
@@ -102,8 +177,8 @@ pub struct NewManifest<'a> {
     pub vocab_size: usize,
     /// The longest context, in tokens.
     pub max_context: usize,
-    /// The functions of the asset `main`.
-    pub functions: Vec<&'a str>,
+    /// How a host prepares pictures, for a layout in which it says so.
+    pub vision: Option<Vision>,
     /// The weight recipe, unless all weights are f16.
     pub scheme: Option<&'a str>,
     /// Seconds since the start of 1970.
@@ -113,25 +188,31 @@ pub struct NewManifest<'a> {
 }
 
 impl Manifest {
-    /// The manifest of a decoder's bundle with one asset.
+    /// The manifest of a bundle.
     ///
     /// # Errors
     /// [`Error::Date`] for a time after the year 9999.
     pub fn new(values: NewManifest<'_>) -> Result<Self> {
-        let one = |key: &str, value: String| BTreeMap::from([(key.to_owned(), value)]);
-        let functions = values.functions.into_iter().map(str::to_owned).collect();
+        let assets = values.layout.roles().iter();
+        let assets = assets.map(|role| (role.key().to_owned(), role.asset(values.name)));
+        let functions = values.layout.call_shape().functions();
+        let functions = functions.iter().map(|(name, _)| (*name).to_owned());
         Ok(Self {
             metadata_version: VERSION.to_owned(),
-            kind: LLM.to_owned(),
+            kind: values.layout.kind().to_owned(),
             name: values.name.to_owned(),
-            assets: one("main", crate::asset_name(values.name)),
+            assets: assets.collect(),
             language: Language {
                 tokenizer: values.model.to_owned(),
                 vocab_size: values.vocab_size,
                 max_context_length: values.max_context,
                 embedded_tokenizer: true,
-                function_map: BTreeMap::from([("main".to_owned(), functions)]),
+                function_map: BTreeMap::from([(
+                    AssetRole::Main.key().to_owned(),
+                    functions.collect(),
+                )]),
             },
+            vision: values.vision,
             source: Origin {
                 model_definition: "torch".to_owned(),
                 hf_model_id: values.model.to_owned(),
@@ -192,8 +273,8 @@ impl Manifest {
             return Err(root.wrong("metadata_version", "\"0.2\""));
         }
         let kind = root.text("kind")?;
-        if kind != LLM {
-            return Err(root.wrong("kind", "\"llm\""));
+        if ![LLM, VLM].contains(&&*kind) {
+            return Err(root.wrong("kind", "\"llm\" or \"vlm\""));
         }
         let assets = root.section("assets")?;
         let folders = assets.map.iter().map(|(role, value)| {
@@ -206,10 +287,20 @@ impl Manifest {
             Ok((role.clone(), name.to_owned()))
         });
         let folders = folders.collect::<Result<BTreeMap<_, _>>>()?;
-        if !folders.contains_key("main") {
-            return Err(assets.wrong("main", "the name of an asset in this folder"));
+        let needed: &[AssetRole] = match &*kind {
+            VLM => Layout::Vlm.roles(),
+            _ => &[AssetRole::Main],
+        };
+        let missing = needed.iter().find(|role| !folders.contains_key(role.key()));
+        if let Some(missing) = missing {
+            return Err(assets.wrong(missing.key(), "the name of an asset in this folder"));
         }
         let language = root.section("language")?;
+        // Bundles of the kind llm may have a section of that name for a use of their own.
+        let vision = match &*kind {
+            VLM => Some(Vision::read(&root.section("vision")?)?),
+            _ => None,
+        };
         let source = root.optional("source")?;
         let compression = root.optional("compression")?;
         let compilation = root.optional("compilation")?;
@@ -222,13 +313,10 @@ impl Manifest {
                 tokenizer: language.text("tokenizer")?,
                 vocab_size: language.number("vocab_size")?,
                 max_context_length: language.number("max_context_length")?,
-                embedded_tokenizer: match language.map.get("embedded_tokenizer") {
-                    None => true,
-                    Some(Value::Bool(embedded)) => *embedded,
-                    Some(_) => return Err(language.wrong("embedded_tokenizer", "true or false")),
-                },
+                embedded_tokenizer: language.flag("embedded_tokenizer")?.unwrap_or(true),
                 function_map: language.lists("function_map")?,
             },
+            vision,
             source: match source {
                 None => Origin::default(),
                 Some(source) => Origin {
@@ -260,7 +348,13 @@ impl Manifest {
     /// The folder of the asset that decodes, as a name in the bundle.
     #[must_use]
     pub fn main_asset(&self) -> &str {
-        self.assets.get("main").map_or("", String::as_str)
+        self.asset(AssetRole::Main).unwrap_or_default()
+    }
+
+    /// The folder of the asset that plays this part, as a name in the bundle.
+    #[must_use]
+    pub fn asset(&self, role: AssetRole) -> Option<&str> {
+        self.assets.get(role.key()).map(String::as_str)
     }
 
     /// How pictures are cut for it.
@@ -322,6 +416,39 @@ impl<'a> Keys<'a> {
             None | Some(Value::Null) => Ok(String::new()),
             Some(_) => self.text(key),
         }
+    }
+
+    /// True or false; may be absent.
+    fn flag(&self, key: &str) -> Result<Option<bool>> {
+        match self.map.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(self.wrong(key, "true or false")),
+        }
+    }
+
+    /// A number; may be absent.
+    fn float(&self, key: &str) -> Result<Option<f32>> {
+        let Some(value) = self.map.get(key) else {
+            return Ok(None);
+        };
+        let value = value.as_f64().ok_or_else(|| self.wrong(key, "a number"))?;
+        Ok(Some(value as f32))
+    }
+
+    /// A list of three numbers; may be absent.
+    fn three(&self, key: &str) -> Result<Option<[f32; 3]>> {
+        let Some(value) = self.map.get(key) else {
+            return Ok(None);
+        };
+        let list = value.as_array().and_then(|list| {
+            let numbers = list.iter().map(|number| number.as_f64().map(|n| n as f32));
+            numbers.collect::<Option<Vec<f32>>>()
+        });
+        let three = list.and_then(|list| <[f32; 3]>::try_from(list).ok());
+        three
+            .map(Some)
+            .ok_or_else(|| self.wrong(key, "a list of three numbers"))
     }
 
     fn number(&self, key: &str) -> Result<usize> {

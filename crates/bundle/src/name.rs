@@ -1,15 +1,18 @@
 //! Names of bundles.
 //!
-//! A decoder's bundle is called `<model>_decode_<recipe>`, with `_s1` or `_pfN`
+//! A pipelined bundle is called `<model>_decode_<recipe>`, with `_s1` or `_pfN`
 //! behind it unless a call takes any number of tokens. The vision encoder of all
-//! decoders of a model is in `<model>_vision`.
+//! of a model's is in `<model>_vision`. A bundle for Apple's package is called
+//! `<model>_vlm_<recipe>`.
 
 use std::{fmt, str::FromStr};
 
-use crate::CallShape;
+use crate::{CallShape, Layout};
 
 /// Between the model's name and the recipe's.
 const DECODE: &str = "_decode_";
+/// The same in a bundle for Apple's package.
+const VLM: &str = "_vlm_";
 /// Behind the model's name.
 const VISION: &str = "_vision";
 /// Behind the name of every asset.
@@ -48,14 +51,14 @@ pub fn asset_name(bundle: &str) -> String {
     format!("{bundle}{ASSET}")
 }
 
-/// The name of a decoder's bundle.
+/// The name of a bundle with a decoder.
 ///
 /// ```
-/// use bundle::{CallShape, BundleName};
+/// use bundle::{BundleName, CallShape, Layout};
 ///
 /// let name: BundleName = "nano_decode_int8hu_s1".parse()?;
 /// assert_eq!((name.model.as_str(), name.recipe.as_str()), ("nano", "int8hu"));
-/// assert_eq!(name.shape, CallShape::One);
+/// assert_eq!(name.layout, Layout::Pipelined(CallShape::One));
 /// assert_eq!(name.to_string(), "nano_decode_int8hu_s1");
 /// assert_eq!(name.vision().to_string(), "nano_vision");
 /// # Ok::<(), bundle::NotABundleName>(())
@@ -67,12 +70,12 @@ pub struct BundleName {
     /// How weights are stored. Usually a row of `quantize::RECIPES`; others may
     /// have made the bundle.
     pub recipe: String,
-    /// How many tokens a call takes.
-    pub shape: CallShape,
+    /// Which assets it has, and how many tokens a call takes.
+    pub layout: Layout,
 }
 
 impl BundleName {
-    /// The name of the vision encoder's folder beside it.
+    /// The name of the vision encoder's folder beside a pipelined bundle.
     #[must_use]
     pub fn vision(&self) -> VisionName {
         VisionName {
@@ -84,7 +87,10 @@ impl BundleName {
 impl fmt::Display for BundleName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (model, recipe) = (&self.model, &self.recipe);
-        write!(f, "{model}{DECODE}{recipe}{}", self.shape.suffix())
+        match self.layout {
+            Layout::Pipelined(shape) => write!(f, "{model}{DECODE}{recipe}{}", shape.suffix()),
+            Layout::Vlm => write!(f, "{model}{VLM}{recipe}"),
+        }
     }
 }
 
@@ -92,22 +98,34 @@ impl FromStr for BundleName {
     type Err = NotABundleName;
 
     fn from_str(name: &str) -> Result<Self, NotABundleName> {
-        let wrong = || NotABundleName(name.to_owned());
-        let (model, rest) = name.rsplit_once(DECODE).ok_or_else(wrong)?;
-        let (recipe, shape) = match rest.split_once('_') {
-            Some((recipe, shape)) => (recipe, shape.parse().map_err(|_| wrong())?),
-            None => (rest, CallShape::Dynamic),
-        };
-        let parsed = Self {
-            model: model.to_owned(),
-            recipe: recipe.to_owned(),
-            shape,
-        };
-        if model.is_empty() || recipe.is_empty() || parsed.to_string() != name {
-            return Err(wrong());
-        }
-        Ok(parsed)
+        let found = pipelined(name).or_else(|| vlm(name));
+        let found = found.filter(|found| !found.model.is_empty() && !found.recipe.is_empty());
+        found
+            .filter(|found| found.to_string() == name)
+            .ok_or_else(|| NotABundleName(name.to_owned()))
     }
+}
+
+fn pipelined(name: &str) -> Option<BundleName> {
+    let (model, rest) = name.rsplit_once(DECODE)?;
+    let (recipe, shape) = match rest.split_once('_') {
+        Some((recipe, shape)) => (recipe, shape.parse().ok()?),
+        None => (rest, CallShape::Dynamic),
+    };
+    Some(BundleName {
+        model: model.to_owned(),
+        recipe: recipe.to_owned(),
+        layout: Layout::Pipelined(shape),
+    })
+}
+
+fn vlm(name: &str) -> Option<BundleName> {
+    let (model, recipe) = name.rsplit_once(VLM)?;
+    (!recipe.contains('_')).then(|| BundleName {
+        model: model.to_owned(),
+        recipe: recipe.to_owned(),
+        layout: Layout::Vlm,
+    })
 }
 
 /// The name of a vision encoder's folder.
@@ -139,7 +157,8 @@ impl FromStr for VisionName {
 /// A name that no export gives.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not `<model>_decode_<recipe>`, with `_s1` or `_pfN` behind it, nor `<model>_vision`"
+    "{0:?} is not `<model>_decode_<recipe>`, with `_s1` or `_pfN` behind it, `<model>_vlm_<recipe>` \
+     or `<model>_vision`"
 )]
 pub struct NotABundleName(pub String);
 
@@ -153,13 +172,14 @@ mod tests {
         fn every_name_is_read_as_it_was_written(
             model in "[a-z0-9_.-]{1,40}",
             recipe in "[a-z0-9]{1,12}",
-            shape in prop_oneof![
-                Just(CallShape::One),
-                Just(CallShape::Dynamic),
-                (2..=4096u64).prop_map(CallShape::Prefill),
+            layout in prop_oneof![
+                Just(Layout::Pipelined(CallShape::One)),
+                Just(Layout::Pipelined(CallShape::Dynamic)),
+                (2..=4096u64).prop_map(|rows| Layout::Pipelined(CallShape::Prefill(rows))),
+                Just(Layout::Vlm),
             ],
         ) {
-            let name = BundleName { model, recipe, shape };
+            let name = BundleName { model, recipe, layout };
             prop_assert_eq!(name.to_string().parse::<BundleName>(), Ok(name.clone()));
             let vision = name.vision();
             prop_assert_eq!(vision.to_string().parse::<VisionName>(), Ok(vision));
@@ -184,6 +204,9 @@ mod tests {
             "nano_decode_int8hu_dynamic",
             "nano_decode_int8hu_",
             "nano_decode_int8hu_pf1",
+            "nano_vlm_",
+            "_vlm_int8hu",
+            "nano_vlm_int8hu_s1",
         ] {
             assert!(name.parse::<BundleName>().is_err(), "{name}");
         }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bundle::{Manifest, NewManifest};
+use bundle::{CallShape, Layout, Manifest, NewManifest};
 
 fn parse(text: &str) -> Result<Manifest, String> {
     Manifest::parse(text.as_bytes(), "metadata.json").map_err(|error| error.to_string())
@@ -21,7 +21,8 @@ fn a_manifest_is_written_as_hosts_read_it() {
         revision: None,
         vocab_size: 512,
         max_context: 4096,
-        functions: vec!["main", "prefill"],
+        layout: Layout::Pipelined(CallShape::Prefill(64)),
+        vision: None,
         scheme: Some("int8hu"),
         created: 0,
         user_data: BTreeMap::from([("grid".to_owned(), "4".to_owned())]),

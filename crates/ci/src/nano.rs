@@ -6,7 +6,7 @@ use ::gate::{Stage, StageReport};
 use aimodel_cli::export::{self, Job};
 use aimodel_cli::gate;
 use anyhow::{Context, Result, ensure};
-use bundle::{BundleName, CallShape, asset_name};
+use bundle::{BundleName, CallShape, Layout, asset_name};
 use checkpoint::Source;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +42,7 @@ pub fn export() -> Outcome {
 
 fn write(mode: &str, out: &Path) -> Result<()> {
     let mut job = Job::nano(mode, out)?;
-    job.options.shapes = export::queries(&QUERIES.join(","))?;
+    job.options.layouts = export::queries(&QUERIES.join(","))?;
     job.run()?;
     Ok(())
 }
@@ -60,7 +60,7 @@ pub fn decoder(mode: &str, query: &str) -> Result<PathBuf> {
     let name = BundleName {
         model: "nano".to_owned(),
         recipe: mode.to_owned(),
-        shape: query.parse()?,
+        layout: Layout::Pipelined(query.parse()?),
     };
     Ok(folder()?.join(mode).join(name.to_string()))
 }

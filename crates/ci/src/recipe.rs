@@ -64,7 +64,7 @@ fn checkpoint(path: &Path) -> Result<usize> {
     for (index, (mode, queries)) in DECODERS.into_iter().enumerate() {
         let mut job = Job::new(source.clone(), mode, &scratch.path().join(mode))?;
         job.options.grid = grid.unwrap_or(job.options.grid);
-        job.options.shapes = export::queries(queries)?;
+        job.options.layouts = export::queries(queries)?;
         job.options.vision = index == 0;
         job.options.decoder = decoder;
         if job.options.vision || job.options.decoder {

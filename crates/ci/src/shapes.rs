@@ -61,7 +61,7 @@ fn shape(path: &Path) -> Result<f64> {
     let (mode, query) = (text("mode")?, text("query")?);
     let mut job = Job::new(source, mode, scratch.path())?;
     job.options.grid = grid as u64;
-    job.options.shapes = export::queries(query)?;
+    job.options.layouts = export::queries(query)?;
     let bundles = job.run()?;
     let [decoder, vision] = &bundles[..] else {
         anyhow::bail!(

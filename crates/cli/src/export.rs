@@ -3,8 +3,8 @@
 use crate::hub;
 use crate::progress::{self, Progress, seconds};
 use ::export::{Exported, Options};
-use anyhow::{Context, Result};
-use bundle::CallShape;
+use anyhow::{Context, Result, bail};
+use bundle::{CallShape, Layout};
 use checkpoint::Source;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use quantize::RECIPES;
@@ -53,11 +53,15 @@ pub struct Args {
     /// The longest context, in tokens, that the bundle's metadata states
     #[arg(long, default_value_t = 4096)]
     max_ctx: u64,
-    /// How many tokens a call takes: s1 (one), dynamic (any number), or pf2 to
-    /// pf4096 (one, and so many in a prefill function); several with commas
-    /// between them
-    #[arg(long, default_value = "s1")]
-    query: String,
+    /// Which assets the bundle has: pipelined (for the community's fork of
+    /// Apple's engine), or vlm (for Apple's own package)
+    #[arg(long, default_value = "pipelined", value_parser = ["pipelined", "vlm"])]
+    bundle: String,
+    /// In a pipelined bundle, how many tokens a call takes: s1 (one), dynamic
+    /// (any number), or pf2 to pf4096 (one, and so many in a prefill function);
+    /// several with commas between them [default: s1]
+    #[arg(long)]
+    query: Option<String>,
     /// Leave the vision encoder out
     #[arg(long)]
     skip_vision: bool,
@@ -80,7 +84,7 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(grid) = args.grid {
         job.options.grid = grid;
     }
-    job.options.shapes = queries(&args.query)?;
+    job.options.layouts = layouts(&args)?;
     job.options.max_context = args.max_ctx;
     job.options.name = args.name;
     job.options.license = args.license.or(job.options.license);
@@ -113,7 +117,7 @@ impl Job {
         let nano = source.model() == "nano";
         let options = Options {
             recipe: mode.parse()?,
-            shapes: vec![CallShape::One],
+            layouts: vec![Layout::Pipelined(CallShape::One)],
             grid: if nano { NANO_GRID } else { GRID },
             max_context: 4096,
             decoder: true,
@@ -175,7 +179,7 @@ fn with_flag(error: ::export::Error) -> anyhow::Error {
         "max_context" => "--max-ctx",
         "license" => "--license",
         "vision" => "--skip-vision",
-        "shapes" => "--query",
+        "layouts" => "--query",
         "name" => "--name",
         _ => return error.into(),
     };
@@ -206,9 +210,26 @@ pub fn created() -> Result<u64> {
     }
 }
 
-/// The queries that a `--query` argument lists.
-pub fn queries(list: &str) -> Result<Vec<CallShape>> {
-    Ok(list.split(',').map(str::parse).collect::<Result<_, _>>()?)
+/// The bundles that the flags ask for.
+fn layouts(args: &Args) -> Result<Vec<Layout>> {
+    if args.bundle == Layout::Vlm.name() {
+        if let Some(query) = &args.query {
+            bail!("--query {query}: a vlm bundle takes any number of tokens a call; leave it out");
+        }
+        if args.skip_vision || args.skip_decoder {
+            bail!("--bundle vlm: its assets belong together; none of them can be left out");
+        }
+        return Ok(vec![Layout::Vlm]);
+    }
+    queries(args.query.as_deref().unwrap_or("s1"))
+}
+
+/// The pipelined bundles that a `--query` argument lists.
+pub fn queries(list: &str) -> Result<Vec<Layout>> {
+    let shapes = list
+        .split(',')
+        .map(|shape| Ok(Layout::Pipelined(shape.parse()?)));
+    shapes.collect()
 }
 
 #[cfg(test)]

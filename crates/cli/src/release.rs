@@ -7,6 +7,7 @@ use ::export::Options;
 use ::gate::Transcript;
 use ::release::{Given, Listing, Parts, Recipe, Release, TRANSCRIPTS};
 use anyhow::{Result, bail};
+use bundle::Layout;
 use checkpoint::Source;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -154,14 +155,16 @@ impl Job {
         for mode in &recipe.modes {
             let missing = recipe.decoders().filter(|decoder| decoder.mode == *mode);
             let missing = missing.filter(|decoder| !there(&decoder.name));
-            let queries: Vec<_> = missing.map(|decoder| decoder.query).collect();
-            if queries.is_empty() && !vision {
+            let layouts: Vec<_> = missing
+                .map(|decoder| Layout::Pipelined(decoder.query))
+                .collect();
+            if layouts.is_empty() && !vision {
                 continue;
             }
             let options = ::release::options(recipe, mode, vision, export::created()?);
             let options = Options {
-                decoder: !queries.is_empty(),
-                shapes: queries,
+                decoder: !layouts.is_empty(),
+                layouts,
                 ..options
             };
             let source = source(recipe, self.model.as_deref(), recipe.revision.as_deref())?;

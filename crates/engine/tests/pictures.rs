@@ -4,7 +4,7 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use bundle::CallShape;
+use bundle::{CallShape, Layout};
 use checkpoint::Source;
 use engine::{Conversation, Limits, Model, Options, Sampler};
 use models::qwen3_vl::{Config, synth};
@@ -27,7 +27,7 @@ fn pictures_are_cut_as_the_configuration_says() {
         synth::write(&config, &checkpoint, synth::Options::default(), |_, _| {}).unwrap();
         let options = export::Options {
             recipe: Recipe::named("int8hu").unwrap(),
-            shapes: vec![CallShape::One],
+            layouts: vec![Layout::Pipelined(CallShape::One)],
             grid: GRID as u64,
             max_context: 256,
             decoder: true,

@@ -13,8 +13,8 @@ use std::{
 
 use aimodel::{AssetMetadata, Blob, BlobError, BlobSource, Module, ResourceValue};
 use bundle::{
-    BundleName, CallShape, MANIFEST, MAX_MODEL_NAME, Manifest, NewManifest, TOKENIZER, VisionName,
-    asset_name, short_name,
+    AssetRole, BundleName, CallShape, Layout, MANIFEST, MAX_MODEL_NAME, Manifest, NewManifest,
+    TOKENIZER, Vision, VisionName, short_name,
 };
 use checkpoint::{Source, TokenizerFiles};
 use fsutil::StagedDir;
@@ -34,15 +34,16 @@ const MAX_GRID: u64 = picture::MAX_GRID as u64;
 pub struct Options {
     /// How the decoder's weights are stored.
     pub recipe: &'static Recipe,
-    /// A decoder bundle for each of these.
-    pub shapes: Vec<CallShape>,
+    /// A bundle with a decoder for each of these.
+    pub layouts: Vec<Layout>,
     /// Image tokens along a side of a picture.
     pub grid: u64,
     /// The longest context that a host may use, in tokens.
     pub max_context: u64,
     /// Whether to export the decoder.
     pub decoder: bool,
-    /// Whether to export the vision encoder.
+    /// Whether to export the vision encoder that lies beside pipelined bundles,
+    /// for a model that takes pictures. Other layouts always have theirs.
     pub vision: bool,
     /// What the bundles' names start with, instead of the model's name.
     pub name: Option<String>,
@@ -58,9 +59,9 @@ pub struct Options {
 pub struct Exported {
     /// The folder.
     pub path: PathBuf,
-    /// The asset in it.
+    /// The first asset in it: the decoder, or the vision encoder.
     pub asset: PathBuf,
-    /// Bytes of the asset's program.
+    /// Bytes of the programs of all its assets.
     pub bytes: u64,
 }
 
@@ -68,8 +69,8 @@ pub struct Exported {
 /// to go on. An export that is broken off leaves nothing behind.
 pub type Progress = Arc<dyn Fn(u64, u64) -> ControlFlow<()> + Send + Sync>;
 
-/// Exports a checkpoint into folders of `out`: one for each call shape, and one
-/// for the vision encoder. All of them appear, or none.
+/// Exports a checkpoint into folders of `out`: one for each layout, and one for
+/// the vision encoder beside pipelined ones. All of them appear, or none.
 ///
 /// # Errors
 /// A checkpoint that is not whole, options that make no sense, a
@@ -96,59 +97,60 @@ pub fn export(
     // Folders are claimed and graphs built before anything large is written.
     let mut jobs = Jobs(Vec::new());
     if let Some(tokenizer) = &tokenizer {
-        for &shape in &options.shapes {
+        for &layout in &options.layouts {
             let name = BundleName {
                 model: short.clone(),
                 recipe: options.recipe.to_string(),
-                shape,
+                layout,
             };
             let name = name.to_string();
             let staged = StagedDir::create(out.join(&name))?;
-            let manifest = manifest(&name, architecture.as_ref(), source, options, shape)?;
+            let manifest = manifest(&name, architecture.as_ref(), source, options, layout)?;
             staged.write_file(MANIFEST, &manifest.to_json()?)?;
             for (file, bytes) in &tokenizer.files {
                 staged.write_file(Path::new(TOKENIZER).join(file), bytes)?;
             }
-            let module = architecture.lower_decoder(
-                &checkpoint,
-                options.recipe,
-                shape,
-                options.grid as usize,
-            )?;
-            let what = format!(
-                "{} text decoder, {}, query {shape}",
-                source.model(),
-                options.recipe
-            );
-            jobs.0.push(Job {
-                name,
-                staged,
+            let programs =
+                architecture.lower(&checkpoint, options.recipe, layout, options.grid as usize)?;
+            let programs = programs.into_iter().map(|(role, module)| Program {
+                asset: role.asset(&name),
                 module,
-                what,
+                what: what(role, layout, source, options),
+            });
+            jobs.0.push(Job {
+                staged,
+                programs: programs.collect(),
             });
         }
     }
-    if options.vision {
+    let is_pipelined = |layout: &Layout| matches!(layout, Layout::Pipelined(_));
+    if options.vision
+        && (!options.decoder || options.layouts.iter().any(is_pipelined))
+        && let Some(module) = architecture.lower_vision(&checkpoint, options.grid as usize)?
+    {
         let name = VisionName {
             model: short.clone(),
         };
         let name = name.to_string();
-        let staged = StagedDir::create(out.join(&name)).map_err(claimed_vision)?;
-        let module = architecture.lower_vision(&checkpoint, options.grid as usize)?;
-        let what = format!(
-            "{} vision encoder, {} tokens",
-            source.model(),
-            options.grid.pow(2)
-        );
         jobs.0.push(Job {
-            name,
-            staged,
-            module,
-            what,
+            staged: StagedDir::create(out.join(&name)).map_err(claimed_vision)?,
+            programs: vec![Program {
+                asset: AssetRole::Main.asset(&name),
+                module,
+                what: vision_encoder(source, options),
+            }],
+        });
+    }
+    if jobs.0.is_empty() {
+        return Err(Error::Option {
+            option: "vision",
+            problem: "the model takes no pictures, and the decoder is not to be exported"
+                .to_owned(),
         });
     }
 
-    let total = jobs.0.iter().map(|job| weight_bytes(&job.module)).sum();
+    let programs = jobs.0.iter().flat_map(|job| &job.programs);
+    let total = programs.map(|program| weight_bytes(&program.module)).sum();
     let meter = Meter {
         done: Arc::default(),
         total,
@@ -156,33 +158,71 @@ pub fn export(
     };
     let mut bundles = Vec::new();
     for job in &mut jobs.0 {
-        meter.attach(&mut job.module);
-        let asset = asset_name(&job.name);
-        let mut metadata = AssetMetadata::new(PRODUCER, options.created)?;
-        metadata.license = options.license.clone();
-        metadata.description = Some(job.what.clone());
-        let folder = job.staged.path().join(&asset);
-        aimodel::write_asset_into(&folder, &job.module, &metadata)
-            .map_err(|error| error.map_path(|path| job.staged.final_path(path)))?;
-        let program = folder.join(aimodel::PROGRAM);
-        let file = std::fs::metadata(&program).map_err(|source| Error::File {
-            path: program,
-            source,
-        })?;
         let path = job.staged.target().to_owned();
+        let mut bytes = 0;
+        for program in &mut job.programs {
+            bytes += write(program, &job.staged, options, &meter)?;
+        }
+        let first = job.programs.first().map_or("", |program| &program.asset);
         bundles.push(Exported {
-            asset: path.join(asset),
+            asset: path.join(first),
             path,
-            bytes: file.len(),
+            bytes,
         });
     }
     jobs.commit()?;
     Ok(bundles)
 }
 
+/// Writes a program as an asset of a staged folder; returns its bytes.
+fn write(
+    program: &mut Program,
+    staged: &StagedDir,
+    options: &Options,
+    meter: &Meter,
+) -> Result<u64> {
+    meter.attach(&mut program.module);
+    let mut metadata = AssetMetadata::new(PRODUCER, options.created)?;
+    metadata.license = options.license.clone();
+    metadata.description = Some(program.what.clone());
+    let folder = staged.path().join(&program.asset);
+    aimodel::write_asset_into(&folder, &program.module, &metadata)
+        .map_err(|error| error.map_path(|path| staged.final_path(path)))?;
+    let path = folder.join(aimodel::PROGRAM);
+    match std::fs::metadata(&path) {
+        Ok(file) => Ok(file.len()),
+        Err(source) => Err(Error::File { path, source }),
+    }
+}
+
+/// What an asset says that it is.
+fn what(role: AssetRole, layout: Layout, source: &Source, options: &Options) -> String {
+    let (model, recipe) = (source.model(), options.recipe);
+    match (role, layout) {
+        (AssetRole::Main, Layout::Pipelined(shape)) => {
+            format!("{model} text decoder, {recipe}, query {shape}")
+        }
+        (AssetRole::Main, Layout::Vlm) => format!("{model} text decoder, {recipe}, vlm"),
+        (AssetRole::Embedding, _) => format!("{model} token embeddings"),
+        (AssetRole::Vision, _) => vision_encoder(source, options),
+    }
+}
+
+fn vision_encoder(source: &Source, options: &Options) -> String {
+    let tokens = options.grid.pow(2);
+    format!("{} vision encoder, {tokens} tokens", source.model())
+}
+
+/// A folder that is being made.
 struct Job {
-    name: String,
     staged: StagedDir,
+    programs: Vec<Program>,
+}
+
+/// An asset of it.
+struct Program {
+    /// The name of its folder.
+    asset: String,
     module: Module,
     what: String,
 }
@@ -248,20 +288,25 @@ fn check(architecture: &dyn Architecture, options: &Options) -> Result<()> {
             "neither the decoder nor the vision encoder is to be exported".to_owned(),
         );
     }
-    if options.decoder && options.shapes.is_empty() {
+    if options.decoder && options.layouts.is_empty() {
         return wrong(
-            "shapes",
+            "layouts",
             "expected at least one of s1, dynamic and pfN".to_owned(),
         );
     }
-    for (index, shape) in options.shapes.iter().enumerate() {
-        if options.shapes[..index].contains(shape) {
-            return wrong("shapes", format!("{shape} is there twice"));
+    for (index, layout) in options.layouts.iter().enumerate() {
+        let shape = layout.call_shape();
+        if options.layouts[..index].contains(layout) {
+            let name = match layout {
+                Layout::Pipelined(shape) => shape.to_string(),
+                other => other.to_string(),
+            };
+            return wrong("layouts", format!("{name} is there twice"));
         }
         // Parsing knows which of them have a graph.
         let parsed = shape.to_string().parse::<CallShape>();
         parsed.map_err(|error| Error::Option {
-            option: "shapes",
+            option: "layouts",
             problem: error.to_string(),
         })?;
     }
@@ -309,23 +354,28 @@ fn checked_name(name: &str) -> Result<&str> {
     Ok(name)
 }
 
-/// The manifest of a decoder's bundle.
+/// The manifest of a bundle with a decoder.
 fn manifest(
     name: &str,
     architecture: &dyn Architecture,
     source: &Source,
     options: &Options,
-    shape: CallShape,
+    layout: Layout,
 ) -> Result<Manifest> {
-    let functions = shape.functions();
     let geometry = architecture.geometry(options.grid as usize);
+    let geometry = geometry.map(|geometry| geometry.for_layout(layout));
+    let vision = match (layout, &geometry, architecture.image_token()) {
+        (Layout::Vlm, Some(geometry), Some(token)) => Some(Vision::new(geometry, token as usize)),
+        _ => None,
+    };
     Ok(Manifest::new(NewManifest {
         name,
+        layout,
         model: source.model(),
         revision: source.revision(),
         vocab_size: architecture.vocab_size(),
         max_context: options.max_context as usize,
-        functions: functions.iter().map(|(name, _)| *name).collect(),
+        vision,
         scheme: (!options.recipe.is_f16()).then_some(options.recipe.name),
         created: options.created,
         user_data: geometry.map_or_else(BTreeMap::new, |geometry| geometry.to_user_data()),

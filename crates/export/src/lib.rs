@@ -9,7 +9,7 @@
 //! ```no_run
 //! use std::{ops::ControlFlow, path::Path, sync::Arc};
 //!
-//! use bundle::CallShape;
+//! use bundle::{CallShape, Layout};
 //! use export::Options;
 //! use quantize::Recipe;
 //! use checkpoint::Source;
@@ -17,7 +17,7 @@
 //! let source = Source::folder("checkpoints/my-fine-tune")?;
 //! let options = Options {
 //!     recipe: Recipe::named("int8hu")?,
-//!     shapes: vec![CallShape::One],
+//!     layouts: vec![Layout::Pipelined(CallShape::One)],
 //!     grid: 14,
 //!     max_context: 4096,
 //!     decoder: true,

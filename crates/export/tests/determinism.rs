@@ -7,7 +7,7 @@ mod common;
 
 use std::{env, fs, path::Path, process::Command};
 
-use bundle::CallShape;
+use bundle::{CallShape, Layout};
 use checkpoint::Source;
 use common::{Bench, export_in_child, options, quiet, tiny};
 use export::Options;
@@ -20,7 +20,7 @@ const QUERIES: [CallShape; 3] = [CallShape::One, CallShape::Dynamic, CallShape::
 fn everything(mode: &'static Recipe) -> Options {
     Options {
         recipe: mode,
-        shapes: QUERIES.to_vec(),
+        layouts: QUERIES.map(Layout::Pipelined).to_vec(),
         ..options()
     }
 }
@@ -68,7 +68,7 @@ fn together_or_one_by_one_does_not_matter() {
         let mut apart = Tree::new();
         for query in QUERIES {
             let one = Options {
-                shapes: vec![query],
+                layouts: vec![Layout::Pipelined(query)],
                 vision: false,
                 ..everything(mode)
             };
@@ -87,7 +87,7 @@ fn together_or_one_by_one_does_not_matter() {
 fn the_order_of_the_queries_does_not_matter() {
     let bench = Bench::new(&tiny());
     let mut backwards = everything(Recipe::named("int8hu").unwrap());
-    backwards.shapes.reverse();
+    backwards.layouts.reverse();
     assert_same(
         &exported(&bench, &everything(Recipe::named("int8hu").unwrap())),
         &exported(&bench, &backwards),

@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use bundle::CallShape;
+use bundle::{CallShape, Layout};
 use common::{Bench, decoder_only, options, quiet, tiny};
 use export::{Options, Progress};
 use quantize::Recipe;
@@ -26,7 +26,10 @@ fn what_exists_is_not_touched() {
     let bench = Bench::new(&tiny());
     let out = bench.out();
     let mut all = options();
-    all.shapes = vec![CallShape::One, CallShape::Dynamic];
+    all.layouts = vec![
+        Layout::Pipelined(CallShape::One),
+        Layout::Pipelined(CallShape::Dynamic),
+    ];
     let bundles = ["tiny_decode_int8hu_s1", "tiny_decode_int8hu", "tiny_vision"];
     for name in bundles {
         let path = out.join(name);

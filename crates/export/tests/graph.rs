@@ -9,8 +9,8 @@ use std::{fs, path::Path};
 
 use aimodel::{Asset, Form, Module, ResourceValue, Summary, open_asset, print_ir, verify};
 use approx::assert_abs_diff_eq;
-use bundle::CallShape;
 use bundle::short_name;
+use bundle::{CallShape, Layout};
 use checkpoint::Source;
 use common::{Bench, decoder_only, options, quiet, tiny, vision_only};
 use export::Options;
@@ -175,7 +175,7 @@ fn every_shape_mode_and_query_verifies_and_has_its_interface() {
         for mode in RECIPES {
             let options = Options {
                 recipe: mode,
-                shapes: QUERIES.to_vec(),
+                layouts: QUERIES.map(Layout::Pipelined).to_vec(),
                 grid,
                 // It is the same in every mode.
                 vision: mode == Recipe::named("fp16").unwrap(),
@@ -224,7 +224,7 @@ fn a_bundle_has_the_published_layout() {
         fs::write(bench.file(name), format!("{name} \r\n\u{feff} as it is")).unwrap();
     }
     let options = Options {
-        shapes: QUERIES.to_vec(),
+        layouts: QUERIES.map(Layout::Pipelined).to_vec(),
         ..options()
     };
     let bundles = bench.export(&options).unwrap();
@@ -280,7 +280,7 @@ fn a_bundle_has_the_published_layout() {
 fn metadata_says_what_hosts_read() {
     let bench = Bench::new(&tiny());
     let options = Options {
-        shapes: vec![CallShape::Prefill(64)],
+        layouts: vec![Layout::Pipelined(CallShape::Prefill(64))],
         max_context: 2048,
         name: Some("my-Model.v2".to_owned()),
         license: Some("Apache-2.0".to_owned()),

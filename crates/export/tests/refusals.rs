@@ -7,7 +7,7 @@ mod common;
 
 use std::fs;
 
-use bundle::CallShape;
+use bundle::{CallShape, Layout};
 use common::{Bench, decoder_only, options, tiny, vision_only};
 use export::Options;
 use models::qwen3_vl::names::EMBED_TOKENS;
@@ -419,17 +419,17 @@ fn options_that_make_no_sense_are_refused() {
     };
     bench.refuses(&nothing, &["vision", "decoder"]);
     let with_shapes = |shapes: &[CallShape]| Options {
-        shapes: shapes.to_vec(),
+        layouts: shapes.iter().copied().map(Layout::Pipelined).collect(),
         ..options()
     };
-    bench.refuses(&with_shapes(&[]), &["shapes", "at least one"]);
+    bench.refuses(&with_shapes(&[]), &["layouts", "at least one"]);
     let twice = [CallShape::Prefill(8), CallShape::One, CallShape::Prefill(8)];
-    bench.refuses(&with_shapes(&twice), &["shapes", "pf8", "twice"]);
+    bench.refuses(&with_shapes(&twice), &["layouts", "pf8", "twice"]);
     for rows in [0, 1, 4097, u64::MAX] {
         let found = format!("pf{rows}");
         bench.refuses(
             &with_shapes(&[CallShape::Prefill(rows)]),
-            &["shapes", &found, "pf2 to pf4096"],
+            &["layouts", &found, "pf2 to pf4096"],
         );
     }
     for base in [options(), vision_only()] {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use aimodel::Asset;
-use bundle::{BundleName, CallShape, Manifest, PictureGeometry, VisionName, asset_name};
+use bundle::{BundleName, CallShape, Layout, Manifest, PictureGeometry, VisionName, asset_name};
 use checkpoint::Checkpoint;
 use checkpoint::Source;
 use models::Architecture;
@@ -112,7 +112,7 @@ impl Candidate {
         let decoder = BundleName {
             model: name.to_owned(),
             recipe: mode.to_string(),
-            shape: query,
+            layout: Layout::Pipelined(query),
         };
         let vision = decoder.vision();
         let (decoder, vision) = rayon::join(

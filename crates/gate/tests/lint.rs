@@ -8,7 +8,7 @@ mod lint_cases;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use bundle::CallShape;
+use bundle::{CallShape, Layout};
 use export::Options;
 use gate::lint::{self, RULES};
 use lint_cases::{Bench, CASES};
@@ -56,7 +56,11 @@ fn what_export_writes_has_no_finding() {
     ] {
         let options = Options {
             recipe: mode,
-            shapes: vec![CallShape::One, CallShape::Dynamic, CallShape::Prefill(8)],
+            layouts: vec![
+                Layout::Pipelined(CallShape::One),
+                Layout::Pipelined(CallShape::Dynamic),
+                Layout::Pipelined(CallShape::Prefill(8)),
+            ],
             vision: mode == Recipe::named("int8hu").unwrap(),
             ..lint_cases::options()
         };

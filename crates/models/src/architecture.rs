@@ -3,7 +3,7 @@
 use std::{any::Any, fmt::Debug, sync::Arc};
 
 use aimodel::Module;
-use bundle::{CallShape, PictureGeometry};
+use bundle::{AssetRole, Layout, PictureGeometry};
 use checkpoint::{CONFIG, Checkpoint, Naming, Source, TokenizerFiles};
 use quantize::Recipe;
 use serde_json::Value;
@@ -91,35 +91,40 @@ pub trait Architecture: Debug + Send + Sync {
     /// takes none.
     fn geometry(&self, grid: usize) -> Option<PictureGeometry>;
 
-    /// The functions of the decoder: what hosts bind to.
-    fn decoder_contract(&self, shape: CallShape, grid: usize) -> Vec<Contract>;
+    /// The token that stands for a picture in the tokenizer's ids; `None` for a
+    /// model that takes none.
+    fn image_token(&self) -> Option<u32>;
 
-    /// The function of the vision encoder; `None` for a model that takes no
-    /// pictures.
-    fn vision_contract(&self, grid: usize) -> Option<Contract>;
+    /// The functions of the assets in a bundle's folder: what hosts bind to. In
+    /// the order of [`Layout::roles`].
+    fn contracts(&self, layout: Layout, grid: usize) -> Vec<(AssetRole, Vec<Contract>)>;
 
-    /// The decoder's program, whose functions are those of
-    /// [`Architecture::decoder_contract`], and whose weights are read and quantized only when its
-    /// constants are written.
+    /// The programs of a bundle's folder, whose functions are those of
+    /// [`Architecture::contracts`], and whose weights are read and quantized only
+    /// when their constants are written. In the order of [`Layout::roles`].
     ///
     /// # Errors
     /// A parameter that is missing or of another shape, a width that the recipe
-    /// cannot store, or a model that has no graph here.
-    fn lower_decoder(
+    /// cannot store, or a model that has no graph in this layout.
+    fn lower(
         &self,
         checkpoint: &Checkpoint,
         recipe: &'static Recipe,
-        shape: CallShape,
+        layout: Layout,
         grid: usize,
-    ) -> Result<Module, Error>;
+    ) -> Result<Vec<(AssetRole, Module)>, Error>;
 
-    /// The vision encoder's program, whose function is that of
-    /// [`Architecture::vision_contract`].
+    /// The function of the vision encoder that lies beside pipelined bundles;
+    /// `None` for a model that takes no pictures.
+    fn vision_contract(&self, grid: usize) -> Option<Contract>;
+
+    /// The program of the vision encoder that lies beside pipelined bundles,
+    /// whose function is that of [`Architecture::vision_contract`]; `None` for a
+    /// model that takes no pictures.
     ///
     /// # Errors
-    /// As [`Architecture::lower_decoder`], and for a model that takes no
-    /// pictures.
-    fn lower_vision(&self, checkpoint: &Checkpoint, grid: usize) -> Result<Module, Error>;
+    /// As [`Architecture::lower`].
+    fn lower_vision(&self, checkpoint: &Checkpoint, grid: usize) -> Result<Option<Module>, Error>;
 
     /// Positions (t, h, w) of a token list of transformers, in which every token
     /// of a picture is the one that stands for it. `pictures` has the grid of

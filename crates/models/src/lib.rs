@@ -7,7 +7,7 @@
 //! lowering of every family is made of is in `lower`.
 //!
 //! ```no_run
-//! use bundle::CallShape;
+//! use bundle::{CallShape, Layout};
 //! use checkpoint::Source;
 //! use quantize::Recipe;
 //!
@@ -15,7 +15,8 @@
 //! let architecture = models::open(&source)?;
 //! let weights = models::open_weights(&source, architecture.as_ref())?;
 //! architecture.check(&weights)?;
-//! let program = architecture.lower_decoder(&weights, Recipe::F16, CallShape::One, 14)?;
+//! let layout = Layout::Pipelined(CallShape::One);
+//! let programs = architecture.lower(&weights, Recipe::F16, layout, 14)?;
 //! # Ok::<(), models::Error>(())
 //! ```
 #![deny(missing_docs)]

@@ -7,6 +7,7 @@ mod decoder;
 pub mod names;
 pub mod positions;
 mod prompt;
+mod rows;
 pub mod synth;
 mod tables;
 mod vision;
@@ -17,7 +18,7 @@ pub use prompt::Chat;
 use std::{any::Any, sync::Arc};
 
 use aimodel::Module;
-use bundle::{CallShape, PictureGeometry};
+use bundle::{AssetRole, Layout, PictureGeometry};
 use checkpoint::{Checkpoint, Naming, Source, TokenizerFiles};
 use quantize::Recipe;
 
@@ -73,28 +74,47 @@ impl Architecture for Config {
         ))
     }
 
-    fn decoder_contract(&self, shape: CallShape, grid: usize) -> Vec<Contract> {
-        contract::decoder(self, shape, grid as u64)
+    fn image_token(&self) -> Option<u32> {
+        u32::try_from(self.image_token_id).ok()
+    }
+
+    fn contracts(&self, layout: Layout, grid: usize) -> Vec<(AssetRole, Vec<Contract>)> {
+        contract::bundle(self, layout, grid as u64)
+    }
+
+    fn lower(
+        &self,
+        checkpoint: &Checkpoint,
+        recipe: &'static Recipe,
+        layout: Layout,
+        grid: usize,
+    ) -> Result<Vec<(AssetRole, Module)>, Error> {
+        has_deepstack(self)?;
+        let grid = grid as u64;
+        let main = decoder::build(self, checkpoint, recipe, layout, grid)?;
+        Ok(match layout {
+            Layout::Pipelined(_) => vec![(AssetRole::Main, main)],
+            Layout::Vlm => vec![
+                (AssetRole::Main, main),
+                (
+                    AssetRole::Embedding,
+                    decoder::embedding(self, checkpoint, recipe)?,
+                ),
+                (
+                    AssetRole::Vision,
+                    vision::build(self, checkpoint, grid, vision::Form::Rows)?,
+                ),
+            ],
+        })
     }
 
     fn vision_contract(&self, grid: usize) -> Option<Contract> {
         Some(contract::vision(self, grid as u64))
     }
 
-    fn lower_decoder(
-        &self,
-        checkpoint: &Checkpoint,
-        recipe: &'static Recipe,
-        shape: CallShape,
-        grid: usize,
-    ) -> Result<Module, Error> {
+    fn lower_vision(&self, checkpoint: &Checkpoint, grid: usize) -> Result<Option<Module>, Error> {
         has_deepstack(self)?;
-        decoder::build(self, checkpoint, recipe, shape, grid as u64)
-    }
-
-    fn lower_vision(&self, checkpoint: &Checkpoint, grid: usize) -> Result<Module, Error> {
-        has_deepstack(self)?;
-        vision::build(self, checkpoint, grid as u64)
+        vision::build(self, checkpoint, grid as u64, vision::Form::Patches).map(Some)
     }
 
     fn positions(&self, tokens: &[u32], pictures: &[Grid]) -> Result<Vec<[i32; 3]>, Error> {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use aimodel::{Module, Summary};
-use bundle::CallShape;
+use bundle::{CallShape, Layout};
 use checkpoint::Source;
 use models::{Contract, Port};
 use quantize::RECIPES;
@@ -22,6 +22,10 @@ fn functions(module: &Module) -> Vec<Contract> {
         "valueCache",
         "logits",
         "patches",
+        "embed_tokens",
+        "inputs_embeds",
+        "pixel_values",
+        "image_features",
     ];
     let name = |found: &str| *known.iter().find(|name| **name == found).unwrap();
     let ports = |parameters: &[aimodel::Parameter]| -> Vec<Port> {
@@ -44,16 +48,25 @@ fn programs_have_the_functions_of_their_contract() {
     let architecture = models::open(&source).unwrap();
     let weights = models::open_weights(&source, architecture.as_ref()).unwrap();
     for grid in [2, 5] {
-        for shape in [CallShape::One, CallShape::Dynamic, CallShape::Prefill(8)] {
-            let expected = architecture.decoder_contract(shape, grid);
+        for layout in [
+            Layout::Pipelined(CallShape::One),
+            Layout::Pipelined(CallShape::Dynamic),
+            Layout::Pipelined(CallShape::Prefill(8)),
+            Layout::Vlm,
+        ] {
+            let expected = architecture.contracts(layout, grid);
+            let roles: Vec<_> = expected.iter().map(|(role, _)| *role).collect();
+            assert_eq!(roles, layout.roles());
             for recipe in RECIPES {
-                let module = architecture
-                    .lower_decoder(&weights, recipe, shape, grid)
-                    .unwrap();
-                assert_eq!(functions(&module), expected, "{recipe} {shape} {grid}");
+                let programs = architecture.lower(&weights, recipe, layout, grid).unwrap();
+                let found = programs.iter();
+                let found: Vec<_> = found
+                    .map(|(role, module)| (*role, functions(module)))
+                    .collect();
+                assert_eq!(found, expected, "{recipe} {layout:?} {grid}");
             }
         }
-        let module = architecture.lower_vision(&weights, grid).unwrap();
+        let module = architecture.lower_vision(&weights, grid).unwrap().unwrap();
         let expected = architecture.vision_contract(grid).unwrap();
         assert_eq!(functions(&module), [expected], "{grid}");
     }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use checkpoint::Source;
-use checkpoint::TokenizerFiles;
+use ::bundle::Layout;
+use checkpoint::{Source, TokenizerFiles};
 use export::Options;
 
 use crate::{
@@ -23,7 +23,12 @@ pub fn options(
 ) -> Options {
     Options {
         recipe: mode,
-        shapes: recipe.queries.clone(),
+        layouts: recipe
+            .queries
+            .iter()
+            .copied()
+            .map(Layout::Pipelined)
+            .collect(),
         grid: recipe.grid,
         max_context: recipe.max_context,
         decoder: true,

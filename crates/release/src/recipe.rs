@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ::bundle::{BundleName, CallShape, VisionName};
+use ::bundle::{BundleName, CallShape, Layout, VisionName};
 use gate::Stage;
 use serde::Deserialize;
 
@@ -110,7 +110,7 @@ impl Recipe {
                 let name = BundleName {
                     model: short.clone(),
                     recipe: mode.to_string(),
-                    shape: *query,
+                    layout: Layout::Pipelined(*query),
                 };
                 Decoder {
                     name: name.to_string(),

@@ -2,7 +2,7 @@
 
 use std::{ops::ControlFlow, path::Path, sync::Arc};
 
-use bundle::CallShape;
+use bundle::{CallShape, Layout};
 use checkpoint::Source;
 use export::{Exported, Options, Progress};
 use quantize::Recipe;
@@ -11,7 +11,7 @@ use quantize::Recipe;
 pub fn options() -> Options {
     Options {
         recipe: Recipe::named("int8hu").unwrap(),
-        shapes: vec![CallShape::One],
+        layouts: vec![Layout::Pipelined(CallShape::One)],
         grid: 4,
         max_context: 4096,
         decoder: true,

@@ -65,7 +65,7 @@ pub fn run(args: Args) -> Result<()> {
 pub fn check() -> Result<()> {
     let folder = home::scratch()?;
     let mut job = Job::nano("int8hu", folder.path())?;
-    job.options.shapes = crate::export::queries("dynamic")?;
+    job.options.layouts = crate::export::queries("dynamic")?;
     job.run()?;
     let choice = BundleArgs {
         exports: folder.path().to_owned(),

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bundle::CallShape;
+use bundle::{CallShape, Layout};
 use candle_core::Device;
 use engine::{Conversation, Model, Options};
 use picture::Image;
@@ -20,7 +20,7 @@ pub fn exported(
     let out = tempfile::tempdir().unwrap();
     let options = export::Options {
         recipe,
-        shapes,
+        layouts: shapes.into_iter().map(Layout::Pipelined).collect(),
         ..nano::options()
     };
     let bundles = nano::export(out.path(), &options);

@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use bundle::CallShape;
+use bundle::{CallShape, Layout};
 use checkpoint::Source;
 use export::{Error, Exported, Options, Progress};
 use models::qwen3_vl::Config;
@@ -43,7 +43,7 @@ pub fn tiny() -> Config {
 pub fn options() -> Options {
     Options {
         recipe: Recipe::named("int8hu").unwrap(),
-        shapes: vec![CallShape::One],
+        layouts: vec![Layout::Pipelined(CallShape::One)],
         grid: 2,
         max_context: 4096,
         decoder: true,

@@ -8,18 +8,25 @@
 use std::collections::BTreeMap;
 
 use aimodel::{Module, ResourceValue};
+use bundle::{AssetRole, Layout};
 use checkpoint::TokenizerFiles;
 
-use crate::transcript::{Bound, Check, CheckId, Found};
-use crate::{Context, Result, evidence::Evidence, quantization, transcript::Finding};
+use crate::{
+    Context, Error, Result,
+    evidence::Evidence,
+    quantization,
+    transcript::{Bound, Check, CheckId, Finding, Found},
+};
 
 /// Runs the stage.
 pub fn run(context: &Context<'_>) -> Result<Evidence> {
     let candidate = context.candidate;
     let (architecture, checkpoint) = (&candidate.architecture, &candidate.checkpoint);
     let grid = candidate.geometry.grid;
-    let decoder = architecture.lower_decoder(checkpoint, candidate.mode, candidate.query, grid)?;
-    let vision = architecture.lower_vision(checkpoint, grid)?;
+    let decoder = lower(context, candidate.mode)?;
+    let vision = architecture
+        .lower_vision(checkpoint, grid)?
+        .ok_or_else(|| Error::input(candidate.source.place(), "the model takes no pictures"))?;
     let mut evidence = Evidence::default();
     let stated = Some(&candidate.geometry) == architecture.geometry(grid).as_ref();
     let found = Found::Words(
@@ -56,8 +63,7 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
             }));
     }
     tokenizer(context, &mut evidence)?;
-    let halves =
-        architecture.lower_decoder(checkpoint, quantize::Recipe::F16, candidate.query, grid)?;
+    let halves = lower(context, quantize::Recipe::F16)?;
     let module = &candidate.decoder.asset.module;
     let embedding = architecture.embedding();
     let hidden = embedding.shape.last().copied().unwrap_or_default();
@@ -65,6 +71,21 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
     let series = quantization::errors(module, &halves, &embedding.name, layers, hidden)?;
     evidence.series.extend(series);
     Ok(evidence)
+}
+
+/// The decoder's program as the checkpoint gives it.
+fn lower(context: &Context<'_>, recipe: &'static quantize::Recipe) -> Result<Module> {
+    let candidate = context.candidate;
+    let layout = Layout::Pipelined(candidate.query);
+    let grid = candidate.geometry.grid;
+    let programs = candidate
+        .architecture
+        .lower(&candidate.checkpoint, recipe, layout, grid)?;
+    let main = programs
+        .into_iter()
+        .find(|(role, _)| *role == AssetRole::Main);
+    let missing = || Error::input(candidate.decoder.name(), "the layout has no decoder");
+    main.map(|(_, module)| module).ok_or_else(missing)
 }
 
 /// The bundle's tokenizer against the checkpoint's: the same files, none else.

@@ -148,21 +148,33 @@ pub fn rope(
             (cos, graph.cast(sin, ElementType::F16)?)
         }
     };
-    let (half, head_dim) = (half as i64, head_dim as i64);
-    let ones = graph.si32(&[1; 4])?;
-    let begin = graph.si32(&[0; 4])?;
-    let end = graph.si32(&[TO_END, TO_END, TO_END, half])?;
-    let first = graph.slice(x, begin, end, ones)?;
-    let begin = graph.si32(&[0, 0, 0, half])?;
-    let end = graph.si32(&[TO_END, TO_END, TO_END, head_dim])?;
-    let second = graph.slice(x, begin, end, ones)?;
-    let (a, b) = (graph.mul(cos, first)?, graph.mul(sin, second)?);
-    let real = graph.sub(a, b)?;
-    let (a, b) = (graph.mul(sin, first)?, graph.mul(cos, second)?);
-    let imaginary = graph.add(a, b)?;
-    let axis = graph.scalar_si32(3)?;
-    let turned = graph.concat(axis, &[real, imaginary])?;
-    Ok(graph.finish(&[("cat", turned)])?)
+    let rotated = rotate_halves(&mut graph, x, (cos, sin), head_dim)?;
+    Ok(graph.finish(&[("cat", rotated)])?)
+}
+
+/// Rotates heads `[1, n, S, D]`: the first half of a head's elements with the
+/// second, by angles whose cosines and sines are `[1, 1, S, D / 2]` or broadcast
+/// to it.
+pub fn rotate_halves(
+    body: &mut GraphBuilder<'_>,
+    x: Value,
+    (cos, sin): (Value, Value),
+    head_dim: u64,
+) -> Result<Value> {
+    let (half, head_dim) = (head_dim as i64 / 2, head_dim as i64);
+    let ones = body.si32(&[1; 4])?;
+    let begin = body.si32(&[0; 4])?;
+    let end = body.si32(&[TO_END, TO_END, TO_END, half])?;
+    let first = body.slice(x, begin, end, ones)?;
+    let begin = body.si32(&[0, 0, 0, half])?;
+    let end = body.si32(&[TO_END, TO_END, TO_END, head_dim])?;
+    let second = body.slice(x, begin, end, ones)?;
+    let (a, b) = (body.mul(cos, first)?, body.mul(sin, second)?);
+    let real = body.sub(a, b)?;
+    let (a, b) = (body.mul(sin, first)?, body.mul(cos, second)?);
+    let imaginary = body.add(a, b)?;
+    let axis = body.scalar_si32(3)?;
+    Ok(body.concat(axis, &[real, imaginary])?)
 }
 
 /// Adds a dimension of extent 1; a reshape where the extents are known.

@@ -1,25 +1,33 @@
 //! The text decoder as a graph.
 //!
-//! `main(input_ids [1,S], position_ids [1,T], image_embeds [N,h],
+//! In pipelined bundles: `main(input_ids [1,S], position_ids [1,T], image_embeds [N,h],
 //! deepstack_embeds [K·N,h], rope_shift_start [1], rope_shift_amount [1];
 //! states keyCache, valueCache [L,1,KV,?,D]) → logits [1,S,V]`. An image token
-//! is V + its slot among the N of the image. Where several ways lead to the
+//! is V + its slot among the N of the image.
+//!
+//! In bundles for Apple's package: `main(inputs_embeds [1,S,W], position_ids
+//! [1,T]; states keyCache, valueCache [L+1,1,KV,?,D]) → logits [1,S,V]`, where a
+//! row is what [`rows`](super::rows) says. Layer L of the key cache keeps the
+//! marks of the tokens that were read.
+//!
+//! Where several ways lead to the
 //! same result, the graph goes the one that the published recipe's optimizer
 //! leaves: known extents become reshapes, and one row needs no transposes.
 
 mod attention;
 mod embed;
+mod embed_rows;
 
 use aimodel::{AssetBuilder, Dim, ElementType, Graph, GraphBuilder, Module, TensorType, Value};
 use bundle::{
-    CallShape,
+    Layout,
     contract::{KEY_CACHE, LOGITS, VALUE_CACHE},
 };
 use checkpoint::Checkpoint;
 use quantize::{Recipe, Storage};
 
 use self::attention::Caches;
-use super::{Config, TextConfig, contract, names};
+use super::{Config, TextConfig, contract, names, rows::RowLayout};
 use crate::lower::{
     Error, Result,
     composite::{self, extent},
@@ -36,16 +44,17 @@ pub fn build(
     config: &Config,
     checkpoint: &Checkpoint,
     recipe: &'static Recipe,
-    shape: CallShape,
+    layout: Layout,
     grid: u64,
 ) -> Result<Module> {
     let mut asset = AssetBuilder::new();
-    for (function, tokens) in shape.functions() {
+    for (function, tokens) in layout.call_shape().functions() {
         let decoder = Decoder {
             config,
             text: &config.text_config,
             checkpoint,
             recipe,
+            layout,
             rows: tokens.map_or(Dim::Dynamic, Dim::Static),
             grid,
         };
@@ -54,11 +63,36 @@ pub fn build(
     Ok(asset.finish()?)
 }
 
+/// The program of an embedding asset, whose table is read only when its
+/// constants are written.
+///
+/// # Errors
+/// As [`build`].
+pub fn embedding(
+    config: &Config,
+    checkpoint: &Checkpoint,
+    recipe: &'static Recipe,
+) -> Result<Module> {
+    let mut asset = AssetBuilder::new();
+    let decoder = Decoder {
+        config,
+        text: &config.text_config,
+        checkpoint,
+        recipe,
+        layout: Layout::Vlm,
+        rows: Dim::Dynamic,
+        grid: 1,
+    };
+    decoder.embedding_function(&mut asset)?;
+    Ok(asset.finish()?)
+}
+
 struct Decoder<'m> {
     config: &'m Config,
     text: &'m TextConfig,
     checkpoint: &'m Checkpoint,
     recipe: &'static Recipe,
+    layout: Layout,
     /// The number of tokens of a call, S.
     rows: Dim,
     grid: u64,
@@ -68,7 +102,8 @@ struct Decoder<'m> {
 struct Composites {
     qk_norm: Graph,
     attention: Graph,
-    rope: Graph,
+    /// Where heads rotate by whole positions.
+    rope: Option<Graph>,
     norm: Graph,
 }
 
@@ -82,14 +117,34 @@ struct Common {
     /// Tokens in the cache before this call, and after it, as vectors.
     past: Value,
     total: Value,
-    /// Position ids t, h and w.
-    positions: [Value; 3],
-    /// Which elements of a head turn by t, h and w.
-    masks: [Value; 3],
-    /// The slot of an image token.
-    slot: Value,
-    /// 1 at image tokens, else 0: `[1,S,1]`.
-    is_image: Value,
+    rotary: Rotary,
+    pictures: Pictures,
+}
+
+/// How heads are rotated.
+enum Rotary {
+    /// By whole positions, once by each of t, h and w; the masks say which
+    /// elements take which.
+    Positions {
+        positions: [Value; 3],
+        masks: [Value; 3],
+    },
+    /// By angles, whose cosines and sines are `[1, 1, S, D / 2]`.
+    Angles { cos: Value, sin: Value },
+}
+
+/// Where what a picture adds after the first layers comes from.
+enum Pictures {
+    /// From a table, by the token's slot.
+    Table {
+        deepstack: Value,
+        /// The slot of an image token.
+        slot: Value,
+        /// 1 at image tokens, else 0: `[1,S,1]`.
+        is_image: Value,
+    },
+    /// From the rows themselves, `[1, S, W]`; zeros at text.
+    Rows(Value),
 }
 
 impl Decoder<'_> {
@@ -141,14 +196,17 @@ impl Decoder<'_> {
                 self.rows,
                 dim,
             )?,
-            rope: composite::rope(
-                asset,
-                &name("self_attn.rope"),
-                normed,
-                self.rows,
-                dim,
-                self.text.rope_theta,
-            )?,
+            rope: match self.layout {
+                Layout::Pipelined(_) => Some(composite::rope(
+                    asset,
+                    &name("self_attn.rope"),
+                    normed,
+                    self.rows,
+                    dim,
+                    self.text.rope_theta,
+                )?),
+                Layout::Vlm => None,
+            },
             norm: composite::rms_norm(
                 asset,
                 &name("input_layernorm.rmsnorm_impl"),
@@ -162,13 +220,18 @@ impl Decoder<'_> {
     fn function(&self, asset: &mut AssetBuilder, name: &str) -> Result<()> {
         let composites = self.composites(asset)?;
         let mut graph = asset.graph(name);
-        let inputs = contract::decoder_inputs(self.config, self.rows, self.grid);
-        let [ids, positions, image, deepstack, shift_start, shift_amount] =
-            inputs.map(|port| graph.input(port.name, port.ty));
-        let shift = (shift_start?, shift_amount?);
-        let (ids, positions, image, deepstack) = (ids?, positions?, image?, deepstack?);
-        let [keys, values] =
-            contract::decoder_states(self.config).map(|port| graph.state(port.name, port.ty));
+        let inputs = match self.layout {
+            Layout::Pipelined(_) => {
+                contract::decoder_inputs(self.config, self.rows, self.grid).to_vec()
+            }
+            Layout::Vlm => contract::row_inputs(self.config).to_vec(),
+        };
+        let inputs = inputs
+            .into_iter()
+            .map(|port| graph.input(port.name, port.ty));
+        let inputs = inputs.collect::<Result<Vec<Value>, _>>()?;
+        let [keys, values] = contract::decoder_states(self.config, self.layout)
+            .map(|port| graph.state(port.name, port.ty));
         let (keys, values) = (keys?, values?);
 
         let body = &mut graph;
@@ -176,12 +239,18 @@ impl Decoder<'_> {
         let values = attention::read(body, values, token)?;
         let keys = attention::read(body, keys, token)?;
         let mut caches = Caches { keys, values };
-        let (common, mut x) = self.embed(body, ids, positions, image, shift)?;
+        let (common, mut x) = match inputs[..] {
+            [ids, positions, image, deepstack, start, amount] => {
+                self.embed(body, [ids, positions], [image, deepstack], (start, amount))?
+            }
+            [rows, positions, ..] => self.embed_rows(body, rows, positions, &mut caches.keys)?,
+            _ => unreachable!("the contract has two inputs or six"),
+        };
         for layer in 0..self.text.num_hidden_layers {
             x = self.attention(body, &composites, &common, layer, x, &mut caches)?;
             x = self.mlp(body, &composites, layer, x)?;
             if (layer as u64) < self.taps() {
-                x = self.add_deepstack(body, &common, layer as u64, deepstack, x)?;
+                x = self.add_deepstack(body, &common, layer as u64, x)?;
             }
         }
         let norm = self.vector(body, names::FINAL_NORM, self.text.hidden_size)?;
@@ -221,11 +290,21 @@ impl Decoder<'_> {
         body: &mut GraphBuilder<'_>,
         common: &Common,
         tap: u64,
-        deepstack: Value,
         x: Value,
     ) -> Result<Value> {
+        let (deepstack, slot, is_image) = match common.pictures {
+            Pictures::Rows(rows) => {
+                let part = self.part_of_rows(body, rows, RowLayout::of(self.config).part(tap))?;
+                return Ok(body.add(x, part)?);
+            }
+            Pictures::Table {
+                deepstack,
+                slot,
+                is_image,
+            } => (deepstack, slot, is_image),
+        };
         let offset = body.scalar_si32((tap * self.slots()) as i64)?;
-        let row = body.add(common.slot, offset)?;
+        let row = body.add(slot, offset)?;
         let flat = match self.rows {
             Dim::Static(_) => None,
             Dim::Dynamic => {
@@ -236,7 +315,7 @@ impl Decoder<'_> {
             }
         };
         let rows = self.gather_rows(body, deepstack, row, flat)?;
-        let rows = body.mul(rows, common.is_image)?;
+        let rows = body.mul(rows, is_image)?;
         Ok(body.add(x, rows)?)
     }
 

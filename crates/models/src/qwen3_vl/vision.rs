@@ -1,16 +1,22 @@
 //! The vision encoder as a graph.
 //!
-//! `main(patches [4N, C·T·P·P]) → image_embeds [N, h], deepstack_embeds
-//! [K·N, h]`, all f16, for a square of `grid` × `grid` image tokens. With the
-//! grid fixed, everything positional is a constant.
+//! Beside pipelined bundles: `main(patches [4N, C·T·P·P]) → image_embeds [N, h],
+//! deepstack_embeds [K·N, h]`, all f16. In bundles for Apple's package:
+//! `main(pixel_values [1, C, H, W] f32) → image_features [1, N, W] f16`, whose
+//! rows are what [`rows`](super::rows) says. Both for a square of `grid` × `grid`
+//! image tokens: with the grid fixed, everything positional is a constant.
 
-use aimodel::{Approximate, AssetBuilder, Graph, GraphBuilder, Module, Value};
-use bundle::contract::{DEEPSTACK_EMBEDS, IMAGE_EMBEDS, MAIN};
+use aimodel::{Approximate, AssetBuilder, ElementType, Graph, GraphBuilder, Module, Value};
+use bundle::contract::{DEEPSTACK_EMBEDS, IMAGE_EMBEDS, IMAGE_FEATURES, MAIN};
 use checkpoint::Checkpoint;
 use half::f16;
 use quantize::Storage;
 
-use super::{Config, VisionConfig, contract, names, tables};
+use super::{
+    Config, VisionConfig, contract, names,
+    rows::{self, RowLayout},
+    tables,
+};
 use crate::lower::{
     Error, Result,
     composite::{self, TO_END},
@@ -20,11 +26,20 @@ use crate::lower::{
 /// ε of every LayerNorm; the checkpoint's configuration does not state it.
 const EPS: f32 = 1e-6;
 
+/// What a vision encoder takes and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Patches; embeddings and DeepStack's parts.
+    Patches,
+    /// Pixels; rows.
+    Rows,
+}
+
 /// The program of a vision asset, for pictures of grid × grid image tokens.
 ///
 /// # Errors
 /// A parameter that is missing or of another shape.
-pub fn build(config: &Config, checkpoint: &Checkpoint, grid: u64) -> Result<Module> {
+pub fn build(config: &Config, checkpoint: &Checkpoint, grid: u64, form: Form) -> Result<Module> {
     let vision = &config.vision_config;
     let mut asset = AssetBuilder::new();
     let merged = grid * grid;
@@ -37,7 +52,7 @@ pub fn build(config: &Config, checkpoint: &Checkpoint, grid: u64) -> Result<Modu
         merged,
         grid: grid as usize,
     };
-    encoder.function(&mut asset)?;
+    encoder.function(&mut asset, form)?;
     Ok(asset.finish()?)
 }
 
@@ -80,7 +95,7 @@ impl Encoder<'_> {
         self.vision.merged_size() as u64
     }
 
-    fn function(&self, asset: &mut AssetBuilder) -> Result<()> {
+    fn function(&self, asset: &mut AssetBuilder, form: Form) -> Result<()> {
         let taps = &self.vision.deepstack_visual_indexes;
         let (hidden, wide) = (self.hidden(), self.merged_width());
         let merged_norm = if taps.is_empty() {
@@ -101,8 +116,20 @@ impl Encoder<'_> {
             )?,
         };
         let mut graph = asset.graph(MAIN);
-        let patches = contract::patches(self.config, self.grid as u64);
-        let patches = graph.input(patches.name, patches.ty)?;
+        let patches = match form {
+            Form::Patches => {
+                let patches = contract::patches(self.config, self.grid as u64);
+                graph.input(patches.name, patches.ty)?
+            }
+            Form::Rows => {
+                let contract = contract::row_vision(self.config, self.grid as u64);
+                let [pixels] = &contract.inputs[..] else {
+                    unreachable!("the contract has one input");
+                };
+                let pixels = graph.input(pixels.name, pixels.ty.clone())?;
+                self.cut(&mut graph, pixels)?
+            }
+        };
         let body = &mut graph;
 
         let weight = self.matrix(
@@ -123,13 +150,65 @@ impl Encoder<'_> {
         }
         let embeds = self.merger(body, &composites, x)?;
         let tapped: Vec<Value> = tapped.into_iter().flatten().collect();
-        let axis = body.scalar_si32(0)?;
-        let deepstack = match tapped.as_slice() {
-            [only] => *only,
-            all => body.concat(axis, all)?,
+        let outputs = match form {
+            Form::Patches => {
+                let axis = body.scalar_si32(0)?;
+                let deepstack = match tapped.as_slice() {
+                    [only] => *only,
+                    all => body.concat(axis, all)?,
+                };
+                vec![(IMAGE_EMBEDS, embeds), (DEEPSTACK_EMBEDS, deepstack)]
+            }
+            Form::Rows => vec![(IMAGE_FEATURES, self.rows(body, embeds, &tapped)?)],
         };
-        graph.finish(&[(IMAGE_EMBEDS, embeds), (DEEPSTACK_EMBEDS, deepstack)])?;
+        graph.finish(&outputs)?;
         Ok(())
+    }
+
+    /// Cuts a picture `[1, C, H, W]` into patches `[4N, C·T·P·P]`: those of an
+    /// image token one after the other, and the picture in place of each frame.
+    fn cut(&self, body: &mut GraphBuilder<'_>, pixels: Value) -> Result<Value> {
+        let v = self.vision;
+        let (grid, merge) = (self.grid as u64, v.spatial_merge_size as u64);
+        let (channels, side) = (v.in_channels as u64, v.patch_size as u64);
+        let pixels = body.cast(pixels, ElementType::F16)?;
+        let shape = body.ui32(&[channels, grid, merge, side, grid, merge, side])?;
+        let pixels = body.reshape(pixels, shape)?;
+        let order = body.ui32(&[1, 4, 2, 5, 0, 3, 6])?;
+        let patches = body.transpose(pixels, order)?;
+        let shape = body.ui32(&[self.patches, channels, 1, side * side])?;
+        let frame = body.reshape(patches, shape)?;
+        let axis = body.scalar_si32(2)?;
+        let frames = match v.temporal_patch_size {
+            1 => frame,
+            count => body.concat(axis, &vec![frame; count])?,
+        };
+        let shape = body.ui32(&[self.patches, v.patch_len() as u64])?;
+        Ok(body.reshape(frames, shape)?)
+    }
+
+    /// Rows `[1, N, W]` of embeddings, DeepStack's parts and marks.
+    fn rows(&self, body: &mut GraphBuilder<'_>, embeds: Value, parts: &[Value]) -> Result<Value> {
+        let layout = RowLayout::of(self.config);
+        let (width, first) = (layout.width(), layout.marks());
+        let pad = (width - first) as usize;
+        let marks = rows::picture_marks(self.grid, self.grid);
+        let values = marks.iter().flat_map(|marks| {
+            let marks = marks.iter().copied().chain(std::iter::repeat(0.0));
+            marks.take(pad).map(f16::from_f32)
+        });
+        let bytes: Vec<u8> = values.flat_map(f16::to_le_bytes).collect();
+        let marks = weights::f16_constant(body, "marks", &[self.merged, pad as u64], bytes)?;
+        let all: Vec<Value> = [embeds]
+            .iter()
+            .chain(parts)
+            .chain([&marks])
+            .copied()
+            .collect();
+        let axis = body.scalar_si32(1)?;
+        let rows = body.concat(axis, &all)?;
+        let shape = body.ui32(&[1, self.merged, width])?;
+        Ok(body.reshape(rows, shape)?)
     }
 
     fn patch_shape(&self) -> Vec<usize> {

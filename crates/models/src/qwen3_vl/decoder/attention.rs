@@ -3,10 +3,10 @@
 use crate::qwen3_vl::names;
 use aimodel::{Dim, GraphBuilder, Value};
 
-use super::{Common, Composites, Decoder};
+use super::{Common, Composites, Decoder, Rotary};
 use crate::lower::{
     Result,
-    composite::{TO_END, add_axis},
+    composite::{self, TO_END, add_axis},
     weights,
 };
 
@@ -63,11 +63,11 @@ impl Decoder<'_> {
         let v = slice_heads(body, qkv, heads + kv_heads, heads + 2 * kv_heads)?;
         let qk_norm = self.qk_norm(body, layer)?;
         let qk = body.invoke(&composites.qk_norm, &[qk, qk_norm])?;
-        let qk = self.turn(body, composites, common, qk)?;
+        let qk = self.rotate(body, composites, common, qk)?;
         let q = slice_heads(body, qk, 0, heads)?;
         let k = slice_heads(body, qk, heads, heads + kv_heads)?;
 
-        let bounds = self.cache_bounds(body, common, layer)?;
+        let bounds = self.cache_bounds(body, (common.past, common.total), layer)?;
         append(body, &mut caches.keys, k, bounds)?;
         append(body, &mut caches.values, v, bounds)?;
         let keys = layer_of_cache(body, &caches.keys, common.used_end, layer)?;
@@ -140,44 +140,56 @@ impl Decoder<'_> {
         weights::f16_constant(body, &key, &dims, bytes)
     }
 
-    /// Turns heads by t, by h and by w, and takes of each what is its own.
-    fn turn(
+    /// Rotates heads: by t, by h and by w, of each what is its own, or by angles
+    /// that are mixed already.
+    fn rotate(
         &self,
         body: &mut GraphBuilder<'_>,
         composites: &Composites,
         common: &Common,
         x: Value,
     ) -> Result<Value> {
-        let mut turned = common.positions;
-        for position in &mut turned {
-            *position = body.invoke(&composites.rope, &[x, *position])?;
-        }
-        let [t, h, w] = turned;
-        let t = body.mul(t, common.masks[0])?;
-        let h = body.mul(h, common.masks[1])?;
+        let (positions, masks) = match (&common.rotary, &composites.rope) {
+            (Rotary::Positions { positions, masks }, Some(rope)) => {
+                let mut rotated = *positions;
+                for position in &mut rotated {
+                    *position = body.invoke(rope, &[x, *position])?;
+                }
+                (rotated, masks)
+            }
+            (Rotary::Angles { cos, sin }, _) => {
+                return composite::rotate_halves(body, x, (*cos, *sin), self.head_dim());
+            }
+            (Rotary::Positions { .. }, None) => {
+                unreachable!("decoders that rotate by positions have the graph for it")
+            }
+        };
+        let [t, h, w] = positions;
+        let t = body.mul(t, masks[0])?;
+        let h = body.mul(h, masks[1])?;
         let th = body.add(t, h)?;
-        let w = body.mul(w, common.masks[2])?;
+        let w = body.mul(w, masks[2])?;
         Ok(body.add(th, w)?)
     }
 
     /// Where the new rows of a layer lie in a cache. The position must come
     /// from a shape: Apple's GPU backend traps where it is a tensor's value.
-    fn cache_bounds(
+    pub(super) fn cache_bounds(
         &self,
         body: &mut GraphBuilder<'_>,
-        common: &Common,
+        (past, total): (Value, Value),
         layer: usize,
     ) -> Result<[Value; 3]> {
         let axis = body.scalar_si32(0)?;
         let layer = layer as i64;
         let zero = body.si32(&[0])?;
-        let begin = [body.si32(&[layer])?, zero, zero, common.past, zero];
+        let begin = [body.si32(&[layer])?, zero, zero, past, zero];
         let begin = body.concat(axis, &begin)?;
         let end = [
             body.si32(&[layer + 1])?,
             body.si32(&[1])?,
             body.si32(&[self.kv_heads() as i64])?,
-            common.total,
+            total,
             body.si32(&[self.head_dim() as i64])?,
         ];
         let end = body.concat(axis, &end)?;
@@ -195,7 +207,7 @@ pub(super) fn read(body: &mut GraphBuilder<'_>, handle: Value, token: Value) -> 
 }
 
 /// Writes `[1, KV, S, D]` into a cache, and reads the cache again.
-fn append(
+pub(super) fn append(
     body: &mut GraphBuilder<'_>,
     cache: &mut Cache,
     rows: Value,
@@ -216,7 +228,7 @@ pub(super) fn used_end(body: &mut GraphBuilder<'_>, total: Value) -> Result<Valu
 }
 
 /// What a cache holds for a layer: `[1, KV, T, D]`.
-fn layer_of_cache(
+pub(super) fn layer_of_cache(
     body: &mut GraphBuilder<'_>,
     cache: &Cache,
     end: Value,

@@ -3,7 +3,7 @@
 
 use aimodel::{Dim, ElementType, GraphBuilder, TensorType, Value};
 
-use super::{Common, Decoder, attention};
+use super::{Common, Decoder, Pictures, Rotary, attention};
 use crate::lower::{
     Result,
     composite::{TO_END, add_axis, extent},
@@ -16,9 +16,8 @@ impl Decoder<'_> {
     pub(super) fn embed(
         &self,
         body: &mut GraphBuilder<'_>,
-        ids: Value,
-        positions: Value,
-        image: Value,
+        [ids, positions]: [Value; 2],
+        [image, deepstack]: [Value; 2],
         shift: (Value, Value),
     ) -> Result<(Common, Value)> {
         let row_count = match self.rows {
@@ -81,15 +80,21 @@ impl Decoder<'_> {
             used_end,
             past,
             total,
-            positions,
-            masks,
-            slot,
-            is_image,
+            rotary: Rotary::Positions { positions, masks },
+            pictures: Pictures::Table {
+                deepstack,
+                slot,
+                is_image,
+            },
         };
         Ok((common, x))
     }
 
-    fn dynamic_shapes(&self, body: &mut GraphBuilder<'_>, rows: Value) -> Result<(Value, Value)> {
+    pub(super) fn dynamic_shapes(
+        &self,
+        body: &mut GraphBuilder<'_>,
+        rows: Value,
+    ) -> Result<(Value, Value)> {
         let (heads, dim) = (self.heads(), self.head_dim());
         let all = heads + 2 * self.kv_heads();
         let (axis, one) = (body.scalar_si32(0)?, body.si32(&[1])?);
@@ -100,7 +105,7 @@ impl Decoder<'_> {
     }
 
     /// The last S of the positions.
-    fn last_positions(
+    pub(super) fn last_positions(
         &self,
         body: &mut GraphBuilder<'_>,
         positions: Value,
@@ -198,7 +203,7 @@ impl Decoder<'_> {
 }
 
 /// The extent of the second dimension, as a vector of si32.
-fn columns(body: &mut GraphBuilder<'_>, x: Value) -> Result<Value> {
+pub(super) fn columns(body: &mut GraphBuilder<'_>, x: Value) -> Result<Value> {
     let shape = body.get_shape(x)?;
     let shape = body.cast(shape, ElementType::Si32)?;
     extent(body, shape, 1)
