@@ -8,7 +8,7 @@ use half::f16;
 use super::{Common, Decoder, Pictures, Rotary, attention, attention::Cache, embed::columns};
 use crate::lower::{
     Result,
-    composite::{self, TO_END, add_axis},
+    composite::{self, TO_END, add_axis, extent},
 };
 use crate::qwen3_vl::{contract, rows::RowLayout, tables};
 
@@ -181,8 +181,13 @@ impl Decoder<'_> {
         let embedding = body.gather_nd(table, id)?;
 
         let rest = RowLayout::of(self.config).width() - self.hidden();
-        let (axis, one) = (body.scalar_si32(0)?, body.si32(&[1])?);
-        let (count, rest) = (columns(body, ids)?, body.si32(&[rest as i64])?);
+        let (axis, one, rest) = (
+            body.scalar_si32(0)?,
+            body.ui32(&[1])?,
+            body.ui32(&[rest])?,
+        );
+        let shape = body.get_shape(ids)?;
+        let count = extent(body, shape, 1)?;
         let shape = body.concat(axis, &[one, count, rest])?;
         let zero = body.scalar_f16(0.0)?;
         let zeros = body.broadcast_to(zero, shape)?;
