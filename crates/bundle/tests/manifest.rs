@@ -97,7 +97,11 @@ fn an_unusable_key_is_named() {
             "0.3",
             "metadata_version: expected \"0.2\", found \"0.3\"",
         ),
-        ("llm", "other", "kind: expected \"llm\" or \"vlm\", found \"other\""),
+        (
+            "llm",
+            "other",
+            "kind: expected \"llm\" or \"vlm\", found \"other\"",
+        ),
         ("a.aimodel", "../b", "assets.main: expected the name"),
         ("a.aimodel", "/etc", "assets.main"),
         ("a.aimodel", "..", "assets.main"),

@@ -15,7 +15,7 @@ use bundle::{
     contract::{NO_IMAGE, PATCHES, ROPE_SHIFT_AMOUNT, ROPE_SHIFT_START},
 };
 use candle_core::{DType, Device, Tensor};
-use engine::{Decoder, Sampler, StaticInputs, Step, VisionEncoder};
+use engine::{Decoder, PictureSpec, Sampler, StaticInputs, Step, VisionEncoder};
 use models::TokenizedPrompt;
 use picture::Patches;
 use runtime::{Options, Program};
@@ -41,9 +41,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let vision = Program::load(vision, device.clone(), Options::default())?;
         let (rows, cols) = patches.dims2()?;
         let values = patches.flatten_all()?.to_vec1()?;
-        pictures = VisionEncoder::new(vision)?.encode(&Patches { rows, cols, values })?;
-        let start = integers(&given["image_start"])?[0];
         let geometry = geometry(decoder.as_ref())?;
+        let vision = VisionEncoder::new(vision, PictureSpec::from(&geometry))?;
+        pictures = vision.encode(&Patches { rows, cols, values })?;
+        let start = integers(&given["image_start"])?[0];
         let tokens = i32::try_from(geometry.image_tokens)?;
         shift = [start + tokens, tokens - i32::try_from(geometry.grid)?];
         eprintln!("picture: {:.3} s", clock.elapsed().as_secs_f64());

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use aimodel::Dim;
-use bundle::contract::{IMAGE_EMBEDS, INPUT_IDS, LOGITS, MAIN, POSITION_IDS, PREFILL};
+use bundle::contract::{
+    IMAGE_EMBEDS, IMAGE_FEATURES, INPUT_IDS, LOGITS, MAIN, POSITION_IDS, PREFILL,
+};
 use models::TokenizedPrompt;
 use runtime::{Function, Program};
 
-use crate::{Error, Result, Sequence, StaticInputs, inputs::Declared};
+use crate::{Error, Result, Sequence, StaticInputs, inputs::Declared, rows::RowSource};
 
 /// Tokens in a call of a function that takes any number.
 const OPEN_CHUNK: usize = 256;
@@ -32,6 +34,8 @@ struct Inner {
     vocabulary: usize,
     /// Inputs other than the tokens and their positions.
     declared: Vec<Declared>,
+    /// What makes rows of tokens, for a decoder that takes rows.
+    rows_of: Option<RowSource>,
 }
 
 impl Decoder {
@@ -43,14 +47,10 @@ impl Decoder {
     pub fn new(program: Program) -> Result<Self> {
         let main = program.function(MAIN)?;
         let main_rows = rows(&main)?;
+        let vocabulary = vocabulary(&main)?;
         let prefill = match program.function(PREFILL) {
             Ok(prefill) => rows(&prefill)?.or(Some(OPEN_CHUNK)),
             Err(_) => None,
-        };
-        let logits = main.outputs().iter().find(|output| output.name == LOGITS);
-        let vocabulary = match logits.and_then(|output| output.ty.dims.last()) {
-            Some(Dim::Static(extent)) => *extent as usize,
-            _ => return Err(not_a_decoder("the output `logits` [1, S, V]")),
         };
         let inputs = main.inputs().iter();
         let inputs = inputs.filter(|input| ![INPUT_IDS, POSITION_IDS].contains(&&*input.name));
@@ -66,9 +66,38 @@ impl Decoder {
                 prefill,
                 vocabulary,
                 declared,
+                rows_of: None,
                 program,
             }),
         })
+    }
+
+    /// Takes a decoder that takes rows: a program whose `main` takes rows of any
+    /// number of tokens and their positions, in that order. `embedding` makes the
+    /// rows of tokens; those of `image_token` are replaced by rows of pictures.
+    ///
+    /// # Errors
+    /// [`Error::NotADecoder`] for other programs, or if the rows of one are not as
+    /// wide as those of the other.
+    pub fn with_rows(program: Program, embedding: Program, image_token: i32) -> Result<Self> {
+        let main = program.function(MAIN)?;
+        let rows_of = RowSource::new(&main, embedding, image_token)?;
+        let vocabulary = vocabulary(&main)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                rows: None,
+                prefill: None,
+                vocabulary,
+                declared: Vec::new(),
+                rows_of: Some(rows_of),
+                program,
+            }),
+        })
+    }
+
+    /// What makes rows of tokens, for a decoder that takes rows.
+    pub(crate) fn rows_of(&self) -> Option<&RowSource> {
+        self.inner.rows_of.as_ref()
     }
 
     /// V: the width of the logits.
@@ -97,6 +126,11 @@ impl Decoder {
             }
         }
         if !prompt.placements.is_empty() {
+            if self.rows_of().is_some() && inputs.get(IMAGE_FEATURES).is_none() {
+                return Err(Error::MissingInput {
+                    name: IMAGE_FEATURES.to_owned(),
+                });
+            }
             let mut declared = self.inner.declared.iter();
             if let Some(input) = declared.find(|input| inputs.get(&input.name).is_none()) {
                 return Err(Error::MissingInput {
@@ -115,7 +149,11 @@ impl Decoder {
     /// [`Error::UnknownInput`] for a name that it does not have.
     pub fn start(&self, inputs: &StaticInputs) -> Result<Sequence> {
         let declared = &self.inner.declared;
-        let unknown = |name: &&str| !declared.iter().any(|input| input.name == **name);
+        let pictures = self.rows_of().and_then(|_| inputs.get(IMAGE_FEATURES));
+        let unknown = |name: &&str| {
+            let is_rows = self.rows_of().is_some() && *name == IMAGE_FEATURES;
+            !is_rows && !declared.iter().any(|input| input.name == **name)
+        };
         if let Some(name) = inputs.names().find(unknown) {
             let known: Vec<&str> = declared.iter().map(|input| &*input.name).collect();
             return Err(Error::UnknownInput {
@@ -128,7 +166,12 @@ impl Decoder {
             let tensor = input.tensor(inputs.get(&input.name), device)?;
             Ok((input.name.clone(), tensor))
         });
-        Ok(Sequence::new(self.clone(), tensors.collect::<Result<_>>()?))
+        let tensors = tensors.collect::<Result<_>>()?;
+        let pictures = match (self.rows_of(), pictures) {
+            (Some(rows), Some(pictures)) => Some(rows.check(pictures, device)?),
+            _ => None,
+        };
+        Ok(Sequence::new(self.clone(), tensors, pictures))
     }
 
     /// The function that reads the next of `left` tokens, and how many rows its
@@ -144,6 +187,15 @@ impl Decoder {
             (_, Some(takes)) => return Err(Error::Chunk { takes, left }),
         };
         Ok((self.inner.program.function(name)?, rows))
+    }
+}
+
+/// V: the width of the logits.
+fn vocabulary(main: &Function<'_>) -> Result<usize> {
+    let logits = main.outputs().iter().find(|output| output.name == LOGITS);
+    match logits.and_then(|output| output.ty.dims.last()) {
+        Some(Dim::Static(extent)) => Ok(*extent as usize),
+        _ => Err(not_a_decoder("the output `logits` [1, S, V]")),
     }
 }
 

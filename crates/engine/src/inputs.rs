@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use aimodel::{ElementType, Parameter, TensorType};
+use bundle::contract::IMAGE_FEATURES;
 use candle_core::{DType, Device, Tensor};
 
 use crate::{Error, Result};
@@ -40,6 +41,27 @@ impl StaticInputs {
     pub fn insert_number(&mut self, name: impl Into<String>, number: i32) -> Result<()> {
         let tensor = Tensor::new(&[i64::from(number)], &Device::Cpu)?;
         self.insert(name, tensor);
+        Ok(())
+    }
+
+    /// Adds what another picture gives: its rows behind those that are there.
+    ///
+    /// # Errors
+    /// An input that is there and is not one of rows, `[1, M, W]`: the decoder
+    /// has room for one picture.
+    pub fn append(&mut self, other: StaticInputs) -> Result<()> {
+        for (name, tensor) in other.0 {
+            let joined = match self.0.get(&name) {
+                None => tensor,
+                Some(rows) if name == IMAGE_FEATURES => Tensor::cat(&[rows, &tensor], 1)?,
+                Some(_) => {
+                    return Err(Error::Mismatch(format!(
+                        "the decoder's input `{name}` has room for one picture"
+                    )));
+                }
+            };
+            self.0.insert(name, joined);
+        }
         Ok(())
     }
 

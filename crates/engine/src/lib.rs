@@ -18,6 +18,7 @@ mod error;
 mod inputs;
 mod model;
 mod prompt;
+mod rows;
 mod sampler;
 mod sequence;
 mod session;

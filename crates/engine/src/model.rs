@@ -1,19 +1,21 @@
 //! Models: exported bundles, opened.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use bundle::{Bundle, Manifest};
+use bundle::{AssetRole, Bundle, CallShape, Layout, Manifest, VLM, contract::IMAGE_FEATURES};
 use candle_core::Device;
 use checkpoint::{Source, TokenizerFiles};
+use models::Placement;
 use picture::Image;
 use runtime::{Program, ThreadPool};
 use text::{Conversation, Tokenizer};
 
 use crate::{
-    Decoder, Error, PictureSpec, Prompt, Prompter, Result, Sequence, Session, VisionEncoder,
+    Decoder, Error, PictureSpec, Prompt, Prompter, Result, Sequence, Session, StaticInputs,
+    VisionEncoder,
 };
 
 /// How a model is opened.
@@ -106,16 +108,18 @@ struct Inner {
 struct LazyVision {
     /// The decoder's bundle.
     bundle: Bundle,
+    /// The asset in that bundle; `None` where it lies in a folder beside.
+    asset: Option<PathBuf>,
     options: Options,
-    /// The shape of its patches.
-    dims: [usize; 2],
+    /// How pictures are cut.
+    spec: PictureSpec,
     loaded: OnceLock<VisionEncoder>,
     /// Held while it is loaded, so that it is loaded once.
     loading: Mutex<()>,
 }
 
 impl Model {
-    /// Opens the bundle in `folder`. Its vision encoder, which lies in a folder
+    /// Opens the bundle in `folder`. Its vision encoder, which may lie in a folder
     /// beside it, is loaded when the first picture comes.
     ///
     /// # Errors
@@ -134,7 +138,18 @@ impl Model {
         }
         let files = TokenizerFiles::load(&Source::folder(&tokenizer)?)?;
         let asset = bundle.path.join(manifest.main_asset());
-        let decoder = Decoder::new(options.load(&asset)?).map_err(at(&asset))?;
+        let program = options.load(&asset)?;
+        let in_bundle = |role| manifest.asset(role).map(|name| bundle.path.join(name));
+        let (layout, decoder) = match (&manifest.vision, in_bundle(AssetRole::Embedding)) {
+            (Some(vision), Some(embedding)) if manifest.kind == VLM => {
+                let token = i32::try_from(vision.image_token_id).unwrap_or(i32::MAX);
+                let embedding = options.load(&embedding)?;
+                (Layout::Vlm, Decoder::with_rows(program, embedding, token))
+            }
+            // How many tokens a call takes is for the decoder to say.
+            _ => (Layout::Pipelined(CallShape::Dynamic), Decoder::new(program)),
+        };
+        let decoder = decoder.map_err(at(&asset))?;
         let vocabulary = manifest.language.vocab_size;
         if decoder.vocabulary() != vocabulary {
             return Err(Error::Mismatch(format!(
@@ -151,23 +166,27 @@ impl Model {
             source,
         })?;
         let (mut pictures, mut vision) = (None, None);
-        if let Some(tokens) = decoder.picture_tokens()
+        if (layout == Layout::Vlm || decoder.picture_tokens().is_some())
             // Without it, the model answers questions without pictures.
             && let Ok(geometry) = manifest.geometry()
         {
-            if tokens != geometry.image_tokens {
+            let stated = manifest.vision.as_ref();
+            let stated = stated.map(|vision| vision.image_token_count);
+            let takes = decoder.picture_tokens().or(stated);
+            if takes.is_some_and(|tokens| tokens != geometry.image_tokens) {
                 return Err(Error::Mismatch(format!(
-                    "{} says that a picture has {} tokens, and {} takes {tokens}; they are not of \
+                    "{} says that a picture has {} tokens, and {} takes {}; they are not of \
                      one export",
                     manifest_path().display(),
                     geometry.image_tokens,
-                    asset.display()
+                    asset.display(),
+                    takes.unwrap_or_default()
                 )));
             }
-            let PictureSpec { grid, patches } = *pictures.insert(PictureSpec::from(&geometry));
             vision = Some(LazyVision {
                 bundle: bundle.clone(),
-                dims: [patches.rows(grid), patches.cols()],
+                asset: in_bundle(AssetRole::Vision),
+                spec: *pictures.insert(PictureSpec::from(&geometry)),
                 options,
                 loaded: OnceLock::new(),
                 loading: Mutex::new(()),
@@ -175,7 +194,7 @@ impl Model {
         }
         Ok(Self {
             inner: Arc::new(Inner {
-                prompter: Prompter::new(bundle.name.clone(), writer, pictures),
+                prompter: Prompter::new(bundle.name.clone(), writer, pictures, layout),
                 manifest,
                 decoder,
                 vision,
@@ -228,7 +247,8 @@ impl Model {
 
     /// That a decoder which takes pictures says how they are cut.
     fn check_geometry(&self) -> Result<()> {
-        if self.inner.decoder.picture_tokens().is_some() {
+        let decoder = &self.inner.decoder;
+        if decoder.rows_of().is_some() || decoder.picture_tokens().is_some() {
             self.inner.manifest.geometry()?;
         }
         Ok(())
@@ -262,6 +282,40 @@ impl Model {
         prompt.start(&self.inner.decoder, vision)
     }
 
+    /// Goes on with a sequence for a prompt whose first `known` tokens and
+    /// `pictures` pictures it has read; begins another where it cannot. Returns
+    /// how many tokens need not be read.
+    pub(crate) fn resume(
+        &self,
+        mut sequence: Sequence,
+        prompt: &Prompt,
+        known: usize,
+        pictures: usize,
+    ) -> Result<(Sequence, usize)> {
+        let placements = &prompt.tokens.placements;
+        let is_last = pictures == placements.len();
+        let rows_of = self.inner.decoder.rows_of();
+        // Without rows, pictures are inputs that stay the same.
+        if known == 0 || (rows_of.is_none() && !is_last) {
+            return Ok((self.start(prompt)?, 0));
+        }
+        if let Some(source) = rows_of {
+            let kept: usize = placements[..pictures].iter().map(Placement::tokens).sum();
+            let mut rows = StaticInputs::new();
+            if let Some(old) = sequence.pictures().filter(|_| kept > 0) {
+                rows.insert(IMAGE_FEATURES, old.narrow(1, 0, kept)?);
+            }
+            for patches in &prompt.patches[pictures..] {
+                rows.append(self.vision()?.encode(patches)?)?;
+            }
+            let taken = source.of_pictures(&prompt.tokens.ids[..known]);
+            sequence.rewind(known, rows.get(IMAGE_FEATURES).cloned(), taken);
+        } else {
+            sequence.rewind(known, None, 0);
+        }
+        Ok((sequence, known))
+    }
+
     /// A session that has read nothing yet.
     #[must_use]
     pub fn session(&self) -> Session {
@@ -278,16 +332,21 @@ impl LazyVision {
         if let Some(loaded) = self.loaded.get() {
             return Ok(loaded);
         }
-        let asset = self.bundle.vision()?;
-        let encoder = VisionEncoder::new(self.options.load(&asset)?);
+        let asset = match &self.asset {
+            Some(asset) => asset.clone(),
+            None => self.bundle.vision()?,
+        };
+        let encoder = VisionEncoder::new(self.options.load(&asset)?, self.spec);
         let encoder = encoder.map_err(at(&asset))?;
-        if encoder.dims() != self.dims {
+        let PictureSpec { grid, patches } = self.spec;
+        let dims = [patches.rows(grid), patches.cols()];
+        if encoder.dims() != dims {
             return Err(Error::Mismatch(format!(
                 "{} takes patches {:?}, and the decoder's bundle cuts pictures into {:?}; export \
                  both with the same grid",
                 asset.display(),
                 encoder.dims(),
-                self.dims
+                dims
             )));
         }
         Ok(self.loaded.get_or_init(|| encoder))

@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 
+use bundle::Layout;
 use models::{PromptWriter, TokenizedPrompt};
 use picture::{Image, Patches};
 use text::{Conversation, Tokenizer};
@@ -25,22 +26,31 @@ pub struct Prompter {
     writer: Box<dyn PromptWriter>,
     /// How it takes pictures, if it does.
     pictures: Option<PictureSpec>,
+    layout: Layout,
 }
 
 impl Prompter {
-    /// How many pictures the graphs that exist have room for.
-    const MAX_PICTURES: usize = 1;
-
     /// Prompts for the model of this name, as `writer` writes them.
     pub fn new(
         model: impl Into<String>,
         writer: Box<dyn PromptWriter>,
         pictures: Option<PictureSpec>,
+        layout: Layout,
     ) -> Self {
         Self {
             model: model.into(),
             writer,
             pictures,
+            layout,
+        }
+    }
+
+    /// How many pictures a conversation may have.
+    fn max_pictures(&self) -> usize {
+        match (&self.pictures, self.layout) {
+            (None, _) => 0,
+            (Some(_), Layout::Pipelined(_)) => 1,
+            (Some(_), Layout::Vlm) => usize::MAX,
         }
     }
 
@@ -56,14 +66,15 @@ impl Prompter {
     /// be cut, and [`Error::Prompt`] for what cannot be tokenized.
     pub fn prompt<P: Borrow<Image>>(&self, conversation: &Conversation<P>) -> Result<Prompt> {
         let given = conversation.pictures().count();
-        let too_many = |max| Error::TooManyPictures {
-            given,
-            model: self.model.clone(),
-            max,
-        };
+        let max = self.max_pictures();
+        if given > max {
+            return Err(Error::TooManyPictures {
+                given,
+                model: self.model.clone(),
+                max,
+            });
+        }
         let (tokens, patches) = match &self.pictures {
-            None if given > 0 => return Err(too_many(0)),
-            Some(_) if given > Self::MAX_PICTURES => return Err(too_many(Self::MAX_PICTURES)),
             None => (conversation.map_pictures(|_| [0, 0]), Vec::new()),
             Some(spec) => {
                 let images = conversation.pictures();
@@ -75,7 +86,7 @@ impl Prompter {
             }
         };
         Ok(Prompt {
-            tokens: self.writer.prompt(&tokens)?,
+            tokens: self.writer.prompt(&tokens, self.layout)?,
             patches,
         })
     }
@@ -89,17 +100,15 @@ impl Prompt {
     /// A picture without a vision encoder, inputs that do not fit the decoder,
     /// or a run that fails.
     pub fn start(&self, decoder: &Decoder, vision: Option<&VisionEncoder>) -> Result<Sequence> {
-        // The graphs have inputs for one picture, and a prompter makes no prompt
-        // with more.
-        let pictures = match (self.patches.first(), vision) {
-            (None, _) => StaticInputs::new(),
-            (Some(patches), Some(vision)) => vision.encode(patches)?,
-            (Some(_), None) => {
+        let mut pictures = StaticInputs::new();
+        for patches in &self.patches {
+            let Some(vision) = vision else {
                 return Err(Error::Mismatch(
                     "a picture needs a vision encoder, and there is none".to_owned(),
                 ));
-            }
-        };
+            };
+            pictures.append(vision.encode(patches)?)?;
+        }
         decoder.start(&decoder.inputs(&self.tokens, pictures)?)
     }
 }

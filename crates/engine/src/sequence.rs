@@ -22,6 +22,10 @@ pub struct Sequence {
     inputs: Vec<(String, Tensor)>,
     states: States,
     len: usize,
+    /// Rows of the pictures `[1, M, W]`, for a decoder that takes rows, and how
+    /// many of them were read.
+    pictures: Option<Tensor>,
+    taken: usize,
 }
 
 /// A step of [`Sequence::generate`].
@@ -58,12 +62,18 @@ pub struct Generated {
 }
 
 impl Sequence {
-    pub(crate) fn new(decoder: Decoder, inputs: Vec<(String, Tensor)>) -> Self {
+    pub(crate) fn new(
+        decoder: Decoder,
+        inputs: Vec<(String, Tensor)>,
+        pictures: Option<Tensor>,
+    ) -> Self {
         Self {
             decoder,
             inputs,
             states: States::new(),
             len: 0,
+            pictures,
+            taken: 0,
         }
     }
 
@@ -92,7 +102,24 @@ impl Sequence {
             inputs: self.inputs.clone(),
             states: self.states.copy()?,
             len: self.len,
+            pictures: self.pictures.clone(),
+            taken: self.taken,
         })
+    }
+
+    /// Forgets all but the first `len` tokens, and takes the rows of the pictures
+    /// of what is read from now on: those that were read before among them, of
+    /// which `taken` rows are in use.
+    pub(crate) fn rewind(&mut self, len: usize, pictures: Option<Tensor>, taken: usize) {
+        // What lies behind in the cache is overwritten before it is seen.
+        self.len = self.len.min(len);
+        self.pictures = pictures;
+        self.taken = taken;
+    }
+
+    /// Rows of the pictures, `[1, M, W]`.
+    pub(crate) fn pictures(&self) -> Option<&Tensor> {
+        self.pictures.as_ref()
     }
 
     /// Takes a cache that was made elsewhere and holds `len` tokens.
@@ -236,15 +263,25 @@ impl Sequence {
         all: bool,
     ) -> Result<Tensor> {
         let count = ids.len();
-        let mut ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
-        ids.resize(rows, 0);
         let end = (self.len + rows) as i64;
-        let fixed = self.inputs.iter();
-        let fixed = fixed.map(|(name, tensor)| (name.as_str(), tensor.clone()));
-        let mut inputs: Vec<_> = fixed.collect();
-        inputs.push((INPUT_IDS, Tensor::from_vec(ids, (1, rows), &Device::Cpu)?));
         let positions = Tensor::arange(0, end, &Device::Cpu)?.unsqueeze(0)?;
-        inputs.push((POSITION_IDS, positions));
+        let decoder = self.decoder.clone();
+        let mut inputs: Vec<(&str, Tensor)> = Vec::new();
+        if let Some(source) = decoder.rows_of() {
+            let tokens = source.of(ids, self.pictures.as_ref(), self.taken)?;
+            self.taken += source.of_pictures(ids);
+            inputs.extend([
+                (source.rows.as_str(), tokens),
+                (source.positions.as_str(), positions),
+            ]);
+        } else {
+            let fixed = self.inputs.iter();
+            inputs.extend(fixed.map(|(name, tensor)| (name.as_str(), tensor.clone())));
+            let mut ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
+            ids.resize(rows, 0);
+            let ids = Tensor::from_vec(ids, (1, rows), &Device::Cpu)?;
+            inputs.extend([(INPUT_IDS, ids), (POSITION_IDS, positions)]);
+        }
         let wanted = if all {
             OutputRows::All
         } else {

@@ -9,15 +9,43 @@ use std::{
 use picture::Image;
 use text::{Conversation, DecodeStream};
 
-use crate::{Error, FinishReason, Generated, Model, Result, Sampler, Sequence, Step};
+use crate::{Error, FinishReason, Generated, Model, Prompt, Result, Sampler, Sequence, Step};
 
 /// A conversation with a model. It owns what it has read, and may move to
 /// another thread.
+///
+/// What a conversation has in common with the one before is not read again: an
+/// answer to the next turn costs that turn alone.
 #[derive(Debug)]
 pub struct Session {
     model: Model,
     /// What the last answer was made from, with its cache.
-    sequence: Option<Sequence>,
+    last: Option<Last>,
+}
+
+/// What a session has read.
+#[derive(Debug)]
+struct Last {
+    sequence: Sequence,
+    prompt: Prompt,
+    /// All tokens that are in the cache: the prompt's, and those of the answer.
+    ids: Vec<i32>,
+}
+
+impl Last {
+    /// How many tokens and pictures of a prompt are in the cache already, the
+    /// last token of the prompt left out.
+    fn common(&self, prompt: &Prompt) -> (usize, usize) {
+        let pairs = self.prompt.patches.iter().zip(&prompt.patches);
+        let pictures = pairs.take_while(|(a, b)| a == b).count();
+        let ids = self.ids.iter().zip(&prompt.tokens.ids);
+        let ids = ids.take_while(|(a, b)| a == b).count();
+        let ids = ids.min(prompt.tokens.ids.len().saturating_sub(1));
+        let all = [&self.prompt, prompt];
+        let other = all.map(|prompt| prompt.tokens.placements.get(pictures));
+        let starts = other.into_iter().flatten().map(|picture| picture.start);
+        (starts.fold(ids, usize::min), pictures)
+    }
 }
 
 /// How long an answer may get.
@@ -42,7 +70,7 @@ impl Limits {
 pub enum Event<'a> {
     /// Part of the prompt was read.
     Prompt {
-        /// Tokens that were read.
+        /// Tokens that were read, those of earlier turns included.
         read: usize,
         /// Tokens that it has.
         total: usize,
@@ -91,10 +119,7 @@ pub struct Timings {
 
 impl Session {
     pub(crate) fn new(model: Model) -> Self {
-        Self {
-            model,
-            sequence: None,
-        }
+        Self { model, last: None }
     }
 
     /// The model.
@@ -105,7 +130,7 @@ impl Session {
     /// What the last answer was made from: the tokens that were read, in the
     /// cache. `None` before the first answer.
     pub fn sequence(&self) -> Option<&Sequence> {
-        self.sequence.as_ref()
+        self.last.as_ref().map(|last| &last.sequence)
     }
 
     /// Answers the last turn of a conversation. `each` is told of every step
@@ -133,18 +158,26 @@ impl Session {
                 context: model.max_context(),
             });
         }
-        self.sequence = None;
-        let mut sequence = model.start(&prompt)?;
+        let (mut sequence, known) = match self.last.take() {
+            Some(last) => {
+                let (known, pictures) = last.common(&prompt);
+                model.resume(last.sequence, &prompt, known, pictures)?
+            }
+            None => (model.start(&prompt)?, 0),
+        };
         let tokenizer = model.tokenizer();
         let (mut stream, mut text) = (DecodeStream::new(), String::new());
         let (mut first, mut failed) = (None, None);
         let Generated { tokens, finish } = sequence.generate(
-            &prompt.tokens.ids,
+            &prompt.tokens.ids[known..],
             sampler,
             limits.max_tokens.min(room),
             tokenizer.stop_tokens(),
             |step| match step {
-                Step::Read(read) => each(Event::Prompt { read, total }),
+                Step::Read(read) => each(Event::Prompt {
+                    read: known + read,
+                    total,
+                }),
                 Step::Token(token) => {
                     first.get_or_insert_with(|| started.elapsed());
                     match stream.push(tokenizer, token) {
@@ -170,7 +203,14 @@ impl Session {
         }
         let took = started.elapsed();
         let first = first.unwrap_or(took);
-        self.sequence = Some(sequence);
+        let mut ids = prompt.tokens.ids.clone();
+        ids.extend(tokens.iter().map(|token| *token as i32));
+        ids.truncate(sequence.len());
+        self.last = Some(Last {
+            sequence,
+            prompt,
+            ids,
+        });
         Ok(Answer {
             tokens,
             text,

@@ -12,7 +12,7 @@ use bundle::{CallShape, contract};
 use candle_core::{DType, Device, Tensor};
 use common::{device, exported, recipe, scenes};
 use engine::{
-    Decoder, Error, Event, FinishReason, Limits, Model, Prompt, Sampler, StaticInputs,
+    Decoder, Error, Event, FinishReason, Limits, Model, PictureSpec, Prompt, Sampler, StaticInputs,
     VisionEncoder,
 };
 use runtime::{Options, Program};
@@ -22,6 +22,12 @@ const UNFUSED: Options = Options::unfused();
 
 fn load(asset: &Path, options: Options) -> Program {
     Program::load(asset, device(), options).unwrap()
+}
+
+/// How nano's pictures are cut.
+fn spec() -> PictureSpec {
+    let architecture = models::open(&checkpoint::Source::nano()).unwrap();
+    PictureSpec::from(&architecture.geometry(4).unwrap())
 }
 
 #[test]
@@ -80,7 +86,7 @@ fn least_cosine(a: &Tensor, b: &Tensor) -> f64 {
 
 /// The logits after each token of a prompt, and what the image became.
 fn read(vision: Program, decoder: Program, prompt: &Prompt) -> (Tensor, Tensor) {
-    let vision = VisionEncoder::new(vision).unwrap();
+    let vision = VisionEncoder::new(vision, spec()).unwrap();
     let decoder = Decoder::new(decoder).unwrap();
     let pictures = vision.encode(&prompt.patches[0]).unwrap();
     let image = pictures.get(contract::IMAGE_EMBEDS).unwrap().clone();
@@ -148,7 +154,7 @@ fn what_does_not_fit_is_refused() {
     let vision = load(&bundles[1].asset, Options::default());
     let error = Decoder::new(vision).unwrap_err();
     assert!(matches!(error, Error::NotADecoder(_)), "{error}");
-    let error = VisionEncoder::new(decoder.clone()).unwrap_err();
+    let error = VisionEncoder::new(decoder.clone(), spec()).unwrap_err();
     assert!(matches!(error, Error::NotAVisionEncoder(_)), "{error}");
 
     let decoder = Decoder::new(decoder).unwrap();

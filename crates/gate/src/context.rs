@@ -6,6 +6,7 @@ use std::{
 };
 
 use ::engine::{Conversation, Decoder, PictureSpec, Prompt, Prompter, Sequence, VisionEncoder};
+use bundle::Layout;
 use checkpoint::TokenizerFiles;
 use picture::Image;
 use reference::{
@@ -109,6 +110,7 @@ fn prompter(candidate: &Candidate) -> Result<Prompter> {
         candidate.decoder.name(),
         writer,
         Some(pictures),
+        Layout::Pipelined(candidate.query),
     ))
 }
 
@@ -265,7 +267,8 @@ impl Context<'_> {
             let device = self.settings.device.clone();
             Program::new(module, device, self.settings.options)
         };
-        let vision = VisionEncoder::new(load(&self.candidate.vision.asset.module)?)?;
+        let spec = PictureSpec::from(&self.candidate.geometry);
+        let vision = VisionEncoder::new(load(&self.candidate.vision.asset.module)?, spec)?;
         let decoder = Decoder::new(load(&self.candidate.decoder.asset.module)?)?;
         let (found, expected) = (
             decoder.vocabulary(),

@@ -135,15 +135,20 @@ pub trait Architecture: Debug + Send + Sync {
     fn positions(&self, tokens: &[u32], pictures: &[Grid]) -> Result<Vec<[i32; 3]>, Error>;
 
     /// Rewrites a token list of transformers, as [`Architecture::positions`] takes
-    /// it, to what the exported decoder takes.
+    /// it, to what the exported decoder of this layout takes.
     ///
     /// # Errors
     /// As [`Architecture::positions`], and for more pictures than the decoder
     /// has room for.
-    fn prompt(&self, tokens: Vec<u32>, pictures: &[Grid]) -> Result<TokenizedPrompt, Error>;
+    fn prompt(
+        &self,
+        tokens: Vec<u32>,
+        pictures: &[Grid],
+        layout: Layout,
+    ) -> Result<TokenizedPrompt, Error>;
 
-    /// Positions (t, h, w) as the exported decoder computes them.
-    fn graph_positions(&self, prompt: &TokenizedPrompt) -> Vec<[i32; 3]>;
+    /// Positions (t, h, w) as the exported decoder of this layout computes them.
+    fn graph_positions(&self, prompt: &TokenizedPrompt, layout: Layout) -> Vec<[i32; 3]>;
 
     /// Writes conversations with the checkpoint's tokenizer and template.
     ///

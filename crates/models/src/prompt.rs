@@ -1,6 +1,7 @@
 //! Prompts: what a decoder is given for a conversation.
 
 use crate::{Error, FAMILIES};
+use bundle::Layout;
 use checkpoint::TokenizerFiles;
 use text::{Conversation, Tokenizer};
 
@@ -49,13 +50,17 @@ impl TokenizedPrompt {
 
 /// Writes conversations as the decoder of one family reads them.
 pub trait PromptWriter: std::fmt::Debug + Send + Sync {
-    /// The prompt of a conversation, up to where the answer begins. Each
-    /// picture is given by its grid.
+    /// The prompt of a conversation for a decoder of this layout, up to where the
+    /// answer begins. Each picture is given by its grid.
     ///
     /// # Errors
     /// The chat template or the tokenizer fails, or the conversation is not
     /// possible for the family: pictures in the wrong place, or too many.
-    fn prompt(&self, conversation: &Conversation<Grid>) -> Result<TokenizedPrompt, Error>;
+    fn prompt(
+        &self,
+        conversation: &Conversation<Grid>,
+        layout: Layout,
+    ) -> Result<TokenizedPrompt, Error>;
 
     /// The tokenizer.
     fn tokenizer(&self) -> &Tokenizer;

@@ -121,13 +121,26 @@ impl Architecture for Config {
         positions::from_tokens(tokens, pictures, self)
     }
 
-    fn prompt(&self, tokens: Vec<u32>, pictures: &[Grid]) -> Result<TokenizedPrompt, Error> {
-        positions::prompt(tokens, pictures, self)
+    fn prompt(
+        &self,
+        tokens: Vec<u32>,
+        pictures: &[Grid],
+        layout: Layout,
+    ) -> Result<TokenizedPrompt, Error> {
+        positions::prompt(tokens, pictures, self, layout)
     }
 
-    fn graph_positions(&self, prompt: &TokenizedPrompt) -> Vec<[i32; 3]> {
-        let rope = positions::GraphRope::of(prompt, self.text_config.vocab_size);
-        positions::in_graph(&prompt.ids, 0, &rope)
+    fn graph_positions(&self, prompt: &TokenizedPrompt, layout: Layout) -> Vec<[i32; 3]> {
+        match layout {
+            Layout::Pipelined(_) => {
+                let rope = positions::GraphRope::of(prompt, self.text_config.vocab_size);
+                positions::in_graph(&prompt.ids, 0, &rope)
+            }
+            Layout::Vlm => {
+                let marks = rows::marks(prompt.ids.len(), &prompt.placements);
+                rows::positions(&marks)
+            }
+        }
     }
 
     fn prompt_writer(&self, files: &TokenizerFiles) -> Result<Box<dyn PromptWriter>, Error> {

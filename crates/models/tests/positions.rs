@@ -3,13 +3,13 @@
 // Helpers outside test functions, which clippy.toml does not exempt.
 #![allow(clippy::unwrap_used)]
 
-use bundle::contract::NO_IMAGE;
-use models::Error;
+use bundle::{CallShape, Layout, contract::NO_IMAGE};
 use models::qwen3_vl::Config;
 use models::qwen3_vl::positions;
 use models::qwen3_vl::positions::GraphRope;
 use models::qwen3_vl::positions::from_tokens;
 use models::qwen3_vl::positions::in_graph;
+use models::{Architecture, Error};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -17,6 +17,8 @@ const PAD: u32 = 504;
 const VIDEO: u32 = 505;
 const OPEN: u32 = 506;
 const CLOSE: u32 = 507;
+
+const PIPELINED: Layout = Layout::Pipelined(CallShape::One);
 
 fn config() -> Config {
     Config::preset("nano").unwrap()
@@ -44,7 +46,9 @@ fn positions_are_those_of_transformers() {
             .map(|at| [0, 1, 2].map(|axis| axes[axis][at] as i32))
             .collect();
         assert_eq!(from_tokens(&tokens, &grids, &config).unwrap(), expected);
-        match positions::prompt(tokens, &grids, &config) {
+        let prompt = config.prompt(tokens.clone(), &grids, Layout::Vlm).unwrap();
+        assert_eq!(config.graph_positions(&prompt, Layout::Vlm), expected);
+        match positions::prompt(tokens.clone(), &grids, &config, PIPELINED) {
             Ok(prompt) => {
                 let rope = GraphRope::of(&prompt, config.text_config.vocab_size);
                 assert_eq!(in_graph(&prompt.ids, 0, &rope), expected);
@@ -90,6 +94,23 @@ fn prompt() -> impl Strategy<Value = (Vec<u32>, Vec<[usize; 2]>)> {
     prop::strategy::Union::new(images.into_iter().chain([text_only]))
 }
 
+/// Text and images of any grids, several of them, next to each other or apart.
+fn conversation() -> impl Strategy<Value = (Vec<u32>, Vec<[usize; 2]>)> {
+    let part = prop_oneof![
+        image(1, 1),
+        image(1, 40),
+        text(40).prop_map(|tokens| (tokens, [0, 0])),
+    ];
+    prop::collection::vec(part, 0..8).prop_map(|parts| {
+        let grids = parts.iter().map(|(_, grid)| *grid);
+        let grids = grids.filter(|grid| *grid != [0, 0]).collect();
+        (
+            parts.into_iter().flat_map(|(tokens, _)| tokens).collect(),
+            grids,
+        )
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 5_000,
@@ -104,7 +125,7 @@ proptest! {
     fn both_ways_agree((tokens, grids) in prompt(), cut in any::<prop::sample::Index>()) {
         let config = config();
         let expected = from_tokens(&tokens, &grids, &config).unwrap();
-        let prompt = positions::prompt(tokens.clone(), &grids, &config).unwrap();
+        let prompt = positions::prompt(tokens.clone(), &grids, &config, PIPELINED).unwrap();
         let rope = GraphRope::of(&prompt, config.text_config.vocab_size);
         prop_assert_eq!(&in_graph(&prompt.ids, 0, &rope), &expected);
         if !tokens.is_empty() {
@@ -118,12 +139,24 @@ proptest! {
         }
     }
 
+    /// A decoder that takes rows knows of no grid and no list: it adds up marks.
+    #[test]
+    fn marks_give_the_positions_of_transformers((tokens, grids) in conversation()) {
+        let config = config();
+        let expected = from_tokens(&tokens, &grids, &config).unwrap();
+        let prompt = config.prompt(tokens.clone(), &grids, Layout::Vlm).unwrap();
+        prop_assert_eq!(prompt.hf_ids, tokens);
+        prop_assert!(prompt.inputs.is_empty());
+        let prompt = config.prompt(prompt.ids.iter().map(|id| *id as u32).collect(), &grids, Layout::Vlm);
+        prop_assert_eq!(config.graph_positions(&prompt.unwrap(), Layout::Vlm), expected);
+    }
+
     /// Text after an image tells a shift that is off by one. (One that starts
     /// a token early does not matter: an image token stands there.)
     #[test]
     fn a_wrong_shift_shows((tokens, grid) in image(20, 20), by in prop_oneof![Just(-1), Just(1)]) {
         let config = config();
-        let prompt = positions::prompt(tokens.clone(), &[grid], &config).unwrap();
+        let prompt = positions::prompt(tokens.clone(), &[grid], &config, PIPELINED).unwrap();
         let right = GraphRope::of(&prompt, config.text_config.vocab_size);
         let expected = from_tokens(&tokens, &[grid], &config).unwrap();
         let tail = right.shift_start as usize..tokens.len();

@@ -3,6 +3,7 @@
 // Helpers outside test functions, which clippy.toml does not exempt.
 #![allow(clippy::unwrap_used)]
 
+use bundle::{CallShape, Layout};
 use models::qwen3_vl::Chat;
 
 use models::qwen3_vl::Config;
@@ -290,7 +291,8 @@ fn turns_and_pictures_are_in_their_order() {
          <|im_start|>assistant\ntwo<|im_end|>\n<|im_start|>user\nthree<|im_end|>\n\
          <|im_start|>assistant\n"
     );
-    let prompt = chat.prompt(&talk).unwrap();
+    let pipelined = Layout::Pipelined(CallShape::One);
+    let prompt = chat.prompt(&talk, pipelined).unwrap();
     let [image] = prompt.placements[..] else {
         panic!("{:?}", prompt.placements)
     };
@@ -299,6 +301,10 @@ fn turns_and_pictures_are_in_their_order() {
     assert_eq!(prompt.ids[image.start..][..6], slots);
     // The graph has room for one picture; the conversation may have more.
     talk.turns[2].pictures.push([1, 1]);
-    let error = chat.prompt(&talk).unwrap_err().to_string();
+    let error = chat.prompt(&talk, pipelined).unwrap_err().to_string();
     assert!(error.contains("2 images"), "{error}");
+    let prompt = chat.prompt(&talk, Layout::Vlm).unwrap();
+    assert_eq!(prompt.placements.len(), 2);
+    let ids: Vec<i32> = prompt.hf_ids.iter().map(|id| *id as i32).collect();
+    assert_eq!(prompt.ids, ids);
 }

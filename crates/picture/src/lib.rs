@@ -151,9 +151,7 @@ impl Image {
         let (rows, cols) = (cut.rows(grid), cut.cols());
         let mut values = Vec::with_capacity(rows * cols);
         for row in 0..rows {
-            let (block, within) = (row / (merge * merge), row % (merge * merge));
-            let top = (block / grid * merge + within / merge) * patch;
-            let left = (block % grid * merge + within % merge) * patch;
+            let (top, left) = corner(row, grid, cut);
             for colour in 0..COLOURS {
                 for _frame in 0..frames {
                     for y in top..top + patch {
@@ -171,6 +169,34 @@ impl Image {
 }
 
 impl Patches {
+    /// The picture `[C, H, W]` that was cut as `cut` says into a square of `grid`
+    /// tokens a side, normalized, from the first frame of each patch; `None` if
+    /// these are not the patches of such a square.
+    pub fn pixels(&self, grid: usize, cut: PatchSpec) -> Option<Vec<f32>> {
+        let PatchSpec {
+            patch_size: patch,
+            merge_size: merge,
+            temporal_patch_size: frames,
+        } = cut;
+        let side = grid * merge * patch;
+        let fits = (self.rows, self.cols) == (cut.rows(grid), cut.cols())
+            && self.values.len() == self.rows * self.cols;
+        let mut pixels = vec![0.0; if fits { COLOURS * side * side } else { 0 }];
+        for (row, values) in self.values.chunks_exact(cut.cols().max(1)).enumerate() {
+            let (top, left) = corner(row, grid, cut);
+            for (colour, frame) in values.chunks_exact(frames * patch * patch).enumerate() {
+                for (y, line) in frame.chunks_exact(patch).take(patch).enumerate() {
+                    let start = (colour * side + top + y) * side + left;
+                    let place = pixels.get_mut(start..start + patch)?;
+                    for (pixel, value) in place.iter_mut().zip(line) {
+                        *pixel = value.to_f32();
+                    }
+                }
+            }
+        }
+        fits.then_some(pixels)
+    }
+
     /// The values as little-endian bytes.
     pub fn to_le_bytes(&self) -> Vec<u8> {
         self.values
@@ -178,6 +204,15 @@ impl Patches {
             .flat_map(|value| value.to_le_bytes())
             .collect()
     }
+}
+
+/// The first row and column of pixels of a patch.
+fn corner(row: usize, grid: usize, cut: PatchSpec) -> (usize, usize) {
+    let (merge, patch) = (cut.merge_size, cut.patch_size);
+    let (block, within) = (row / (merge * merge), row % (merge * merge));
+    let top = (block / grid * merge + within / merge) * patch;
+    let left = (block % grid * merge + within % merge) * patch;
+    (top, left)
 }
 
 /// The cubic convolution kernel with a = −0.5.

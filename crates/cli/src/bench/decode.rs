@@ -167,7 +167,8 @@ fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Measured> {
 fn vision(bundle: &Bundle, device: &candle_core::Device) -> Result<(VisionEncoder, Patches)> {
     let asset = bundle.vision()?;
     let program = Program::load(&asset, device.clone(), Options::default())?;
-    let encoder = VisionEncoder::new(program).with_context(|| asset.display().to_string())?;
+    let spec = engine::PictureSpec::from(&bundle.manifest()?.geometry()?);
+    let encoder = VisionEncoder::new(program, spec).with_context(|| asset.display().to_string())?;
     let [rows, cols] = encoder.dims();
     let mut levels = ids(1 << 12).map(|id| f16::from_f32(id as f32 / 2048.0 - 1.0));
     let values = levels.by_ref().take(rows * cols).collect();

@@ -70,7 +70,8 @@ fn judge(
     let (vision, decoder) = context.programs()?;
     let name = Some(entry.name.as_str());
     let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
-    let prompt = architecture.prompt(recorded.input_ids.clone(), &grids)?;
+    let layout = bundle::Layout::Pipelined(context.candidate.query);
+    let prompt = architecture.prompt(recorded.input_ids.clone(), &grids, layout)?;
     let mut pictures = StaticInputs::new();
     if let Some(expected) = &recorded.vision {
         let values = expected.patches.iter();
@@ -202,7 +203,13 @@ fn forced(
         ids,
         ..prompt.clone()
     };
-    let positions = context.candidate.architecture.graph_positions(&prompt);
+    let positions = {
+        let layout = bundle::Layout::Pipelined(context.candidate.query);
+        context
+            .candidate
+            .architecture
+            .graph_positions(&prompt, layout)
+    };
     let output = text_model.forward(
         &prompt.ids,
         &positions,

@@ -52,11 +52,12 @@ fn climb(
     let (vision_model, text_model) = context.models()?;
     let name = Some(entry.name.as_str());
     let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
-    let prompt = architecture.prompt(recorded.input_ids.clone(), &grids)?;
+    let layout = bundle::Layout::Pipelined(context.candidate.query);
+    let prompt = architecture.prompt(recorded.input_ids.clone(), &grids, layout)?;
 
     asked(context, entry, recorded, &prompt, evidence)?;
     let walked = architecture.positions(&recorded.input_ids, &grids)?;
-    let positions = architecture.graph_positions(&prompt);
+    let positions = architecture.graph_positions(&prompt, layout);
     for (id, found) in [
         (CheckId::ListPositions, &walked),
         (CheckId::GraphPositions, &positions),

@@ -9,17 +9,21 @@
 //! transformers finds them by walking the token list: [`from_tokens`]. The
 //! exported decoder sees one token at a time and has no list; it gets each
 //! position from the token's id, its place, and two numbers that the host
-//! gives: [`in_graph`]. The two agree on every prompt with at most one image.
+//! gives: [`in_graph`]. The two agree on every prompt with at most one image. A
+//! decoder that takes rows counts marks instead, for any number of images: see
+//! [`Architecture::graph_positions`](crate::Architecture::graph_positions).
 //!
 //! ```
 //! use models::qwen3_vl::positions::{self, GraphRope, from_tokens, in_graph};
+//! use bundle::{CallShape, Layout};
 //! use checkpoint::Source;
 //! use models::qwen3_vl::Config;
 //!
+//! let layout = Layout::Pipelined(CallShape::One);
 //! let config = Config::load(&Source::nano())?;
 //! let (open, pad, close) = (506, 504, 507);
 //! let tokens = [7, open, pad, pad, pad, pad, close, 8];
-//! let prompt = positions::prompt(tokens.to_vec(), &[[2, 2]], &config)?;
+//! let prompt = positions::prompt(tokens.to_vec(), &[[2, 2]], &config, layout)?;
 //! let rope = GraphRope::of(&prompt, config.text_config.vocab_size);
 //! let positions = from_tokens(&tokens, &[[2, 2]], &config)?;
 //! assert_eq!(positions[5], [2, 3, 3]);
@@ -30,6 +34,7 @@
 
 use super::Config;
 use crate::{Error, Grid, Placement, TokenizedPrompt};
+use bundle::Layout;
 use bundle::contract::{NO_IMAGE, ROPE_SHIFT_AMOUNT, ROPE_SHIFT_START};
 
 /// The ids of a model that say where an image is.
@@ -82,21 +87,31 @@ impl GraphRope {
 }
 
 /// Rewrites a token list of transformers, in which every token of an image is
-/// `<|image_pad|>`: the token in slot k of an image becomes V + k. `images` has
-/// the grid of the image, or is empty. `vision` is a [`Config`], or what a
-/// bundle's tokenizer has them.
+/// `<|image_pad|>`. For a pipelined decoder, the token in slot k of an image
+/// becomes V + k; for one that takes rows, the list stays as it is. `images` has
+/// the grid of each image. `vision` is a [`Config`], or what a bundle's tokenizer
+/// has them.
 ///
 /// # Errors
-/// As [`from_tokens`], and [`Error::Prompt`] for more than one image: the graph
-/// has room for one.
+/// As [`from_tokens`], and [`Error::Prompt`] for more than one image where the
+/// graph has room for one.
 pub fn prompt(
     tokens: Vec<u32>,
     images: &[Grid],
     vision: impl Into<VisionTokens>,
+    layout: Layout,
 ) -> Result<TokenizedPrompt, Error> {
     let vision = vision.into();
     let placements = placements(&tokens, images, vision)?;
     let mut ids: Vec<i32> = tokens.iter().map(|token| *token as i32).collect();
+    if layout == Layout::Vlm {
+        return Ok(TokenizedPrompt {
+            ids,
+            hf_ids: tokens,
+            inputs: Vec::new(),
+            placements,
+        });
+    }
     let (start, amount) = match placements.as_slice() {
         [] => (NO_IMAGE, 0),
         [image] => {

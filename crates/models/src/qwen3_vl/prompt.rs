@@ -4,6 +4,7 @@
 use super::Config;
 use super::positions::{self, VisionTokens};
 use crate::{Error, Grid, PromptWriter, TokenizedPrompt};
+use bundle::{CallShape, Layout};
 use checkpoint::TokenizerFiles;
 use text::{ChatTemplate, Conversation, Tokenizer};
 
@@ -86,13 +87,14 @@ impl Chat {
         Ok(self.template.render(conversation)?)
     }
 
-    /// The prompt of one user turn: a text, and a picture of grid × grid tokens
-    /// if there is one.
+    /// The pipelined prompt of one user turn: a text, and a picture of grid × grid
+    /// tokens if there is one.
     ///
     /// # Errors
     /// As [`PromptWriter::prompt`].
     pub fn question(&self, text: &str, image: Option<usize>) -> Result<TokenizedPrompt, Error> {
-        self.prompt(&Conversation::question(text, image.map(|grid| [grid; 2])))
+        let question = Conversation::question(text, image.map(|grid| [grid; 2]));
+        self.prompt(&question, Layout::Pipelined(CallShape::One))
     }
 
     /// The text of generated ids, special tokens left out.
@@ -121,7 +123,11 @@ impl PromptWriter for Chat {
     /// picture, or if [`positions::prompt`] refuses what the tokenizer made;
     /// [`Error::Grid`] for a grid of 0 or beyond reason; [`Error::Text`] if the
     /// template or the tokenizer fails.
-    fn prompt(&self, conversation: &Conversation<Grid>) -> Result<TokenizedPrompt, Error> {
+    fn prompt(
+        &self,
+        conversation: &Conversation<Grid>,
+        layout: Layout,
+    ) -> Result<TokenizedPrompt, Error> {
         let grids: Vec<Grid> = conversation.pictures().copied().collect();
         let possible = 1..=picture::MAX_GRID;
         if let Some(grid) = grids
@@ -149,7 +155,7 @@ impl PromptWriter for Chat {
             let count = grid.map_or(1, |[height, width]| height * width);
             hf_ids.extend(std::iter::repeat_n(id, count));
         }
-        positions::prompt(hf_ids, &grids, self.vision)
+        positions::prompt(hf_ids, &grids, self.vision, layout)
     }
 
     fn tokenizer(&self) -> &Tokenizer {

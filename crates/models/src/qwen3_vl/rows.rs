@@ -15,6 +15,7 @@
 //! picture is, or where it began.
 
 use super::Config;
+use crate::Placement;
 
 /// Widths are multiples of this many elements: Apple's engine copies rows as if
 /// nothing lay between them, and devices put something between rows of other
@@ -56,16 +57,41 @@ impl RowLayout {
     }
 }
 
+/// Row, column and advance of a token.
+pub type TokenMarks = [i32; MARKS as usize];
+
 /// The marks of the tokens of a picture of `rows` × `cols` tokens, in order.
-pub fn picture_marks(rows: usize, cols: usize) -> Vec<[f32; MARKS as usize]> {
+pub fn picture_marks(rows: usize, cols: usize) -> Vec<TokenMarks> {
+    let (rows, cols) = (rows as i32, cols as i32);
     let last = rows * cols - 1;
-    let mark = |slot: usize| {
-        let advance = if slot == last {
-            rows.max(cols) as f32 - 1.0
-        } else {
-            -1.0
-        };
-        [(slot / cols) as f32, (slot % cols) as f32, advance]
+    let mark = |slot: i32| {
+        let advance = if slot == last { rows.max(cols) - 1 } else { -1 };
+        [slot / cols, slot % cols, advance]
     };
     (0..rows * cols).map(mark).collect()
+}
+
+/// The marks of a prompt of `tokens` tokens with pictures at these places.
+pub fn marks(tokens: usize, pictures: &[Placement]) -> Vec<TokenMarks> {
+    let mut marks = vec![[0; MARKS as usize]; tokens];
+    for picture in pictures {
+        let [rows, cols] = picture.grid;
+        let own = picture_marks(rows, cols);
+        if let Some(place) = marks.get_mut(picture.start..picture.start + own.len()) {
+            place.copy_from_slice(&own);
+        }
+    }
+    marks
+}
+
+/// Positions (t, h, w) as the decoder computes them from the marks of all tokens
+/// that it has read.
+pub fn positions(marks: &[TokenMarks]) -> Vec<[i32; 3]> {
+    let mut advance = 0;
+    let position = |(place, [row, col, own]): (i32, &TokenMarks)| {
+        let u = place + advance;
+        advance += own;
+        [u, u + row, u + col]
+    };
+    (0..).zip(marks).map(position).collect()
 }

@@ -194,8 +194,8 @@ impl Encoder<'_> {
         let pad = (width - first) as usize;
         let marks = rows::picture_marks(self.grid, self.grid);
         let values = marks.iter().flat_map(|marks| {
-            let marks = marks.iter().copied().chain(std::iter::repeat(0.0));
-            marks.take(pad).map(f16::from_f32)
+            let marks = marks.iter().copied().chain(std::iter::repeat(0));
+            marks.take(pad).map(|mark| f16::from_f32(mark as f32))
         });
         let bytes: Vec<u8> = values.flat_map(f16::to_le_bytes).collect();
         let marks = weights::f16_constant(body, "marks", &[self.merged, pad as u64], bytes)?;

@@ -181,11 +181,7 @@ impl Decoder<'_> {
         let embedding = body.gather_nd(table, id)?;
 
         let rest = RowLayout::of(self.config).width() - self.hidden();
-        let (axis, one, rest) = (
-            body.scalar_si32(0)?,
-            body.ui32(&[1])?,
-            body.ui32(&[rest])?,
-        );
+        let (axis, one, rest) = (body.scalar_si32(0)?, body.ui32(&[1])?, body.ui32(&[rest])?);
         let shape = body.get_shape(ids)?;
         let count = extent(body, shape, 1)?;
         let shape = body.concat(axis, &[one, count, rest])?;
