@@ -36,9 +36,6 @@ pub enum Error {
     /// The decoder was not driven.
     #[error(transparent)]
     Engine(Box<::engine::Error>),
-    /// Lowering the checkpoint, to compare with.
-    #[error(transparent)]
-    Export(Box<export::Error>),
     /// Numbers on a device.
     #[error(transparent)]
     Compute(#[from] runtime::candle_core::Error),
@@ -88,11 +85,5 @@ impl From<models::Error> for Error {
 impl From<::engine::Error> for Error {
     fn from(error: ::engine::Error) -> Self {
         Self::Engine(Box::new(error))
-    }
-}
-
-impl From<export::Error> for Error {
-    fn from(error: export::Error) -> Self {
-        Self::Export(Box::new(error))
     }
 }
