@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use aimodel::{Module, ResourceValue};
-use bundle::{AssetRole, Layout};
+use bundle::AssetRole;
 use checkpoint::TokenizerFiles;
 
 use crate::{
@@ -23,7 +23,7 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
     let candidate = context.candidate;
     let (architecture, checkpoint) = (&candidate.architecture, &candidate.checkpoint);
     let grid = candidate.geometry.grid;
-    let decoder = lower(context, candidate.mode)?;
+    let decoder = lower(context, candidate.recipe)?;
     let vision = architecture
         .lower_vision(checkpoint, grid)?
         .ok_or_else(|| Error::input(candidate.source.place(), "the model takes no pictures"))?;
@@ -76,11 +76,10 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
 /// The decoder's program as the checkpoint gives it.
 fn lower(context: &Context<'_>, recipe: &'static quantize::Recipe) -> Result<Module> {
     let candidate = context.candidate;
-    let layout = Layout::Pipelined(candidate.query);
     let grid = candidate.geometry.grid;
     let programs = candidate
         .architecture
-        .lower(&candidate.checkpoint, recipe, layout, grid)?;
+        .lower(&candidate.checkpoint, recipe, candidate.layout, grid)?;
     let main = programs
         .into_iter()
         .find(|(role, _)| *role == AssetRole::Main);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use aimodel::{Module, open_asset, write_asset};
-use bundle::CallShape;
+use bundle::{CallShape, Layout};
 use checkpoint::Source;
 use gate::{Candidate, Gates, Result, Settings, Stage, Transcript};
 use quantize::Recipe;
@@ -114,7 +114,7 @@ impl Case {
             &exports,
             "nano",
             Recipe::named("int8hu").unwrap(),
-            CallShape::One,
+            Layout::Pipelined(CallShape::One),
         )
     }
 
