@@ -63,13 +63,14 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
             }));
     }
     tokenizer(context, &mut evidence)?;
-    let halves = lower(context, quantize::Recipe::F16)?;
+    let exact = lower(context, quantize::Recipe::F16)?;
     let module = &candidate.decoder.asset.module;
-    let embedding = architecture.embedding();
-    let hidden = embedding.shape.last().copied().unwrap_or_default();
-    let layers = architecture.layers();
-    let series = quantization::errors(module, &halves, &embedding.name, layers, hidden)?;
-    evidence.series.extend(series);
+    let errors = quantization::errors(module, &exact, architecture.as_ref(), candidate.recipe)?;
+    evidence.series.extend(errors.series);
+    if !errors.left_out.is_empty() {
+        let left_out = errors.left_out.join("; ");
+        evidence.fact("matrices whose error is not measured", left_out);
+    }
     Ok(evidence)
 }
 
@@ -77,9 +78,10 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
 fn lower(context: &Context<'_>, recipe: &'static quantize::Recipe) -> Result<Module> {
     let candidate = context.candidate;
     let grid = candidate.geometry.grid;
-    let programs = candidate
-        .architecture
-        .lower(&candidate.checkpoint, recipe, candidate.layout, grid)?;
+    let programs =
+        candidate
+            .architecture
+            .lower(&candidate.checkpoint, recipe, candidate.layout, grid)?;
     let main = programs
         .into_iter()
         .find(|(role, _)| *role == AssetRole::Main);
