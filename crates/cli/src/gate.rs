@@ -226,16 +226,39 @@ impl Job {
                 let _ = progress::print(&line(report));
             }
         };
-        let mut transcript = ::gate::run(
+        let transcript = ::gate::run(
             &self.candidate,
             &self.gates,
             &self.settings,
             &self.stages,
             &Python,
             print_line,
-        )?;
+        );
+        let mut transcript = transcript.map_err(|error| self.with_flag(error))?;
         transcript.required.clone_from(&self.required);
         Ok(transcript)
+    }
+
+    /// An error with the flag that would change it.
+    fn with_flag(&self, error: ::gate::Error) -> anyhow::Error {
+        match &error {
+            ::gate::Error::Option { option, problem } => {
+                let flag = match *option {
+                    "layers" => "--layers",
+                    "iphone" => "--iphone",
+                    "core_ai" => match self.settings.core_ai {
+                        CoreAi::Keep(_) => "--ask-core-ai",
+                        _ => "--core-ai",
+                    },
+                    _ => return error.into(),
+                };
+                anyhow::anyhow!("{flag}: {problem}")
+            }
+            ::gate::Error::Answers { .. } => {
+                anyhow::anyhow!("{error} (--ask-core-ai FILE does that)")
+            }
+            _ => error.into(),
+        }
     }
 
     /// Writes the evidence, to `out` or where it belongs, and a report of it.

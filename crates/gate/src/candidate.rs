@@ -119,7 +119,7 @@ impl Candidate {
         // The stages drive a decoder of token ids and a vision encoder beside it.
         if !matches!(layout, Layout::Pipelined(_)) {
             let problem = format!("the gates judge pipelined bundles, found {layout}");
-            return Err(Error::input("layout", problem));
+            return Err(Error::option("layout", problem));
         }
         let architecture = models::open(&source)?;
         let checkpoint = models::open_weights(&source, architecture.as_ref())?;

@@ -119,8 +119,11 @@ fn kept(core_ai: &CoreAi, candidate: &Candidate, stages: &[Stage]) -> Result<Opt
         return Ok(None);
     };
     if !stages.contains(&Stage::Engine) {
-        let problem = "is for the stage engine, which was not asked for";
-        return Err(Error::input(path.display(), problem));
+        let problem = format!(
+            "{} is for the stage engine, which was not asked for",
+            path.display()
+        );
+        return Err(Error::option("core_ai", problem));
     }
     match core_ai {
         CoreAi::Kept(path) => Answers::load(path, candidate).map(Some),

@@ -20,9 +20,6 @@ const VERSION: u32 = 1;
 /// Bytes of a runtime's name and version.
 const LONGEST_LABEL: usize = 100;
 
-/// What to do about a file that does not serve.
-const AGAIN: &str = "ask again, with --ask-core-ai and the name of a new file";
-
 /// Answers to the prompts of a set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,11 +90,17 @@ impl Answers {
     /// # Errors
     /// A file that cannot be read, is no such file, or is about other bundles.
     pub fn load(path: &Path, candidate: &Candidate) -> Result<Answers> {
-        let answers: Answers = json::read(path, "expected what gate --ask-core-ai wrote")?;
+        let answers: Answers = json::read(
+            path,
+            "expected answers of Core AI's runtime that an earlier run kept",
+        )?;
         let assets = [&candidate.decoder, &candidate.vision].map(AssetId::of);
         match answers.problem(&assets) {
             None => Ok(answers),
-            Some(problem) => Err(Error::input(path.display(), format!("{problem}; {AGAIN}"))),
+            Some(problem) => Err(Error::Answers {
+                path: path.to_owned(),
+                problem,
+            }),
         }
     }
 
@@ -149,10 +152,12 @@ impl Answers {
         let answers = asked
             .iter()
             .map(|asked| self.one(asked, tokens, vocabulary));
-        answers.collect::<Result<_, _>>().map_err(|problem| {
-            let problem = format!("{problem}; {AGAIN}");
-            Error::input(place.display(), problem)
-        })
+        answers
+            .collect::<Result<_, _>>()
+            .map_err(|problem| Error::Answers {
+                path: place.to_owned(),
+                problem,
+            })
     }
 
     fn one(&self, asked: &NamedPrompt, tokens: usize, vocabulary: usize) -> Result<Answer, String> {
@@ -286,7 +291,10 @@ mod tests {
             let found = answers().to(&[asked], tokens, vocabulary, place);
             let error = found.unwrap_err().to_string();
             assert!(error.starts_with("answers.json"), "{error}");
-            assert!(error.contains(message) && error.contains(AGAIN), "{error}");
+            assert!(
+                error.contains(message) && error.contains("ask Core AI's runtime again"),
+                "{error}"
+            );
         }
     }
 }

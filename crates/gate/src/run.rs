@@ -28,7 +28,7 @@ pub fn run(
         .filter(|layers| !(1..=depth).contains(layers))
     {
         let problem = format!("expected 1 to {depth} layers, those of this model, found {layers}");
-        return Err(Error::input("--layers", problem));
+        return Err(Error::option("layers", problem));
     }
     let context = Context::new(candidate, gates, settings, stages, tools)?;
     let mut reports = Vec::new();

@@ -24,7 +24,7 @@ fn layers_beyond_the_depth() {
         let error = gate::run(&candidate, &case.gates, &settings, &[], &NoTools, |_| {});
         assert_eq!(
             error.unwrap_err().to_string(),
-            format!("--layers: expected 1 to 4 layers, those of this model, found {layers}")
+            format!("layers: expected 1 to 4 layers, those of this model, found {layers}")
         );
     }
     let mut settings = case.settings();

@@ -127,9 +127,9 @@ fn xcrun(arguments: &[OsString]) -> Result<()> {
 
 #[cfg(not(target_os = "macos"))]
 fn xcrun(_: &[OsString]) -> Result<()> {
-    let problem = "an iPhone is driven from a Mac with Xcode; elsewhere give a transcript that one \
-                   has written (--transcript FILE)";
-    Err(Error::input("--iphone", problem))
+    let problem = "an iPhone is driven from a Mac with Xcode; elsewhere give the transcript that \
+                   one has written";
+    Err(Error::option("iphone", problem))
 }
 
 #[cfg(test)]

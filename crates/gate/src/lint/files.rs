@@ -33,7 +33,7 @@ pub const PRODUCER: Rule = Rule {
     id: "asset-producer",
     what: "an asset whose metadata names no producer",
     reason: "that is how assets of coreai-torch 0.4.0 look, which beta 2 and later do not load",
-    remedy: "`repair --name-producer`, or export it again",
+    remedy: "add one with `repair`, or export it again",
     source: DELEGATES,
 };
 

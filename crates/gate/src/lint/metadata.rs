@@ -69,7 +69,7 @@ pub const STATIC_QUERY: Rule = Rule {
            `main` does not take one token, or whose `prefill` does not take N",
     reason: "a query of unknown length crashes the pipelined engine; a bundle without such a name \
              promises nothing of the kind, and runs in the sequential one",
-    remedy: "export with `--query s1` or `--query pfN`",
+    remedy: "export with the call shape `s1` or `pfN`",
     source: ENGINE,
 };
 
@@ -99,7 +99,7 @@ pub const CONTEXT: Rule = Rule {
            `tokenizer_config.json`",
     reason: "the engine sizes its cache by it, and positions that training never saw give \
              garbage",
-    remedy: "export with a `--max-ctx` that the model was trained for",
+    remedy: "export with a maximum context that the model was trained for",
     source: ENGINE,
 };
 

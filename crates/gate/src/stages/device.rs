@@ -29,7 +29,7 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
         Some(iphone) => {
             let bundles = [&context.candidate.decoder, &context.candidate.vision];
             let scratch = tempfile::tempdir();
-            let scratch = scratch.map_err(|error| Error::input("--iphone", error.to_string()))?;
+            let scratch = scratch.map_err(|error| Error::option("iphone", error.to_string()))?;
             let asked = scratch.path().join("fixture.json");
             fixture.write(&asked)?;
             iphone.run(bundles.map(|bundle| bundle.path.as_path()), &asked, path)?
