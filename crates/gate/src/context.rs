@@ -15,18 +15,9 @@ use reference::{
 use runtime::{Options, Program, candle_core::Device};
 
 use crate::{
-    Answers, Candidate, Error, ExternalTools, Gates, Result, device::IPhone, thresholds,
-    transcript::Stage,
+    Answers, Candidate, Error, ExternalTools, Gates, NamedPrompt, Result, device::IPhone,
+    thresholds, transcript::Stage,
 };
-
-/// A prompt of the set, as a host makes it.
-#[derive(Clone, Debug)]
-pub struct NamedPrompt {
-    /// Its name.
-    pub name: String,
-    /// The tokens, and the patches of its picture.
-    pub prompt: Prompt,
-}
 
 /// Who says what Core AI's runtime answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use aimodel::{Dim, Function, GraphView, METADATA, Summary, TensorType, graphs};
 use bundle::contract;
 use serde_json::Value;
 
-use super::{ENGINE, Findings, Opened, Rule, graph::kernel, named, without};
+use super::{ENGINE, Findings, Opened, Rule, named, program::kernel, without};
 use crate::Result;
 
 /// The metadata is that of a LanguageBundle.
