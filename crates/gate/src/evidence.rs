@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::transcript::{
-    Bound, Check, CheckId, Finding, Found, Measure, Series, Stage, StageReport, TokenRows, Verdict,
+    Axis, Bound, Check, CheckId, Finding, Found, Measure, Series, Stage, StageReport, TokenRows,
+    Verdict,
 };
 
 /// What a stage has found so far.
@@ -71,7 +72,7 @@ impl Evidence {
         &mut self,
         what: &str,
         prompt: &str,
-        (axis, first): (&str, usize),
+        (axis, first): (Axis, usize),
         values: Vec<f64>,
         bar: f64,
     ) {
@@ -79,7 +80,7 @@ impl Evidence {
             what: what.to_owned(),
             measure: Measure::Cosine,
             prompt: Some(prompt.to_owned()),
-            axis: axis.to_owned(),
+            axis,
             first,
             step: 1,
             values,

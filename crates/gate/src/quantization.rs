@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::{
     Result,
-    transcript::{Measure, Series},
+    transcript::{Axis, Measure, Series},
 };
 
 /// How many groups the rows of a head are shown in.
@@ -118,7 +118,7 @@ pub fn errors(
                         .to_owned(),
                     measure: Measure::Error,
                     prompt: None,
-                    axis: "head row".to_owned(),
+                    axis: Axis::HeadRow,
                     first: 0,
                     step,
                     values: worst.collect(),
@@ -134,7 +134,7 @@ pub fn errors(
                 what: "int8 against f16, relative error of a layer's matrices".to_owned(),
                 measure: Measure::Error,
                 prompt: None,
-                axis: "layer".to_owned(),
+                axis: Axis::Layer,
                 first: 0,
                 step: 1,
                 values: by_layer.iter().map(Sums::relative).collect(),

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod axis;
 mod check;
 mod version1;
 
+pub use axis::Axis;
 pub use check::{Bound, Check, CheckId, Found, shortest};
 
 /// The version of the JSON.
@@ -211,8 +213,8 @@ pub struct Series {
     pub measure: Measure,
     /// The prompt, where it is about one.
     pub prompt: Option<String>,
-    /// What the axis counts: `layer`, `position`, `head row`.
-    pub axis: String,
+    /// What the axis counts.
+    pub axis: Axis,
     /// The number of the first value on the axis.
     pub first: usize,
     /// The distance of values on the axis: 1, or more where each stands for a

@@ -7,7 +7,7 @@ use crate::transcript::{Bound, Check, CheckId, Found};
 use crate::{
     Error, Evidence, Result,
     evidence::tokens,
-    transcript::{Measure, Series},
+    transcript::{Axis, Measure, Series},
 };
 
 /// Judges a transcript, which was read from `place`, against the fixture that
@@ -186,7 +186,7 @@ fn judge_prompt(
             what: what.to_owned(),
             measure: Measure::Amount,
             prompt: Some(name.clone()),
-            axis: "run".to_owned(),
+            axis: Axis::Run,
             first: 1,
             step: 1,
             values,
@@ -334,7 +334,7 @@ pub(super) mod tests {
         assert!(rows.iter().all(|rows| rows.divergence.is_none()));
         let rate = &report.series[1];
         assert_eq!(
-            (rate.axis.as_str(), &rate.values[..]),
+            (rate.axis.name(), &rate.values[..]),
             ("run", &[2.0, 2.0][..])
         );
         assert_eq!(report.apple_device, Some(true));

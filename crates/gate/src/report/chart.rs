@@ -304,7 +304,7 @@ impl Chart {
                 Measure::Error => "error",
                 Measure::Amount => "",
             },
-            axis: text::cut(&series.axis, AXIS),
+            axis: text::cut(series.axis.name(), AXIS),
             y_ticks: scale.ticks(),
             x_ticks: x_ticks(series),
             bar: bar.map(|bar| Bar::new(measure, bar, scale)),

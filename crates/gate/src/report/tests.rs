@@ -8,7 +8,7 @@ use crate::{
     Evidence, Stage, StageReport, Transcript, Verdict,
     evidence::tokens,
     transcript::{
-        Bound, Bundle, Check, CheckId, Environment, Finding, Found, Measure, Model, Series,
+        Axis, Bound, Bundle, Check, CheckId, Environment, Finding, Found, Measure, Model, Series,
         TokenRows, VERSION,
     },
 };
@@ -66,7 +66,7 @@ fn series(measure: Measure, values: &[f64], bar: Option<f64>) -> Series {
         what: "some numbers".to_owned(),
         measure,
         prompt: Some("count".to_owned()),
-        axis: "position".to_owned(),
+        axis: Axis::Position,
         first: 0,
         step: 1,
         values: values.to_vec(),
@@ -245,7 +245,7 @@ fn nothing_of_a_transcript_is_markup() {
                 series: vec![Series {
                     what: text(),
                     prompt: Some(text()),
-                    axis: text(),
+                    axis: Axis::Other(text()),
                     ..series(Measure::Cosine, &[0.9, f64::NAN], Some(0.99))
                 }],
                 tokens: vec![TokenRows {
@@ -373,18 +373,18 @@ fn errors_start_at_zero_and_amounts_have_no_bar() {
 
 #[test]
 fn series_of_any_length() {
-    let row = |axis: &str, step, values: Vec<f64>| Series {
+    let row = |axis, step, values: Vec<f64>| Series {
         what: format!("errors of {}", values.len()),
-        axis: axis.to_owned(),
+        axis,
         step,
         ..series(Measure::Error, &values, None)
     };
     let many: Vec<f64> = (0..100_000).map(|n| f64::from(n % 977)).collect();
     let page = charts(vec![
-        row("layer", 1, vec![]),
-        row("layer", 1, vec![0.5]),
-        row("head row", 594, vec![0.1; 256]),
-        row("position", 1, many),
+        row(Axis::Layer, 1, vec![]),
+        row(Axis::Layer, 1, vec![0.5]),
+        row(Axis::HeadRow, 594, vec![0.1; 256]),
+        row(Axis::Position, 1, many),
     ]);
     assert_eq!(
         page.texts("note"),

@@ -5,7 +5,7 @@ use crate::transcript::{Bound, Check, CheckId, Found, shortest};
 use crate::{
     Answer, Answers, Context, CoreAi, Error, NamedPrompt, Result,
     evidence::{Evidence, tokens},
-    transcript::{Measure, Series},
+    transcript::{Axis, Measure, Series},
 };
 
 /// Bytes in a megabyte.
@@ -111,7 +111,7 @@ fn follow(
         what: what.to_owned(),
         measure: Measure::Error,
         prompt: Some(asked.name.clone()),
-        axis: "token".to_owned(),
+        axis: Axis::Token,
         first: 0,
         step: 1,
         values: apart.into_iter().map(f64::from).collect(),

@@ -26,7 +26,7 @@ use crate::{
     Context, Result,
     context::device_name,
     evidence::{Evidence, tokens},
-    transcript::CheckId,
+    transcript::{Axis, CheckId},
 };
 
 /// Runs the stage.
@@ -121,7 +121,7 @@ fn judge(
         evidence.check(check);
     }
     let what = "A: logits, asset against transformers: cosine";
-    evidence.cosines(what, &entry.name, ("position", 0), found, bar.cosine);
+    evidence.cosines(what, &entry.name, (Axis::Position, 0), found, bar.cosine);
 
     // B
     let last = asked.narrow(0, head.len() - 1, 1)?;
@@ -222,7 +222,13 @@ fn forced(
     let name = Some(entry.name.as_str());
     evidence.cosine(CheckId::OwnTokens, None, name, least(&found), bar.cosine);
     let what = "B: logits along the asset's own tokens, against the fp32 model: cosine";
-    evidence.cosines(what, &entry.name, ("position", first), found, bar.cosine);
+    evidence.cosines(
+        what,
+        &entry.name,
+        (Axis::Position, first),
+        found,
+        bar.cosine,
+    );
     evidence.all(CheckId::TokensMade, name, made.len(), bar.greedy);
     Ok(())
 }

@@ -16,7 +16,7 @@ use reference::{
 use runtime::candle_core::Tensor;
 
 use super::{best_tokens, least};
-use crate::transcript::{Bound, Check, CheckId, Found, shortest};
+use crate::transcript::{Axis, Bound, Check, CheckId, Found, shortest};
 use crate::{
     Context, Result,
     evidence::{Evidence, tokens},
@@ -106,13 +106,13 @@ fn climb(
     let note = format!(", the min is {:.9}", least(&by_layer));
     evidence.check(check.of(bar.cosine.to_string()).note(note));
     let what = "hidden states, fp32 model against transformers: least cosine";
-    evidence.cosines(what, &entry.name, ("layer", 0), by_layer, bar.cosine);
+    evidence.cosines(what, &entry.name, (Axis::Layer, 0), by_layer, bar.cosine);
 
     let logits = to_rows(&output.logits)?;
     let found = row_cosines(logits.view(), recorded.logits.view());
     evidence.cosine(CheckId::Logits, None, name, least(&found), bar.cosine);
     let what = "logits, fp32 model against transformers: cosine";
-    evidence.cosines(what, &entry.name, ("position", 0), found, bar.cosine);
+    evidence.cosines(what, &entry.name, (Axis::Position, 0), found, bar.cosine);
     let (check, _) = best_tokens(logits.view(), recorded, name, context.gates.margin);
     evidence.check(check);
     if steps > 0 {

@@ -9,7 +9,7 @@ use crate::transcript::{Bound, Check, CheckId, Found, shortest};
 use crate::{
     Context, Outcome, Recording, Recordings, Result,
     evidence::Evidence,
-    transcript::{Measure, Series},
+    transcript::{Axis, Measure, Series},
 };
 
 /// Two recordings of one checkpoint: other versions of torch sum in another
@@ -96,7 +96,7 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
             what: "margin of the best token".to_owned(),
             measure: Measure::Margin,
             prompt: Some(entry.name.clone()),
-            axis: "position".to_owned(),
+            axis: Axis::Position,
             first: 0,
             step: 1,
             values: recorded.margins.iter().map(|m| f64::from(*m)).collect(),
