@@ -53,7 +53,7 @@ impl Evidence {
         ));
     }
 
-    /// Adds that the smallest of some cosines reaches a bound.
+    /// Adds that the min of some cosines reaches a bound.
     pub fn cosine(
         &mut self,
         id: CheckId,
@@ -153,7 +153,7 @@ pub fn tokens(
     sides: [&str; 2],
     [expected, found]: [&[u32]; 2],
     margins: &[f32],
-    least_margin: f32,
+    min_margin: f32,
 ) -> TokenRows {
     let pairs = expected.iter().zip(found);
     let differs = pairs.clone().position(|(a, b)| a != b);
@@ -164,7 +164,7 @@ pub fn tokens(
     // A margin is known only of what the reference itself said up to there.
     let forgiven = divergence
         .and_then(|at| margins.get(at))
-        .is_some_and(|margin| *margin < least_margin);
+        .is_some_and(|margin| *margin < min_margin);
     TokenRows {
         what: what.to_owned(),
         prompt: prompt.to_owned(),

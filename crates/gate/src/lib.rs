@@ -1,7 +1,7 @@
-//! The gate context: says, with evidence, whether exported bundles are the model
+//! The gates: they say, with evidence, whether exported bundles are the model
 //! that they claim to be.
 //!
-//! Each [`Stage`] proves one link, and none trusts the one before it. A
+//! Each [`Stage`] proves one thing, and none trusts the one before it. A
 //! [`Candidate`] is what is judged, [`Gates`] are what must hold, [`run`] goes
 //! through the stages, and what it finds is a [`Transcript`]: plain data, from
 //! which the report and the model card of a release are made.

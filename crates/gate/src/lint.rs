@@ -70,7 +70,7 @@ pub const RULES: &[Rule] = &[
     metadata::ASSET,
     metadata::FUNCTIONS,
     metadata::STATIC_INPUTS,
-    metadata::STATIC_QUERY,
+    metadata::STATIC_CALL_SHAPE,
     metadata::KERNELS,
     metadata::VOCAB_SIZE,
     metadata::CONTEXT,

@@ -9,7 +9,8 @@ use crate::{
     transcript::{Environment, Model, Stage, StageReport, Transcript, VERSION},
 };
 
-/// Runs stages in the chain's order. `report_each` is called with each report as soon as it is there.
+/// Runs stages in the order of [`Stage::ALL`]. `report_each` is called with each
+/// report as soon as it is there.
 ///
 /// # Errors
 /// What keeps a stage from being judged at all, such as files that cannot be

@@ -16,7 +16,7 @@ pub use check::{Bound, Check, CheckId, Found, shortest};
 /// The version of the JSON.
 pub const VERSION: u32 = 2;
 
-/// A run of the gate chain on one model's bundles.
+/// A run of the gates on one model's bundles.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Transcript {
@@ -35,7 +35,7 @@ pub struct Transcript {
     /// Stages that had to run besides `weights` and `execute`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required: Vec<Stage>,
-    /// The stages in the chain's order; those that were not asked for are
+    /// The stages in their order; those that were not asked for are
     /// absent.
     pub stages: Vec<StageReport>,
 }
@@ -79,7 +79,7 @@ pub struct Environment {
     pub threads: usize,
 }
 
-/// The links of the context, in their order.
+/// The stages, in the order in which they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
@@ -220,7 +220,7 @@ pub struct Series {
     /// The distance of values on the axis: 1, or more where each stands for a
     /// group, such as the worst of that many rows.
     pub step: usize,
-    /// The values. JSON has no word for what is no number: it is `null` there.
+    /// The values. JSON has no word for NaN: it is `null` there.
     #[serde(deserialize_with = "numbers")]
     pub values: Vec<f64>,
     /// What the values are held against, if there is a bound: see [`Measure`].

@@ -1,4 +1,4 @@
-//! What is no input for gates: clear errors, and no verdict.
+//! What is not an input for gates: clear errors, and no verdict.
 
 // Helpers outside test functions, which clippy.toml does not exempt.
 #![allow(clippy::unwrap_used, clippy::panic)]

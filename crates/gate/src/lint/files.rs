@@ -13,7 +13,7 @@ use super::{DELEGATES, Findings, LIBRARY, Opened, Rule};
 pub const OPENS: Rule = Rule {
     id: "asset-opens",
     what: "an asset that cannot be read: a file is missing, `assetVersion` is not 2.0, or the \
-           program is no bytecode of the AICode dialect",
+           program is not bytecode of the AICode dialect",
     reason: "no runtime loads it",
     remedy: "fetch or export it again",
     source: LIBRARY,

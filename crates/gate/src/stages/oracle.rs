@@ -83,13 +83,13 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
     for (entry, recorded) in &recordings.prompts {
         let first = entry.prompt_tokens - 1;
         let gated = &recorded.margins[first..];
-        let least = gated.iter().copied().fold(f32::INFINITY, f32::min);
+        let min = gated.iter().copied().fold(f32::INFINITY, f32::min);
         let bound = if oracle.steps == 0 {
             Bound::Any
         } else {
             Bound::AtLeast(shortest(context.gates.margin))
         };
-        let found = Found::Number(shortest(least));
+        let found = Found::Number(shortest(min));
         let name = Some(entry.name.as_str());
         evidence.check(Check::new(CheckId::OracleMargin, name, found, bound));
         evidence.series.push(Series {

@@ -92,8 +92,8 @@ fn lower(context: &Context<'_>, recipe: &'static quantize::Recipe) -> Result<Mod
 /// The bundle's tokenizer against the checkpoint's: the same files, none else.
 fn tokenizer(context: &Context<'_>, evidence: &mut Evidence) -> Result<()> {
     let bundle = &context.candidate.decoder.files;
-    let theirs = TokenizerFiles::load(&context.candidate.source)?;
-    let expected = theirs.files.iter().map(|(name, bytes)| {
+    let checkpoint = TokenizerFiles::load(&context.candidate.source)?;
+    let expected = checkpoint.files.iter().map(|(name, bytes)| {
         let hash = fsutil::sha256(bytes);
         (format!("tokenizer/{name}"), hash)
     });

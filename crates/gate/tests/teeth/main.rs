@@ -21,8 +21,8 @@ use faults::FAULTS;
 /// One prompt with a picture and one without.
 const PROMPTS: [&str; 2] = ["scene-1", "count"];
 
-/// What no numeric stage says no to, because it hardly moves a number: the most
-/// that it moves the cosine of any position's logits.
+/// What no numeric stage says no to, because it hardly moves a number: the max
+/// by which it moves the cosine of any position's logits.
 const HARMLESS: [(&str, f64); 2] = [
     // Where it begins, there are image tokens, which have places of their own.
     ("shift from one token earlier", 0.0),
@@ -34,9 +34,10 @@ const HARMLESS: [(&str, f64); 2] = [
 fn what_is_good_passes() {
     let transcript = Bench::new(&PROMPTS).case().run(&Stage::ALL).unwrap();
     for report in &transcript.stages {
-        let expected = match STAGES.contains(&report.stage) {
-            true => Verdict::Pass,
-            false => Verdict::Skipped,
+        let expected = if STAGES.contains(&report.stage) {
+            Verdict::Pass
+        } else {
+            Verdict::Skipped
         };
         assert_eq!(report.verdict, expected, "{}", report.summary);
         let evidence = report.checks.len();
@@ -81,8 +82,8 @@ fn what_is_harmless_moves_no_cosine_beyond_its_bound() {
         let found = cosines(&case.run(&[Stage::Execute]).unwrap());
         assert_eq!(found.len(), good.len());
         let moved = good.iter().zip(&found).map(|(a, b)| (a - b).abs());
-        let most = moved.fold(0.0, f64::max);
-        assert!(most <= bound, "{name}: {most}");
+        let max = moved.fold(0.0, f64::max);
+        assert!(max <= bound, "{name}: {max}");
     }
 }
 
