@@ -302,13 +302,15 @@ impl Transcript {
         serde_json::from_value(value).map_err(wrong)
     }
 
+    /// What was found by a stage, if that was asked for.
+    #[must_use]
+    pub fn stage(&self, stage: Stage) -> Option<&StageReport> {
+        self.stages.iter().find(|report| report.stage == stage)
+    }
+
     /// Whether no stage failed, those that prove something ran (`weights` and
     /// `execute`), and those that are required did: here, or by [`Self::required`].
     pub fn holds(&self, required: &[Stage]) -> Result<(), String> {
-        let verdict = |stage| {
-            let found = self.stages.iter().find(|report| report.stage == stage);
-            found.map(|report| report.verdict)
-        };
         for report in &self.stages {
             if report.verdict == Verdict::Fail {
                 return Err(format!("{}: {}", report.stage, report.summary));
@@ -316,7 +318,7 @@ impl Transcript {
         }
         let always = [Stage::Weights, Stage::Execute];
         for stage in always.iter().chain(&self.required).chain(required) {
-            match verdict(*stage) {
+            match self.stage(*stage).map(|report| report.verdict) {
                 Some(Verdict::Pass) => {}
                 Some(_) => return Err(format!("{stage} is required and was skipped")),
                 None => return Err(format!("{stage} is required and was not asked for")),
@@ -330,8 +332,8 @@ impl Transcript {
     /// there did not run here.
     pub fn says_less_than(&self, earlier: &Transcript) -> bool {
         let passed = |transcript: &Transcript, stage: Stage| {
-            let mut stages = transcript.stages.iter();
-            stages.any(|report| report.stage == stage && report.verdict == Verdict::Pass)
+            let report = transcript.stage(stage);
+            report.is_some_and(|report| report.verdict == Verdict::Pass)
         };
         let fails = |report: &StageReport| report.verdict == Verdict::Fail;
         self.model == earlier.model

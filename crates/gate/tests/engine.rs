@@ -63,8 +63,8 @@ fn settings(case: &Case, core_ai: CoreAi) -> Settings {
 fn judged(case: &Case, core_ai: CoreAi, says: &Says) -> Result<StageReport> {
     let (candidate, settings) = (case.candidate()?, settings(case, core_ai));
     let stages = [Stage::Engine];
-    let mut run = gate::run(&candidate, &case.gates, &settings, &stages, says, |_| {})?;
-    Ok(run.stages.remove(0))
+    let run = gate::run(&candidate, &case.gates, &settings, &stages, says, |_| {})?;
+    Ok(run.stage(Stage::Engine).unwrap().clone())
 }
 
 /// The tokens of our loop after the prompt.

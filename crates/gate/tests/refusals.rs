@@ -38,7 +38,8 @@ fn layers_beyond_the_depth() {
         &NoTools,
         |_| {},
     );
-    let report = &transcript.unwrap().stages[0];
+    let transcript = transcript.unwrap();
+    let report = transcript.stage(Stage::Ladder).unwrap();
     assert_eq!(report.verdict, Verdict::Pass);
     assert_eq!(report.series[0].values.len(), 3);
 }
@@ -84,7 +85,7 @@ fn a_bundle_without_its_tokenizer() {
     let case = case();
     fs::remove_dir_all(case.bundle_file("tokenizer")).unwrap();
     let transcript = case.run(&[Stage::Weights]).unwrap();
-    let report = &transcript.stages[0];
+    let report = transcript.stage(Stage::Weights).unwrap();
     assert_eq!(report.verdict, Verdict::Fail);
     assert_eq!(
         report.summary,

@@ -464,9 +464,9 @@ fn note(series: &Series, bar: Option<f64>) -> String {
     });
     let note = match (min, max) {
         (Some(min), Some(max)) => match measure {
-            Measure::Cosine => format!("least {}", at(min)),
-            Measure::Margin => format!("least {}", at(min)),
-            Measure::Error => format!("greatest {}", at(max)),
+            Measure::Cosine => format!("min {}", at(min)),
+            Measure::Margin => format!("min {}", at(min)),
+            Measure::Error => format!("max {}", at(max)),
             Measure::Amount => {
                 let [min, max] = [min.1, max.1].map(|value| number::value(measure, value));
                 if min == max {
@@ -477,7 +477,7 @@ fn note(series: &Series, bar: Option<f64>) -> String {
             }
         },
         _ if total == 0 => "no values".to_owned(),
-        _ => "no number among them".to_owned(),
+        _ => "none is a number".to_owned(),
     };
     let relied = match (measure, out, bar) {
         (Measure::Margin, Some(out), Some(bar)) => {
