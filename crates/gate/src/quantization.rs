@@ -420,8 +420,8 @@ mod tests {
         }
     }
 
-    /// A program with constants of these types, all of whose bytes are 1.
-    fn program(constants: &[(String, TensorType)]) -> Module {
+    /// A program with constants of these types, all of whose bytes are `byte`.
+    fn program(constants: &[(String, TensorType)], byte: u8) -> Module {
         let mut asset = AssetBuilder::new();
         let mut main = asset.graph("main");
         let mut results = Vec::new();
@@ -430,7 +430,7 @@ mod tests {
                 ElementType::F16 => 2,
                 _ => 1,
             };
-            let bytes = vec![1; size * ty.element_count().unwrap() as usize];
+            let bytes = vec![byte; size * ty.element_count().unwrap() as usize];
             let value = main.resource(ty.clone(), key, || Blob::new(bytes));
             results.push((key.as_str(), value.unwrap()));
         }
@@ -458,8 +458,8 @@ mod tests {
             (parameter.name.clone(), ty)
         });
         let found = errors(
-            &program(&stored),
-            &program(&exact),
+            &program(&stored, 1),
+            &program(&exact, 2),
             architecture.as_ref(),
             recipe,
         )

@@ -1,7 +1,10 @@
 //! Transcripts of version 1, in which checks were sentences and the stage
 //! `execute` was called `gpu`, are still read.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
+use common::Bench;
 use gate::transcript::{Bound, CheckId, Found};
 use gate::{Stage, Transcript, Verdict};
 
@@ -37,6 +40,16 @@ fn a_transcript_of_version_1_keeps_its_verdicts_and_numbers() {
     let value: serde_json::Value = serde_json::from_slice(&written).unwrap();
     let mut stages = value["stages"].as_array().unwrap().iter();
     assert!(stages.any(|report| report["stage"] == "execute"));
+}
+
+#[test]
+fn the_error_of_int8_weights_is_what_version_1_recorded() {
+    let case = Bench::new(&["count"]).case();
+    let now = case.run(&[Stage::Weights]).unwrap();
+    let before = Transcript::parse(RECORDED).unwrap();
+    let [now, before] = [&now, &before].map(|run| run.stage(Stage::Weights).unwrap());
+    assert_eq!(now.series.len(), 2);
+    assert_eq!(now.series, before.series);
 }
 
 #[test]
