@@ -128,8 +128,8 @@ fn xcrun(arguments: &[OsString]) -> Result<()> {
 
 #[cfg(not(target_os = "macos"))]
 fn xcrun(_: &[OsString]) -> Result<()> {
-    let problem = "an iPhone is driven from a Mac with Xcode; elsewhere give the transcript that \
-                   one has written";
+    let problem = "an iPhone is driven from a Mac with Xcode; elsewhere give as `transcript` \
+                   the file that one has written";
     Err(Error::option("iphone", problem))
 }
 
