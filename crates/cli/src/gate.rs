@@ -10,7 +10,7 @@ use ::gate::{
     Candidate, CoreAi, Gates, Settings, Stage, StageReport, Transcript, Verdict, device_name,
 };
 use anyhow::{Context, Result, ensure};
-use bundle::CallShape;
+use bundle::{CallShape, Layout};
 use checkpoint::Source;
 use quantize::Recipe;
 use std::io::Read;
@@ -101,9 +101,9 @@ pub struct Args {
 /// Runs the gates.
 pub fn run(args: Args) -> Result<()> {
     let source = hub::source(&args.model, args.revision.as_deref())?;
-    let mode = args.mode.parse()?;
-    let query = args.query.parse()?;
-    let mut job = Job::new(source, &args.exports, mode, query, args.name.as_deref())?;
+    let recipe = args.mode.parse()?;
+    let shape = args.query.parse()?;
+    let mut job = Job::new(source, &args.exports, recipe, shape, args.name.as_deref())?;
     if let Some(gates) = &args.gates {
         job.set_gates(gates)?;
     }
@@ -166,8 +166,8 @@ impl Job {
     pub fn new(
         source: Source,
         exports: &Path,
-        mode: &'static Recipe,
-        query: CallShape,
+        recipe: &'static Recipe,
+        shape: CallShape,
         name: Option<&str>,
     ) -> Result<Job> {
         let nano = source.model() == "nano";
@@ -177,7 +177,7 @@ impl Job {
             false => exports.join(format!("{name}_oracle")),
         };
         Ok(Job {
-            candidate: Candidate::open(source, exports, &name, mode, query)?,
+            candidate: Candidate::open(source, exports, &name, recipe, Layout::Pipelined(shape))?,
             gates: Gates::load(&gates_file(if nano { "nano" } else { "qwen3-vl" })?)?,
             settings: Settings {
                 device: runtime::candle_core::Device::Cpu,
@@ -226,16 +226,39 @@ impl Job {
                 let _ = progress::print(&line(report));
             }
         };
-        let mut transcript = ::gate::run(
+        let transcript = ::gate::run(
             &self.candidate,
             &self.gates,
             &self.settings,
             &self.stages,
             &Python,
             print_line,
-        )?;
+        );
+        let mut transcript = transcript.map_err(|error| self.with_flag(error))?;
         transcript.required.clone_from(&self.required);
         Ok(transcript)
+    }
+
+    /// An error with the flag that would change it.
+    fn with_flag(&self, error: ::gate::Error) -> anyhow::Error {
+        match &error {
+            ::gate::Error::Option { option, problem } => {
+                let flag = match *option {
+                    "layers" => "--layers",
+                    "iphone" => "--iphone",
+                    "core_ai" => match self.settings.core_ai {
+                        CoreAi::Keep(_) => "--ask-core-ai",
+                        _ => "--core-ai",
+                    },
+                    _ => return error.into(),
+                };
+                anyhow::anyhow!("{flag}: {problem}")
+            }
+            ::gate::Error::Answers { .. } => {
+                anyhow::anyhow!("{error} (--ask-core-ai FILE does that)")
+            }
+            _ => error.into(),
+        }
     }
 
     /// Writes the evidence, to `out` or where it belongs, and a report of it.

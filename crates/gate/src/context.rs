@@ -16,18 +16,9 @@ use reference::{
 use runtime::{Options, Program, candle_core::Device};
 
 use crate::{
-    Answers, Candidate, Error, ExternalTools, Gates, Result, device::IPhone, thresholds,
-    transcript::Stage,
+    Answers, Candidate, Error, ExternalTools, Gates, NamedPrompt, Result, device::IPhone,
+    thresholds, transcript::Stage,
 };
-
-/// A prompt of the set, as a host makes it.
-#[derive(Clone, Debug)]
-pub struct NamedPrompt {
-    /// Its name.
-    pub name: String,
-    /// The tokens, and the patches of its picture.
-    pub prompt: Prompt,
-}
 
 /// Who says what Core AI's runtime answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,15 +105,18 @@ fn prompter(candidate: &Candidate) -> Result<Prompter> {
     ))
 }
 
-/// What is on file of Core AI's answers. That it serves, or can be written, is
+/// The recorded answers of Core AI. That they serve, or can be written, is
 /// found out before any stage runs: some take hours.
 fn kept(core_ai: &CoreAi, candidate: &Candidate, stages: &[Stage]) -> Result<Option<Answers>> {
     let (CoreAi::Keep(path) | CoreAi::Kept(path)) = core_ai else {
         return Ok(None);
     };
     if !stages.contains(&Stage::Engine) {
-        let problem = "is for the stage engine, which was not asked for";
-        return Err(Error::input(path.display(), problem));
+        let problem = format!(
+            "{} is for the stage engine, which was not asked for",
+            path.display()
+        );
+        return Err(Error::option("core_ai", problem));
     }
     match core_ai {
         CoreAi::Kept(path) => Answers::load(path, candidate).map(Some),
@@ -205,16 +199,17 @@ impl Context<'_> {
             return Ok(known);
         }
         let folder = &self.settings.oracle;
-        let found = match folder.join("index.json").exists() {
-            true => self.read(folder)?,
-            false => Err(NoOracle {
+        let found = if folder.join("index.json").exists() {
+            self.read(folder)?
+        } else {
+            Err(NoOracle {
                 why: format!(
                     "no oracle of this checkpoint is recorded in {}; the stage oracle records one \
                      where Python has torch and transformers",
                     folder.display()
                 ),
                 refused: false,
-            }),
+            })
         };
         Ok(self.recorded.get_or_init(|| found))
     }
@@ -329,7 +324,7 @@ impl Context<'_> {
             let of = logits.get(*token as usize).copied().unwrap_or(f32::NAN);
             let others = logits.iter().enumerate();
             let others = others.filter(|(other, _)| *other != *token as usize);
-            leads.push(of - others.fold(f32::NEG_INFINITY, |most, (_, logit)| most.max(*logit)));
+            leads.push(of - others.fold(f32::NEG_INFINITY, |max, (_, logit)| max.max(*logit)));
             if at + 1 < tokens.len() {
                 logits = sequence.read(&[*token as i32])?;
             }

@@ -249,7 +249,7 @@ impl DeviceTranscript {
     /// Reads the file that a host has written.
     ///
     /// # Errors
-    /// It cannot be read, or is no such file.
+    /// It cannot be read, or is not such a file.
     pub fn load(path: &Path) -> Result<Self> {
         json::read(path, "docs/run-contract.md says what a transcript holds")
     }
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_transcript_is_refused() {
+    fn what_is_not_a_transcript_is_refused() {
         let unknown = TRANSCRIPT.replace("\"engine\"", "\"motor\"");
         assert!(
             load(&unknown)

@@ -36,16 +36,21 @@ pub enum Error {
     /// The decoder was not driven.
     #[error(transparent)]
     Engine(Box<::engine::Error>),
-    /// Lowering the checkpoint, to compare with.
-    #[error(transparent)]
-    Export(Box<export::Error>),
     /// Numbers on a device.
     #[error(transparent)]
     Compute(#[from] runtime::candle_core::Error),
-    /// A file or an option that is not what it must be.
+    /// An option cannot be followed.
+    #[error("{option}: {problem}")]
+    Option {
+        /// Which: a field of [`crate::Settings`], or `layout`.
+        option: &'static str,
+        /// What was expected, and what was found.
+        problem: String,
+    },
+    /// A file that is not what it must be.
     #[error("{place}: {problem}")]
     Input {
-        /// The file, folder or option.
+        /// The file or folder.
         place: String,
         /// What was expected, what was found, and what to do.
         problem: String,
@@ -58,12 +63,29 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A file of answers of Core AI's runtime does not serve: they must be asked
+    /// for again.
+    #[error("{path}: {problem}; ask Core AI's runtime again, and keep its answers in a new file", path = .path.display())]
+    Answers {
+        /// The file.
+        path: PathBuf,
+        /// What was expected, and what was found.
+        problem: String,
+    },
     /// What was asked for outside of this program failed: Python, a device.
     #[error("{0}")]
     ExternalTools(String),
 }
 
 impl Error {
+    /// An [`Error::Option`].
+    pub fn option(option: &'static str, problem: impl Into<String>) -> Error {
+        Error::Option {
+            option,
+            problem: problem.into(),
+        }
+    }
+
     /// An [`Error::Input`].
     pub fn input(place: impl ToString, problem: impl Into<String>) -> Error {
         Error::Input {
@@ -88,11 +110,5 @@ impl From<models::Error> for Error {
 impl From<::engine::Error> for Error {
     fn from(error: ::engine::Error) -> Self {
         Self::Engine(Box::new(error))
-    }
-}
-
-impl From<export::Error> for Error {
-    fn from(error: export::Error) -> Self {
-        Self::Export(Box::new(error))
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::transcript::{
-    Bound, Check, CheckId, Finding, Found, Measure, Series, Stage, StageReport, TokenRows, Verdict,
+    Axis, Bound, Check, CheckId, Finding, Found, Measure, Series, Stage, StageReport, TokenRows,
+    Verdict,
 };
 
 /// What a stage has found so far.
@@ -52,7 +53,7 @@ impl Evidence {
         ));
     }
 
-    /// Adds that the smallest of some cosines reaches a bound.
+    /// Adds that the min of some cosines reaches a bound.
     pub fn cosine(
         &mut self,
         id: CheckId,
@@ -71,7 +72,7 @@ impl Evidence {
         &mut self,
         what: &str,
         prompt: &str,
-        (axis, first): (&str, usize),
+        (axis, first): (Axis, usize),
         values: Vec<f64>,
         bar: f64,
     ) {
@@ -79,7 +80,7 @@ impl Evidence {
             what: what.to_owned(),
             measure: Measure::Cosine,
             prompt: Some(prompt.to_owned()),
-            axis: axis.to_owned(),
+            axis,
             first,
             step: 1,
             values,
@@ -152,7 +153,7 @@ pub fn tokens(
     sides: [&str; 2],
     [expected, found]: [&[u32]; 2],
     margins: &[f32],
-    least_margin: f32,
+    min_margin: f32,
 ) -> TokenRows {
     let pairs = expected.iter().zip(found);
     let differs = pairs.clone().position(|(a, b)| a != b);
@@ -163,7 +164,7 @@ pub fn tokens(
     // A margin is known only of what the reference itself said up to there.
     let forgiven = divergence
         .and_then(|at| margins.get(at))
-        .is_some_and(|margin| *margin < least_margin);
+        .is_some_and(|margin| *margin < min_margin);
     TokenRows {
         what: what.to_owned(),
         prompt: prompt.to_owned(),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{Answer, Candidate, Gates, NamedPrompt, Result};
 
-/// What is asked of the world outside: Python with transformers, and Core AI's
+/// What external tools are asked: Python with transformers, and Core AI's
 /// own runtime.
 pub trait ExternalTools {
     /// Records what transformers makes of the checkpoint, into `folder`.

@@ -1,7 +1,7 @@
-//! What Core AI's own runtime answered, on file.
+//! What Core AI's own runtime answered, recorded in a file.
 //!
-//! On a processor it takes a minute or two a token for a large decoder, and
-//! there is none where a card is. Its answer depends on nothing but the bundles,
+//! On a CPU it takes a minute or two a token for a large decoder, and there is
+//! none where a GPU is. Its answer depends on nothing but the bundles,
 //! the prompts and its version, so it is asked for once, and read elsewhere.
 
 use std::path::Path;
@@ -17,11 +17,8 @@ use crate::{
 /// The version of the file.
 const VERSION: u32 = 1;
 
-/// Bytes of a runtime's name and version.
-const LONGEST_LABEL: usize = 100;
-
-/// What to do about a file that does not serve.
-const AGAIN: &str = "ask again, with --ask-core-ai and the name of a new file";
+/// The max length of a runtime's name and version, in bytes.
+const MAX_LABEL: usize = 100;
 
 /// Answers to the prompts of a set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,22 +88,28 @@ impl Answers {
     /// Reads what was answered for a candidate.
     ///
     /// # Errors
-    /// A file that cannot be read, is no such file, or is about other bundles.
+    /// A file that cannot be read, is not such a file, or is about other bundles.
     pub fn load(path: &Path, candidate: &Candidate) -> Result<Answers> {
-        let answers: Answers = json::read(path, "expected what gate --ask-core-ai wrote")?;
+        let answers: Answers = json::read(
+            path,
+            "expected answers of Core AI's runtime that an earlier run kept",
+        )?;
         let assets = [&candidate.decoder, &candidate.vision].map(AssetId::of);
         match answers.problem(&assets) {
             None => Ok(answers),
-            Some(problem) => Err(Error::input(path.display(), format!("{problem}; {AGAIN}"))),
+            Some(problem) => Err(Error::Answers {
+                path: path.to_owned(),
+                problem,
+            }),
         }
     }
 
-    /// Why they are no answers for a decoder and a vision encoder.
+    /// Why they are not answers for a decoder and a vision encoder.
     fn problem(&self, [decoder, vision]: &[AssetId; 2]) -> Option<String> {
         if self.version != VERSION {
             return Some(format!("has version {}, expected {VERSION}", self.version));
         }
-        if !(1..=LONGEST_LABEL).contains(&self.runtime.len())
+        if !(1..=MAX_LABEL).contains(&self.runtime.len())
             || self.runtime.contains(fsutil::is_unseen)
         {
             return Some("does not name the runtime in a few words".to_owned());
@@ -149,10 +152,12 @@ impl Answers {
         let answers = asked
             .iter()
             .map(|asked| self.one(asked, tokens, vocabulary));
-        answers.collect::<Result<_, _>>().map_err(|problem| {
-            let problem = format!("{problem}; {AGAIN}");
-            Error::input(place.display(), problem)
-        })
+        answers
+            .collect::<Result<_, _>>()
+            .map_err(|problem| Error::Answers {
+                path: place.to_owned(),
+                problem,
+            })
     }
 
     fn one(&self, asked: &NamedPrompt, tokens: usize, vocabulary: usize) -> Result<Answer, String> {
@@ -286,7 +291,10 @@ mod tests {
             let found = answers().to(&[asked], tokens, vocabulary, place);
             let error = found.unwrap_err().to_string();
             assert!(error.starts_with("answers.json"), "{error}");
-            assert!(error.contains(message) && error.contains(AGAIN), "{error}");
+            assert!(
+                error.contains(message) && error.contains("ask Core AI's runtime again"),
+                "{error}"
+            );
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Error, Result};
 
-/// The largest file that is read, in bytes: 8 runs of two prompts on a device
+/// The max size of a file that is read, in bytes: 8 runs of two prompts on a device
 /// take some thousands.
 pub(crate) const MAX_BYTES: u64 = 16 << 20;
 

@@ -9,6 +9,7 @@
 mod files;
 mod graph;
 mod metadata;
+mod program;
 mod scales;
 mod states;
 mod tokenizer;
@@ -49,11 +50,11 @@ const LIBRARY: &str = "coreai-core 1.0.0b1 to b3";
 
 /// Every rule.
 pub const RULES: &[Rule] = &[
-    graph::FLOAT_FLOOR,
-    graph::FLOAT_ROUND,
-    graph::ZERO_EXTENT,
-    graph::COMPOSITE,
-    graph::LOCATIONS,
+    program::FLOAT_FLOOR,
+    program::FLOAT_ROUND,
+    program::ZERO_EXTENT,
+    program::COMPOSITE,
+    program::LOCATIONS,
     scales::CHANNEL_SCALES,
     scales::BLOCK_SIZE,
     scales::PALETTE,
@@ -69,7 +70,7 @@ pub const RULES: &[Rule] = &[
     metadata::ASSET,
     metadata::FUNCTIONS,
     metadata::STATIC_INPUTS,
-    metadata::STATIC_QUERY,
+    metadata::STATIC_CALL_SHAPE,
     metadata::KERNELS,
     metadata::VOCAB_SIZE,
     metadata::CONTEXT,
@@ -172,7 +173,7 @@ fn open(dir: &Path, findings: &mut Findings) -> Result<Option<(Asset, [u8; 32])>
 fn look_at(opened: &Opened<'_>, findings: &mut Findings) -> Result<()> {
     let place = named(&opened.asset.dir);
     files::asset(opened, &place, findings);
-    graph::program(&opened.asset.module, &place, findings)
+    program::program(&opened.asset.module, &place, findings)
 }
 
 /// The rules for a folder.

@@ -9,7 +9,8 @@ use crate::{
     transcript::{Environment, Model, Stage, StageReport, Transcript, VERSION},
 };
 
-/// Runs stages in the chain's order. `report_each` is called with each report as soon as it is there.
+/// Runs stages in the order of [`Stage::ALL`]. `report_each` is called with each
+/// report as soon as it is there.
 ///
 /// # Errors
 /// What keeps a stage from being judged at all, such as files that cannot be
@@ -28,7 +29,7 @@ pub fn run(
         .filter(|layers| !(1..=depth).contains(layers))
     {
         let problem = format!("expected 1 to {depth} layers, those of this model, found {layers}");
-        return Err(Error::input("--layers", problem));
+        return Err(Error::option("layers", problem));
     }
     let context = Context::new(candidate, gates, settings, stages, tools)?;
     let mut reports = Vec::new();

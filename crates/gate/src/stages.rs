@@ -16,8 +16,8 @@ use reference::{
 
 use crate::transcript::{Bound, Check, CheckId, Found};
 
-/// The least, 0 where there is none.
-fn least(cosines: &[f64]) -> f64 {
+/// The min, 0 where there is none.
+fn min(cosines: &[f64]) -> f64 {
     cosines.iter().copied().reduce(f64::min).unwrap_or(0.0)
 }
 

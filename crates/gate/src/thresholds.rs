@@ -60,7 +60,7 @@ pub struct Gates {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Compared {
-    /// The least cosine of any row.
+    /// The min cosine of any row.
     pub cosine: f64,
     /// Greedy tokens that must be equal.
     pub greedy: usize,
@@ -72,9 +72,10 @@ pub struct Compared {
 pub struct Engine {
     /// Tokens that must be equal.
     pub tokens: usize,
-    /// The largest decoder, in MB of its program, that Core AI's runtime is
-    /// asked to run on a processor: it takes minutes a token beyond.
-    pub largest_mb: u64,
+    /// The max size of a decoder, in MB of its program, that Core AI's runtime is
+    /// asked to run on a CPU: it takes minutes a token beyond.
+    #[serde(rename = "largest_mb")]
+    pub max_mb: u64,
 }
 
 /// What a device must reach.
@@ -99,7 +100,7 @@ pub struct Prompt {
     pub image: Option<String>,
 }
 
-/// The largest set of gates that is read, in bytes.
+/// The max size of a set of gates, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
 impl Gates {
@@ -116,7 +117,7 @@ impl Gates {
     /// Reads a set from TOML.
     ///
     /// # Errors
-    /// TOML that is no set, a bar that nothing or everything would pass, or
+    /// TOML that is not a set, a bar that nothing or everything would pass, or
     /// prompts whose names cannot be files'.
     pub fn parse(name: &str, toml: &str) -> Result<Gates> {
         let wrong = |problem: String| Error::input(format!("gates {name}"), problem);

@@ -6,15 +6,17 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod axis;
 mod check;
 mod version1;
 
+pub use axis::Axis;
 pub use check::{Bound, Check, CheckId, Found, shortest};
 
 /// The version of the JSON.
 pub const VERSION: u32 = 2;
 
-/// A run of the gate chain on one model's bundles.
+/// A run of the gates on one model's bundles.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Transcript {
@@ -33,7 +35,7 @@ pub struct Transcript {
     /// Stages that had to run besides `weights` and `execute`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required: Vec<Stage>,
-    /// The stages in the chain's order; those that were not asked for are
+    /// The stages in their order; those that were not asked for are
     /// absent.
     pub stages: Vec<StageReport>,
 }
@@ -77,7 +79,7 @@ pub struct Environment {
     pub threads: usize,
 }
 
-/// The links of the context, in their order.
+/// The stages, in the order in which they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
@@ -211,14 +213,14 @@ pub struct Series {
     pub measure: Measure,
     /// The prompt, where it is about one.
     pub prompt: Option<String>,
-    /// What the axis counts: `layer`, `position`, `head row`.
-    pub axis: String,
+    /// What the axis counts.
+    pub axis: Axis,
     /// The number of the first value on the axis.
     pub first: usize,
     /// The distance of values on the axis: 1, or more where each stands for a
     /// group, such as the worst of that many rows.
     pub step: usize,
-    /// The values. JSON has no word for what is no number: it is `null` there.
+    /// The values. JSON has no word for NaN: it is `null` there.
     #[serde(deserialize_with = "numbers")]
     pub values: Vec<f64>,
     /// What the values are held against, if there is a bound: see [`Measure`].
@@ -300,13 +302,15 @@ impl Transcript {
         serde_json::from_value(value).map_err(wrong)
     }
 
+    /// What was found by a stage, if that was asked for.
+    #[must_use]
+    pub fn stage(&self, stage: Stage) -> Option<&StageReport> {
+        self.stages.iter().find(|report| report.stage == stage)
+    }
+
     /// Whether no stage failed, those that prove something ran (`weights` and
     /// `execute`), and those that are required did: here, or by [`Self::required`].
     pub fn holds(&self, required: &[Stage]) -> Result<(), String> {
-        let verdict = |stage| {
-            let found = self.stages.iter().find(|report| report.stage == stage);
-            found.map(|report| report.verdict)
-        };
         for report in &self.stages {
             if report.verdict == Verdict::Fail {
                 return Err(format!("{}: {}", report.stage, report.summary));
@@ -314,7 +318,7 @@ impl Transcript {
         }
         let always = [Stage::Weights, Stage::Execute];
         for stage in always.iter().chain(&self.required).chain(required) {
-            match verdict(*stage) {
+            match self.stage(*stage).map(|report| report.verdict) {
                 Some(Verdict::Pass) => {}
                 Some(_) => return Err(format!("{stage} is required and was skipped")),
                 None => return Err(format!("{stage} is required and was not asked for")),
@@ -328,8 +332,8 @@ impl Transcript {
     /// there did not run here.
     pub fn says_less_than(&self, earlier: &Transcript) -> bool {
         let passed = |transcript: &Transcript, stage: Stage| {
-            let mut stages = transcript.stages.iter();
-            stages.any(|report| report.stage == stage && report.verdict == Verdict::Pass)
+            let report = transcript.stage(stage);
+            report.is_some_and(|report| report.verdict == Verdict::Pass)
         };
         let fails = |report: &StageReport| report.verdict == Verdict::Fail;
         self.model == earlier.model

@@ -63,12 +63,12 @@ fn settings(case: &Case, core_ai: CoreAi) -> Settings {
 fn judged(case: &Case, core_ai: CoreAi, says: &Says) -> Result<StageReport> {
     let (candidate, settings) = (case.candidate()?, settings(case, core_ai));
     let stages = [Stage::Engine];
-    let mut run = gate::run(&candidate, &case.gates, &settings, &stages, says, |_| {})?;
-    Ok(run.stages.remove(0))
+    let run = gate::run(&candidate, &case.gates, &settings, &stages, says, |_| {})?;
+    Ok(run.stage(Stage::Engine).unwrap().clone())
 }
 
-/// Our tokens of the prompt.
-fn ours(case: &Case) -> Vec<u32> {
+/// The tokens of our loop after the prompt.
+fn actual_tokens(case: &Case) -> Vec<u32> {
     let report = judged(case, CoreAi::Now, &Says::new(&[0; 24], 9.0)).unwrap();
     assert_eq!(report.verdict, Verdict::Fail);
     report.tokens[0].found.clone()
@@ -77,7 +77,7 @@ fn ours(case: &Case) -> Vec<u32> {
 #[test]
 fn answers_are_asked_for_once() {
     let case = Bench::new(&["count"]).case();
-    let says = Says::new(&ours(&case), 9.0);
+    let says = Says::new(&actual_tokens(&case), 9.0);
     let file = case.path("answers.json");
     let asked = judged(&case, CoreAi::Keep(file.clone()), &says).unwrap();
     assert_eq!(asked.verdict, Verdict::Pass);
@@ -101,8 +101,8 @@ fn answers_are_asked_for_once() {
 #[test]
 fn a_large_decoder_is_given_to_it_only_on_demand() {
     let mut case = Bench::new(&["count"]).case();
-    let says = Says::new(&ours(&case), 9.0);
-    case.gates.engine.largest_mb = 0;
+    let says = Says::new(&actual_tokens(&case), 9.0);
+    case.gates.engine.max_mb = 0;
     let report = judged(&case, CoreAi::Now, &says).unwrap();
     assert_eq!(report.verdict, Verdict::Skipped);
     assert!(report.summary.contains("--ask-core-ai FILE"));
@@ -114,7 +114,7 @@ fn a_large_decoder_is_given_to_it_only_on_demand() {
 #[test]
 fn small_margins_do_not_forgive_what_we_are_sure_of() {
     let case = Bench::new(&["count"]).case();
-    let mut tokens = ours(&case);
+    let mut tokens = actual_tokens(&case);
     tokens[3] ^= 1;
     let report = judged(&case, CoreAi::Now, &Says::new(&tokens, 0.0)).unwrap();
     assert!(report.tokens[0].forgiven);
@@ -125,7 +125,7 @@ fn small_margins_do_not_forgive_what_we_are_sure_of() {
 #[test]
 fn random_weights_are_judged_by_how_much_tokens_lead() {
     let mut case = Bench::new(&["count"]).case();
-    let tokens = ours(&case);
+    let tokens = actual_tokens(&case);
     case.gates.steps = 0;
     // nano is sure of its tokens: by more than this, and by how much differs.
     let report = judged(&case, CoreAi::Now, &Says::new(&tokens, 0.5)).unwrap();

@@ -49,19 +49,19 @@ fn rules_and_cases_are_one_to_one() {
 fn what_export_writes_has_no_finding() {
     let folder = tempfile::tempdir().unwrap();
     let mut count = 0;
-    for mode in [
+    for recipe in [
         Recipe::named("fp16").unwrap(),
         Recipe::named("int8lin").unwrap(),
         Recipe::named("int8hu").unwrap(),
     ] {
         let options = Options {
-            recipe: mode,
+            recipe,
             layouts: vec![
                 Layout::Pipelined(CallShape::One),
                 Layout::Pipelined(CallShape::Dynamic),
                 Layout::Pipelined(CallShape::Prefill(8)),
             ],
-            vision: mode == Recipe::named("int8hu").unwrap(),
+            vision: recipe == Recipe::named("int8hu").unwrap(),
             ..lint_cases::options()
         };
         for bundle in testkit::nano::export(folder.path(), &options) {

@@ -1,4 +1,4 @@
-//! What is no input for gates: clear errors, and no verdict.
+//! What is not an input for gates: clear errors, and no verdict.
 
 // Helpers outside test functions, which clippy.toml does not exempt.
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -24,7 +24,7 @@ fn layers_beyond_the_depth() {
         let error = gate::run(&candidate, &case.gates, &settings, &[], &NoTools, |_| {});
         assert_eq!(
             error.unwrap_err().to_string(),
-            format!("--layers: expected 1 to 4 layers, those of this model, found {layers}")
+            format!("layers: expected 1 to 4 layers, those of this model, found {layers}")
         );
     }
     let mut settings = case.settings();
@@ -38,7 +38,8 @@ fn layers_beyond_the_depth() {
         &NoTools,
         |_| {},
     );
-    let report = &transcript.unwrap().stages[0];
+    let transcript = transcript.unwrap();
+    let report = transcript.stage(Stage::Ladder).unwrap();
     assert_eq!(report.verdict, Verdict::Pass);
     assert_eq!(report.series[0].values.len(), 3);
 }
@@ -84,7 +85,7 @@ fn a_bundle_without_its_tokenizer() {
     let case = case();
     fs::remove_dir_all(case.bundle_file("tokenizer")).unwrap();
     let transcript = case.run(&[Stage::Weights]).unwrap();
-    let report = &transcript.stages[0];
+    let report = transcript.stage(Stage::Weights).unwrap();
     assert_eq!(report.verdict, Verdict::Fail);
     assert_eq!(
         report.summary,

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use gate::{
     Gates, Stage, StageReport, Transcript, Verdict,
-    transcript::{Bound, CheckId, Found, Measure, TokenRows},
+    transcript::{Axis, Bound, CheckId, Found, Measure, TokenRows},
 };
 
 use crate::{
@@ -322,7 +322,9 @@ fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<
             ));
         }
         let layers = transcript.model.layers;
-        if report.stage == Stage::Ladder && series.axis == "layer" && series.values.len() != layers
+        if report.stage == Stage::Ladder
+            && series.axis == Axis::Layer
+            && series.values.len() != layers
         {
             wrong.push(format!(
                 "compares {} of {layers} layers; run it without --layers",

@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use common::{Case, assemble, bench};
 use gate::{
     Stage, Transcript, Verdict,
-    transcript::{Bound, Check, CheckId, Found, Measure, Series},
+    transcript::{Axis, Bound, Check, CheckId, Found, Measure, Series},
 };
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
 use release::FrontMatter;
@@ -194,7 +194,7 @@ fn with_device(platform_is_apple: bool) -> Vec<Transcript> {
         what: "tokens per second after it".to_owned(),
         measure: Measure::Amount,
         prompt: Some("count".to_owned()),
-        axis: "run".to_owned(),
+        axis: Axis::Run,
         first: 1,
         step: 1,
         values: vec![33.25, 33.75, 31.5],

@@ -27,9 +27,10 @@ fn two_releases_are_the_same() {
 
 #[test]
 fn gates_run_again_publish_the_same() {
-    let (mode, query) = ("int8hu".parse().unwrap(), "s1".parse().unwrap());
+    let recipe = "int8hu".parse().unwrap();
+    let layout = bundle::Layout::Pipelined("s1".parse().unwrap());
     let exports = &bench().exports;
-    let candidate = gate::Candidate::open(Source::nano(), exports, "nano", mode, query).unwrap();
+    let candidate = gate::Candidate::open(Source::nano(), exports, "nano", recipe, layout).unwrap();
     let again = release::publish(&common::judge(&candidate)).unwrap();
     let before = release::publish(&bench().transcripts[0]).unwrap();
     assert_eq!(again, before);

@@ -86,7 +86,7 @@ impl IPhone {
     /// view.
     ///
     /// # Errors
-    /// This is no Mac, the transcript exists already, or a call fails; those
+    /// This is not a Mac, the transcript exists already, or a call fails; those
     /// after it are not made.
     pub fn run(
         &self,
@@ -116,20 +116,21 @@ fn xcrun(arguments: &[OsString]) -> Result<()> {
         .args(arguments)
         .status()
         .map_err(|error| failed(format!("{error}; it comes with Xcode")))?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(failed(format!(
+    if status.success() {
+        Ok(())
+    } else {
+        Err(failed(format!(
             "ended with {status}; what it said is above. The iPhone must be paired, unlocked and \
              in developer mode, and the host app must be installed"
-        ))),
+        )))
     }
 }
 
 #[cfg(not(target_os = "macos"))]
 fn xcrun(_: &[OsString]) -> Result<()> {
-    let problem = "an iPhone is driven from a Mac with Xcode; elsewhere give a transcript that one \
-                   has written (--transcript FILE)";
-    Err(Error::input("--iphone", problem))
+    let problem = "an iPhone is driven from a Mac with Xcode; elsewhere give as `transcript` \
+                   the file that one has written";
+    Err(Error::option("iphone", problem))
 }
 
 #[cfg(test)]

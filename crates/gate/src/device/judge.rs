@@ -7,7 +7,7 @@ use crate::transcript::{Bound, Check, CheckId, Found};
 use crate::{
     Error, Evidence, Result,
     evidence::tokens,
-    transcript::{Measure, Series},
+    transcript::{Axis, Measure, Series},
 };
 
 /// Judges a transcript, which was read from `place`, against the fixture that
@@ -24,7 +24,8 @@ pub fn judge(
     margin: f32,
     text: impl Fn(u32) -> String,
 ) -> Result<Evidence> {
-    same_subject(fixture, transcript).map_err(|problem| Error::input(place.display(), problem))?;
+    same_bundles_and_prompts(fixture, transcript)
+        .map_err(|problem| Error::input(place.display(), problem))?;
     let mut evidence = Evidence::default();
     facts(&mut evidence, transcript);
     for prompt in &fixture.prompts {
@@ -45,7 +46,10 @@ pub fn judge(
 }
 
 /// Refuses a transcript from which nothing follows for this fixture.
-fn same_subject(fixture: &Fixture, transcript: &DeviceTranscript) -> Result<(), String> {
+fn same_bundles_and_prompts(
+    fixture: &Fixture,
+    transcript: &DeviceTranscript,
+) -> Result<(), String> {
     if transcript.version != VERSION {
         return Err(format!(
             "has version {}, expected {VERSION}: make it again with the host of this version, from \
@@ -107,9 +111,10 @@ fn same_asset(which: &str, expected: &AssetId, found: Option<&Loaded>) -> Result
 
 fn facts(evidence: &mut Evidence, transcript: &DeviceTranscript) {
     let (host, label) = (&transcript.host, &transcript.made_with);
-    evidence.note = Some(match host.platform.is_device() {
-        true => label.clone(),
-        false => format!("not on an Apple device: {label}"),
+    evidence.note = Some(if host.platform.is_device() {
+        label.clone()
+    } else {
+        format!("not on an Apple device: {label}")
     });
     evidence.fact("made with", label);
     let machine = format!("{}, {} ({})", host.model, host.os, host.os_build);
@@ -140,12 +145,12 @@ fn judge_prompt(
     margin: f32,
     text: &impl Fn(u32) -> String,
 ) {
-    let (name, least, count) = (&prompt.name, fixture.runs, prompt.expected.len());
+    let (name, min_runs, count) = (&prompt.name, fixture.runs, prompt.expected.len());
     evidence.check(Check::new(
         CheckId::Runs,
         Some(name),
         Found::Number(runs.len() as f64),
-        Bound::AtLeast(least as f64),
+        Bound::AtLeast(min_runs as f64),
     ));
     // One that stops early has no token that could be forgiven.
     let other = runs
@@ -186,7 +191,7 @@ fn judge_prompt(
             what: what.to_owned(),
             measure: Measure::Amount,
             prompt: Some(name.clone()),
-            axis: "run".to_owned(),
+            axis: Axis::Run,
             first: 1,
             step: 1,
             values,
@@ -334,7 +339,7 @@ pub(super) mod tests {
         assert!(rows.iter().all(|rows| rows.divergence.is_none()));
         let rate = &report.series[1];
         assert_eq!(
-            (rate.axis.as_str(), &rate.values[..]),
+            (rate.axis.name(), &rate.values[..]),
             ("run", &[2.0, 2.0][..])
         );
         assert_eq!(report.apple_device, Some(true));

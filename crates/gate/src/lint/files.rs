@@ -13,7 +13,7 @@ use super::{DELEGATES, Findings, LIBRARY, Opened, Rule};
 pub const OPENS: Rule = Rule {
     id: "asset-opens",
     what: "an asset that cannot be read: a file is missing, `assetVersion` is not 2.0, or the \
-           program is no bytecode of the AICode dialect",
+           program is not bytecode of the AICode dialect",
     reason: "no runtime loads it",
     remedy: "fetch or export it again",
     source: LIBRARY,
@@ -33,7 +33,7 @@ pub const PRODUCER: Rule = Rule {
     id: "asset-producer",
     what: "an asset whose metadata names no producer",
     reason: "that is how assets of coreai-torch 0.4.0 look, which beta 2 and later do not load",
-    remedy: "`repair --name-producer`, or export it again",
+    remedy: "add one with `repair`, or export it again",
     source: DELEGATES,
 };
 

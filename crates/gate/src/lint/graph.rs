@@ -1,104 +1,20 @@
-//! What the graphs of a program hold.
+//! A graph as the rules look at it.
 
 use std::collections::HashMap;
 
-use aimodel::{
-    Attribute, Dim, ElementType, GraphView, Locations, Module, Operation, TensorType, Type, Value,
-    graphs,
-};
-
-use super::{DELEGATES, Findings, LIBRARY, Rule, scales, states};
-use crate::Result;
-
-/// No floor of floats.
-pub const FLOAT_FLOOR: Rule = Rule {
-    id: "float-floor",
-    what: "a floor division of floats by one, which is how floor, trunc and ceil are stored",
-    reason: "the GPU takes it for the identity, while the CPU computes it right",
-    remedy: "compute the whole number in integers, or divide by something other than one \
-             (`div(2x, 2, floor)`)",
-    source: DELEGATES,
-};
-
-/// No rounding of floats.
-pub const FLOAT_ROUND: Rule = Rule {
-    id: "float-round",
-    what: "a `round` of floats",
-    reason: "the GPU rounds ties away from zero, where the CPU and the checkpoint round them to \
-             even",
-    remedy: "keep values whole, or round in integers",
-    source: DELEGATES,
-};
-
-/// No dimension of extent zero.
-pub const ZERO_EXTENT: Rule = Rule {
-    id: "zero-extent",
-    what: "a value with a dimension of extent zero (an empty list of extents, the shape of a \
-           scalar, is none)",
-    reason: "GPU and ANE abort on it",
-    remedy: "leave out the input, the slice or the concatenated part that holds nothing",
-    source: DELEGATES,
-};
-
-/// What is a kernel says so.
-pub const COMPOSITE: Rule = Rule {
-    id: "composite-declaration",
-    what: "a private graph that stays a call and declares no kernel, or whose declaration lacks \
-           an attribute, is of another version, or does not name the graph's arguments",
-    reason: "Apple's compiler puts its fused kernel in place of a graph only where the \
-             declaration is exact",
-    remedy: "declare `rms_norm`, `rope`, `scaled_dot_product_attention` or `layer_norm` exactly, \
-             or inline the graph",
-    source: "the reference assets",
-};
-
-/// Locations are those of a stripped asset.
-pub const LOCATIONS: Rule = Rule {
-    id: "debug-locations",
-    what: "a location that is not of the AICode dialect, or fused locations within fused ones",
-    reason: "loading ends with \"expected AICode versioned location\" on beta 2 and later",
-    remedy: "`repair` writes a copy without them",
-    source: LIBRARY,
-};
-
-/// The rules for a program.
-pub fn program(module: &Module, asset: &str, findings: &mut Findings) -> Result<()> {
-    locations(module, asset, findings);
-    for view in graphs(module)? {
-        let place = format!("{asset}, @{}", view.name);
-        let graph = Graph::new(view);
-        for (index, op) in graph.view.operations().iter().enumerate() {
-            if let Some(name) = graph.view.op_name(op) {
-                let mut found = |rule, what: String| {
-                    findings.add(rule, &place, format!("operation {index}, `{name}`, {what}"));
-                };
-                rounding(&graph, op, name, &mut found);
-                extents(&graph, op, &mut found);
-                scales::operation(&graph, op, name, &mut found);
-            }
-        }
-        for argument in graph.view.arguments() {
-            if let Some(ty) = graph.tensor(argument.value).filter(is_empty) {
-                findings.add(&ZERO_EXTENT, &place, format!("an argument is {ty}"));
-            }
-        }
-        if let Some(problem) = declaration(&graph.view) {
-            findings.add(&COMPOSITE, &place, problem);
-        }
-        states::graph(&graph, &place, findings);
-    }
-    Ok(())
-}
+use aimodel::{Attribute, ElementType, GraphView, Operation, TensorType, Type, Value};
 
 /// A graph, and where its values come from and go to.
 pub struct Graph<'m> {
+    /// The graph.
     pub view: GraphView<'m>,
     makers: HashMap<Value, &'m Operation>,
     users: HashMap<Value, Vec<&'m Operation>>,
 }
 
 impl<'m> Graph<'m> {
-    fn new(view: GraphView<'m>) -> Self {
+    /// Looks up who makes and who takes each value.
+    pub fn new(view: GraphView<'m>) -> Self {
         let (mut makers, mut users) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
         for op in view.operations() {
             makers.extend(op.results.iter().map(|result| (*result, op)));
@@ -119,6 +35,11 @@ impl<'m> Graph<'m> {
         Some((op, self.view.op_name(op)?))
     }
 
+    /// The operations that take a value.
+    pub fn users(&self, value: Value) -> &[&'m Operation] {
+        self.users.get(&value).map_or(&[], Vec::as_slice)
+    }
+
     /// The type of a value that is a tensor, or of what a state holds.
     pub fn tensor(&self, value: Value) -> Option<TensorType> {
         match Type::of(self.view.module, value) {
@@ -128,7 +49,7 @@ impl<'m> Graph<'m> {
     }
 
     /// Whether a value is a constant whose elements are all `one`.
-    fn is_constant_one(&self, value: Value, element: ElementType) -> bool {
+    pub fn is_constant_one(&self, value: Value, element: ElementType) -> bool {
         let one: &[u8] = match element {
             ElementType::F16 => &[0x00, 0x3c],
             ElementType::BF16 => &[0x80, 0x3f],
@@ -145,150 +66,6 @@ impl<'m> Graph<'m> {
             // Elements that are all the same are stored once.
             Some(Ok(Attribute::DenseElements { bytes, .. })) => *bytes == *one,
             _ => false,
-        }
-    }
-}
-
-fn is_float(element: ElementType) -> bool {
-    use ElementType::{BF16, F16, F32, F64, Tf32};
-    matches!(element, F16 | BF16 | F32 | F64 | Tf32)
-}
-
-fn rounding(
-    graph: &Graph<'_>,
-    op: &Operation,
-    name: &str,
-    found: &mut impl FnMut(&'static Rule, String),
-) {
-    let Some(ty) = op.results.first().and_then(|result| graph.tensor(*result)) else {
-        return;
-    };
-    match (name, &op.operands[..]) {
-        _ if !is_float(ty.element) => {}
-        ("primitive.round_v1", _) => found(&FLOAT_ROUND, format!("gives {ty}")),
-        ("primitive.floor_divide_v1" | "broadcasting_floor_divide_v1", [_, by])
-            if graph.is_constant_one(*by, ty.element) =>
-        {
-            found(&FLOAT_FLOOR, format!("divides {ty} by one"));
-        }
-        _ => {}
-    }
-}
-
-fn is_empty(ty: &TensorType) -> bool {
-    ty.dims.contains(&Dim::Static(0))
-}
-
-fn extents(graph: &Graph<'_>, op: &Operation, found: &mut impl FnMut(&'static Rule, String)) {
-    for result in &op.results {
-        let Some(ty) = graph.tensor(*result).filter(is_empty) else {
-            continue;
-        };
-        if !is_shape_of_scalar(graph, *result, &ty) {
-            found(&ZERO_EXTENT, format!("gives {ty}"));
-        }
-    }
-}
-
-/// Whether a value is an empty vector that only says which shape another one
-/// gets.
-fn is_shape_of_scalar(graph: &Graph<'_>, value: Value, ty: &TensorType) -> bool {
-    let users = graph.users.get(&value).map_or(&[][..], Vec::as_slice);
-    let as_shape = users.iter().all(|op| {
-        let name = graph.view.op_name(op).unwrap_or_default();
-        let takes_shape = ["primitive.reshape_v", "primitive.broadcast_to_v"]
-            .iter()
-            .any(|known| name.starts_with(known));
-        takes_shape && op.operands.first() != Some(&value)
-    });
-    ty.rank() == 1 && !is_float(ty.element) && as_shape
-}
-
-/// What the declarations of kernels must say besides a version of 1.
-const KERNELS: [(&str, &[&str]); 4] = [
-    ("rms_norm", &["axes", "eps"]),
-    ("layer_norm", &["axes", "eps"]),
-    ("rope", &["base", "interleaved", "scale"]),
-    (
-        "scaled_dot_product_attention",
-        &["is_causal", "window_size"],
-    ),
-];
-
-/// The kernel that a graph is declared as.
-pub fn kernel(view: &GraphView<'_>) -> Option<String> {
-    match Attribute::read(view.module, view.composite?) {
-        Ok(Attribute::Opaque(name, _)) => Some(name.to_string()),
-        _ => None,
-    }
-}
-
-/// What is wrong with the declaration of a graph.
-fn declaration(view: &GraphView<'_>) -> Option<String> {
-    let Some(id) = view.composite else {
-        return (view.private && view.no_inline)
-            .then(|| "it is private, stays a call, and declares no kernel".to_owned());
-    };
-    let Ok(Attribute::Opaque(name, parts)) = Attribute::read(view.module, id) else {
-        return Some("its declaration cannot be read".to_owned());
-    };
-    // Kernels that nobody described may declare what they like.
-    let (_, needed) = KERNELS.iter().find(|(known, _)| *known == name.as_ref())?;
-    let part = |wanted: &str| {
-        parts.iter().find_map(|part| match part {
-            Attribute::Opaque(name, values) if name.as_ref() == wanted => values.first(),
-            _ => None,
-        })
-    };
-    let names = |wanted: &str| match part(wanted) {
-        Some(Attribute::Array(names)) => names.iter().map(Attribute::as_str).collect(),
-        _ => None::<Vec<_>>,
-    };
-    let arguments = view.argument_names().ok()?;
-    let arguments: Vec<&str> = arguments.iter().flatten().map(AsRef::as_ref).collect();
-    match names("input_names") {
-        Some(names) if names == arguments => {}
-        other => {
-            return Some(format!(
-                "{name} declares the inputs {:?}, and its arguments are {arguments:?}",
-                other.unwrap_or_default()
-            ));
-        }
-    }
-    let results = names("output_names").map_or(0, |names| names.len());
-    if results != view.outputs.len() {
-        return Some(format!(
-            "{name} declares {results} outputs and has {}",
-            view.outputs.len()
-        ));
-    }
-    let attributes = match part("op_attrs") {
-        Some(Attribute::Dictionary(attributes)) => attributes.as_slice(),
-        _ => &[],
-    };
-    let get = |wanted: &str| {
-        let found = attributes.iter().find(|(key, _)| key.as_ref() == wanted);
-        found.map(|(_, value)| value)
-    };
-    match get("version") {
-        Some(Attribute::Integer { bits: 1, .. }) => {}
-        _ => return Some(format!("{name} does not declare version 1")),
-    }
-    let missing = needed.iter().find(|key| get(key).is_none());
-    missing.map(|key| format!("{name} does not declare `{key}`"))
-}
-
-/// Looks at every location of a program, regions and arguments included.
-fn locations(module: &Module, asset: &str, findings: &mut Findings) {
-    let found = Locations::of(module);
-    let problems = [
-        (found.unknown, "an argument has an unknown location"),
-        (found.builtin, "there is a location of the builtin dialect"),
-        (found.nested, "there are fused locations within fused ones"),
-    ];
-    for (count, problem) in problems {
-        if count > 0 {
-            findings.add(&LOCATIONS, asset, problem);
         }
     }
 }

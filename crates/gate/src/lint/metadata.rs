@@ -1,4 +1,4 @@
-//! What a bundle's `metadata.json` promises, and whether its asset keeps it.
+//! What a bundle's `metadata.json` states, and whether its asset agrees.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -9,7 +9,7 @@ use aimodel::{Dim, Function, GraphView, METADATA, Summary, TensorType, graphs};
 use bundle::contract;
 use serde_json::Value;
 
-use super::{ENGINE, Findings, Opened, Rule, graph::kernel, named, without};
+use super::{ENGINE, Findings, Opened, Rule, named, program::kernel, without};
 use crate::Result;
 
 /// The metadata is that of a LanguageBundle.
@@ -62,14 +62,14 @@ pub const STATIC_INPUTS: Rule = Rule {
     source: ENGINE,
 };
 
-/// A bundle for the pipelined engine has static queries.
-pub const STATIC_QUERY: Rule = Rule {
+/// A bundle for the pipelined engine has a call shape of fixed extents.
+pub const STATIC_CALL_SHAPE: Rule = Rule {
     id: "static-query",
     what: "a bundle named `…_s1` or `…_pfN` (which promises to run in the pipelined engine) whose \
            `main` does not take one token, or whose `prefill` does not take N",
     reason: "a query of unknown length crashes the pipelined engine; a bundle without such a name \
              promises nothing of the kind, and runs in the sequential one",
-    remedy: "export with `--query s1` or `--query pfN`",
+    remedy: "export with the call shape `s1` or `pfN`",
     source: ENGINE,
 };
 
@@ -99,18 +99,18 @@ pub const CONTEXT: Rule = Rule {
            `tokenizer_config.json`",
     reason: "the engine sizes its cache by it, and positions that training never saw give \
              garbage",
-    remedy: "export with a `--max-ctx` that the model was trained for",
+    remedy: "export with a maximum context that the model was trained for",
     source: ENGINE,
 };
 
 /// No model of this kind has seen more positions.
-const LONGEST_CONTEXT: u64 = 1 << 20;
+const MAX_CONTEXT: u64 = 1 << 20;
 /// Inputs that the pipelined engine binds once.
-const MOST_STATIC_INPUTS: usize = 4;
-/// Larger files are none of ours.
+const MAX_STATIC_INPUTS: usize = 4;
+/// A larger file is not a manifest.
 const MAX_METADATA: u64 = 1 << 20;
-/// What every step gives anew.
-const QUERY_INPUTS: [&str; 2] = [contract::INPUT_IDS, contract::POSITION_IDS];
+/// What every call gives anew.
+const CALL_INPUTS: [&str; 2] = [contract::INPUT_IDS, contract::POSITION_IDS];
 
 /// What the tokenizer must fit.
 #[derive(Default)]
@@ -147,7 +147,7 @@ pub fn bundle(dir: &Path, assets: &[Opened<'_>], findings: &mut Findings) -> Res
         findings.add(&NAME, &place, found);
     }
     let context = language["max_context_length"].as_u64();
-    if let Some(context) = context.filter(|context| !(1..=LONGEST_CONTEXT).contains(context)) {
+    if let Some(context) = context.filter(|context| !(1..=MAX_CONTEXT).contains(context)) {
         findings.add(&CONTEXT, &place, format!("it is {context}"));
     }
     let mut found = Language {
@@ -194,7 +194,7 @@ pub fn bundle(dir: &Path, assets: &[Opened<'_>], findings: &mut Findings) -> Res
             .inputs
             .iter()
             .any(|x| x.name == contract::IMAGE_EMBEDS);
-        query(&named(dir), function, &place, findings);
+        call_shape(&named(dir), function, &place, findings);
         let called = kernels(view, &views);
         for kernel in ["rms_norm", "rope", "scaled_dot_product_attention"] {
             if !called.contains(kernel) {
@@ -278,7 +278,7 @@ fn listed(map: &Value) -> BTreeSet<&str> {
 /// Checks the signature of a decoder's function; gives the width of its logits.
 fn decoder(function: &Function, place: &str, findings: &mut Findings) -> Option<u64> {
     let input = |name: &str| function.inputs.iter().find(|input| input.name == name);
-    for name in QUERY_INPUTS {
+    for name in CALL_INPUTS {
         match input(name).map(|input| &input.ty) {
             Some(ty) if ty.rank() == 2 && ty.dims[0] == Dim::Static(1) => {}
             Some(ty) => findings.add(&FUNCTIONS, place, format!("`{name}` is {ty}")),
@@ -289,9 +289,9 @@ fn decoder(function: &Function, place: &str, findings: &mut Findings) -> Option<
         findings.add(&FUNCTIONS, place, "it has no states");
     }
     let others = function.inputs.iter();
-    let others = others.filter(|input| !QUERY_INPUTS.contains(&input.name.as_str()));
+    let others = others.filter(|input| !CALL_INPUTS.contains(&input.name.as_str()));
     let others: Vec<_> = others.collect();
-    if others.len() > MOST_STATIC_INPUTS {
+    if others.len() > MAX_STATIC_INPUTS {
         let found = format!("there are {} such inputs", others.len());
         findings.add(&STATIC_INPUTS, place, found);
     }
@@ -323,7 +323,7 @@ fn decoder(function: &Function, place: &str, findings: &mut Findings) -> Option<
 }
 
 /// Checks that a bundle takes as many tokens as its name says.
-fn query(bundle: &str, function: &Function, place: &str, findings: &mut Findings) {
+fn call_shape(bundle: &str, function: &Function, place: &str, findings: &mut Findings) {
     let suffix = bundle.rsplit_once('_').map_or("", |(_, suffix)| suffix);
     let rows = match suffix.strip_prefix("pf").map(str::parse) {
         Some(Ok(rows)) => Some(rows),
@@ -342,7 +342,7 @@ fn query(bundle: &str, function: &Function, place: &str, findings: &mut Findings
     let taken = |ty: &TensorType| ty.dims.last().copied();
     if let Some(ids) = ids.filter(|ids| taken(&ids.ty) != Some(Dim::Static(expected))) {
         findings.add(
-            &STATIC_QUERY,
+            &STATIC_CALL_SHAPE,
             place,
             format!("`input_ids` is {}, expected {expected} columns", ids.ty),
         );

@@ -27,7 +27,7 @@ pub const STATE_WRITES: Rule = Rule {
 /// The engine drives two states.
 pub const TWO_STATES: Rule = Rule {
     id: "two-states",
-    what: "a function with a number of states other than two (none, where it is no decoder)",
+    what: "a function with a number of states other than two (none, where it is not a decoder)",
     reason: "Apple's engines create exactly two and refuse any other number",
     remedy: "keep all keys in one state and all values in the other",
     source: ENGINE,

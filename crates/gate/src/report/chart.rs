@@ -40,7 +40,7 @@ pub struct Chart {
     marks: Vec<Mark>,
     /// Columns that say their value when pointed at.
     columns: Vec<Column>,
-    /// Whether a value is no number, or beyond a bar that a gate holds it to.
+    /// Whether a value is NaN or infinite, or beyond a bar that a gate holds it to.
     fails: bool,
 }
 
@@ -143,31 +143,31 @@ impl Scale {
         match measure {
             Measure::Cosine | Measure::Margin => {
                 let positive = || heights.clone().filter(|height| *height > 0.0);
-                let most = positive().fold(f64::MIN_POSITIVE, f64::max);
-                let least = positive().fold(f64::MAX, f64::min).min(most);
-                if most == f64::MIN_POSITIVE {
+                let max = positive().fold(f64::MIN_POSITIVE, f64::max);
+                let min = positive().fold(f64::MAX, f64::min).min(max);
+                if max == f64::MIN_POSITIVE {
                     return Scale::Decades(-9, -6);
                 }
                 // Room above and below, so that neither is on the frame.
-                let high = (most * 1.5).min(f64::MAX).log10().ceil() as i32;
+                let high = (max * 1.5).min(f64::MAX).log10().ceil() as i32;
                 let exact = heights.clone().any(|height| height <= 0.0);
-                let low = ((least / 1.5).max(f64::MIN_POSITIVE).log10().floor() as i32)
-                    .min(high - 2)
+                let low = ((min / 1.5).max(f64::MIN_POSITIVE).log10().floor() as i32).min(high - 2)
                     - i32::from(exact);
                 Scale::Decades(low.max(high - DECADES), high)
             }
             Measure::Error | Measure::Amount => {
-                let most = heights.clone().fold(0.0, f64::max);
-                let least = heights.fold(0.0, f64::min);
-                if most == least {
+                let max = heights.clone().fold(0.0, f64::max);
+                let min = heights.fold(0.0, f64::min);
+                if max == min {
                     return Scale::Linear(0.0, 1.0, 0.5);
                 }
-                let step = round_step((most / 3.5 - least / 3.5).max(f64::MIN_POSITIVE));
+                let step = round_step((max / 3.5 - min / 3.5).max(f64::MIN_POSITIVE));
                 let whole = |value: f64| (value * 1.06 / step).abs().ceil() * step;
-                let (low, high) = (-whole(least), whole(most));
-                match low.is_finite() && high.is_finite() {
-                    true => Scale::Linear(low, high, step),
-                    false => Scale::Linear(least, most, most / 2.0 - least / 2.0),
+                let (low, high) = (-whole(min), whole(max));
+                if low.is_finite() && high.is_finite() {
+                    Scale::Linear(low, high, step)
+                } else {
+                    Scale::Linear(min, max, max / 2.0 - min / 2.0)
                 }
             }
         }
@@ -224,16 +224,16 @@ impl Group {
             .iter()
             .copied()
             .filter(|value| sound(measure, *value));
-        let least = sane.clone().fold(f64::INFINITY, f64::min);
-        let most = sane.clone().fold(f64::NEG_INFINITY, f64::max);
+        let min = sane.clone().fold(f64::INFINITY, f64::min);
+        let max = sane.clone().fold(f64::NEG_INFINITY, f64::max);
         Group {
             first,
             count: values.len(),
             worst: match measure {
-                Measure::Cosine | Measure::Margin => least,
-                Measure::Error | Measure::Amount => most,
+                Measure::Cosine | Measure::Margin => min,
+                Measure::Error | Measure::Amount => max,
             },
-            range: [least, most],
+            range: [min, max],
             odd: values.len() - sane.count(),
         }
     }
@@ -304,7 +304,7 @@ impl Chart {
                 Measure::Error => "error",
                 Measure::Amount => "",
             },
-            axis: text::cut(&series.axis, AXIS),
+            axis: text::cut(series.axis.name(), AXIS),
             y_ticks: scale.ticks(),
             x_ticks: x_ticks(series),
             bar: bar.map(|bar| Bar::new(measure, bar, scale)),
@@ -353,7 +353,7 @@ fn line(groups: &[Group], at: impl Fn(&Group) -> (f64, f64)) -> Vec<String> {
     pieces.collect()
 }
 
-/// The area between the least and the greatest of each group.
+/// The area between the min and the max of each group.
 fn span(groups: &[Group], at: impl Fn(&Group) -> (f64, [f64; 2])) -> Vec<String> {
     let runs = groups.split(|group| !group.has_value());
     let pieces = runs.flat_map(|run| {
@@ -399,10 +399,10 @@ fn x_ticks(series: &Series) -> Vec<Tick> {
 }
 
 /// 1, 2 or 5 times a power of ten, at least this much.
-fn round_step(least: f64) -> f64 {
-    let power = 10f64.powf(least.log10().floor());
+fn round_step(min: f64) -> f64 {
+    let power = 10f64.powf(min.log10().floor());
     let steps = [1.0, 2.0, 5.0].map(|digit| digit * power);
-    let found = steps.into_iter().find(|step| *step >= least * (1.0 - 1e-9));
+    let found = steps.into_iter().find(|step| *step >= min * (1.0 - 1e-9));
     found.unwrap_or(10.0 * power)
 }
 
@@ -419,8 +419,8 @@ fn said(series: &Series, group: &Group) -> String {
         (false, _) => format!("{place}: not a number"),
         (true, 1) => format!("{place}: {}", value(group.worst)),
         (true, _) => {
-            let [least, most] = group.range.map(value);
-            format!("{place}: {least} to {most}{odd}")
+            let [min, max] = group.range.map(value);
+            format!("{place}: {min} to {max}{odd}")
         }
     }
 }
@@ -448,8 +448,8 @@ fn note(series: &Series, bar: Option<f64>) -> String {
     let measure = series.measure;
     let values = series.values.iter().copied().enumerate();
     let sane = values.filter(|(_, value)| sound(measure, *value));
-    let least = sane.clone().reduce(|a, b| if b.1 < a.1 { b } else { a });
-    let most = sane.clone().reduce(|a, b| if b.1 > a.1 { b } else { a });
+    let min = sane.clone().reduce(|a, b| if b.1 < a.1 { b } else { a });
+    let max = sane.clone().reduce(|a, b| if b.1 > a.1 { b } else { a });
     let (total, odd) = (
         series.values.len(),
         series.values.len() - sane.clone().count(),
@@ -462,21 +462,22 @@ fn note(series: &Series, bar: Option<f64>) -> String {
         sane.filter(|(_, value)| beyond(measure, *value, bar))
             .count()
     });
-    let note = match (least, most) {
-        (Some(least), Some(most)) => match measure {
-            Measure::Cosine => format!("least {}", at(least)),
-            Measure::Margin => format!("least {}", at(least)),
-            Measure::Error => format!("greatest {}", at(most)),
+    let note = match (min, max) {
+        (Some(min), Some(max)) => match measure {
+            Measure::Cosine => format!("min {}", at(min)),
+            Measure::Margin => format!("min {}", at(min)),
+            Measure::Error => format!("max {}", at(max)),
             Measure::Amount => {
-                let [least, most] = [least.1, most.1].map(|value| number::value(measure, value));
-                match least == most {
-                    true => least,
-                    false => format!("{least} to {most}"),
+                let [min, max] = [min.1, max.1].map(|value| number::value(measure, value));
+                if min == max {
+                    min
+                } else {
+                    format!("{min} to {max}")
                 }
             }
         },
         _ if total == 0 => "no values".to_owned(),
-        _ => "no number among them".to_owned(),
+        _ => "none is a number".to_owned(),
     };
     let relied = match (measure, out, bar) {
         (Measure::Margin, Some(out), Some(bar)) => {

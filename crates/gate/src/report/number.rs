@@ -35,12 +35,13 @@ pub fn short(value: f64) -> String {
     let scientific = format!("{value:.2e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    let trim = |digits: &str| match digits.contains('.') {
-        true => digits
-            .trim_end_matches('0')
-            .trim_end_matches('.')
-            .to_owned(),
-        false => digits.to_owned(),
+    let trim = |digits: &str| {
+        let trimmed = if digits.contains('.') {
+            digits.trim_end_matches('0').trim_end_matches('.')
+        } else {
+            digits
+        };
+        trimmed.to_owned()
     };
     match exponent {
         -3..=4 => trim(&format!("{value:.*}", (2 - exponent).max(0) as usize)),

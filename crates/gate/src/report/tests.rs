@@ -8,7 +8,7 @@ use crate::{
     Evidence, Stage, StageReport, Transcript, Verdict,
     evidence::tokens,
     transcript::{
-        Bound, Bundle, Check, CheckId, Environment, Finding, Found, Measure, Model, Series,
+        Axis, Bound, Bundle, Check, CheckId, Environment, Finding, Found, Measure, Model, Series,
         TokenRows, VERSION,
     },
 };
@@ -66,7 +66,7 @@ fn series(measure: Measure, values: &[f64], bar: Option<f64>) -> Series {
         what: "some numbers".to_owned(),
         measure,
         prompt: Some("count".to_owned()),
-        axis: "position".to_owned(),
+        axis: Axis::Position,
         first: 0,
         step: 1,
         values: values.to_vec(),
@@ -74,10 +74,16 @@ fn series(measure: Measure, values: &[f64], bar: Option<f64>) -> Series {
     }
 }
 
+/// What a run found in a stage.
+fn stage(run: &mut Transcript, stage: Stage) -> &mut StageReport {
+    let mut reports = run.stages.iter_mut();
+    reports.find(|report| report.stage == stage).unwrap()
+}
+
 /// The page of a run whose stage execute has some series.
 fn charts(series: Vec<Series>) -> Page {
     let mut transcript = transcript();
-    transcript.stages[4].series = series;
+    stage(&mut transcript, Stage::Execute).series = series;
     Page::of(&transcript)
 }
 
@@ -87,7 +93,7 @@ fn compared(both: [&[u32]; 2], margins: &[f32]) -> Page {
     let rows = tokens("greedy", "count", ["oracle", "asset"], both, margins, 0.1);
     evidence.compare(rows, |id| format!(" t{id}"));
     let mut transcript = transcript();
-    transcript.stages[4] = evidence.report(Stage::Execute, 0.5);
+    *stage(&mut transcript, Stage::Execute) = evidence.report(Stage::Execute, 0.5);
     Page::of(&transcript)
 }
 
@@ -142,7 +148,7 @@ fn a_failed_stage_is_the_verdict() {
         place: "layers.1".to_owned(),
         message: "differs in 1 byte".to_owned(),
     });
-    run.stages[3] = evidence.report(Stage::Weights, 0.25);
+    *stage(&mut run, Stage::Weights) = evidence.report(Stage::Weights, 0.25);
     let page = Page::of(&run);
     assert_eq!(
         page.verdict(),
@@ -245,7 +251,7 @@ fn nothing_of_a_transcript_is_markup() {
                 series: vec![Series {
                     what: text(),
                     prompt: Some(text()),
-                    axis: text(),
+                    axis: Axis::Other(text()),
                     ..series(Measure::Cosine, &[0.9, f64::NAN], Some(0.99))
                 }],
                 tokens: vec![TokenRows {
@@ -327,7 +333,7 @@ fn cosines_are_shown_by_their_distance_from_one() {
         &[0.999_9, 0.999_99, 0.998, 1.0],
         Some(0.999),
     )]);
-    let note = "least 0.99800 at position 2; 1 of 4 beyond the bar";
+    let note = "min 0.99800 at position 2; 1 of 4 beyond the bar";
     assert!(
         page.texts("note").contains(&note.to_owned()),
         "{:?}",
@@ -350,10 +356,7 @@ fn cosines_are_shown_by_their_distance_from_one() {
 #[test]
 fn margins_below_the_bar_are_no_failure() {
     let page = charts(vec![series(Measure::Margin, &[0.02, 5.0, 0.1], Some(0.1))]);
-    assert_eq!(
-        page.one("note"),
-        "least 0.02 at position 0; 2 of 3 reach 0.1"
-    );
+    assert_eq!(page.one("note"), "min 0.02 at position 0; 2 of 3 reach 0.1");
     assert_eq!((page.count("beyond"), page.count("unused")), (0, 2));
 }
 
@@ -363,36 +366,33 @@ fn errors_start_at_zero_and_amounts_have_no_bar() {
         series(Measure::Error, &[0.004, 0.0048], None),
         series(Measure::Amount, &[2.0, 2.5], None),
     ]);
-    assert_eq!(
-        page.texts("note"),
-        ["greatest 0.0048 at position 1", "2 to 2.5"]
-    );
+    assert_eq!(page.texts("note"), ["max 0.0048 at position 1", "2 to 2.5"]);
     assert_eq!(page.count("bar"), 0);
     assert!(page.html.contains(r#"y="156.0" dy="3.5">0</text>"#));
 }
 
 #[test]
 fn series_of_any_length() {
-    let row = |axis: &str, step, values: Vec<f64>| Series {
+    let row = |axis, step, values: Vec<f64>| Series {
         what: format!("errors of {}", values.len()),
-        axis: axis.to_owned(),
+        axis,
         step,
         ..series(Measure::Error, &values, None)
     };
     let many: Vec<f64> = (0..100_000).map(|n| f64::from(n % 977)).collect();
     let page = charts(vec![
-        row("layer", 1, vec![]),
-        row("layer", 1, vec![0.5]),
-        row("head row", 594, vec![0.1; 256]),
-        row("position", 1, many),
+        row(Axis::Layer, 1, vec![]),
+        row(Axis::Layer, 1, vec![0.5]),
+        row(Axis::HeadRow, 594, vec![0.1; 256]),
+        row(Axis::Position, 1, many),
     ]);
     assert_eq!(
         page.texts("note"),
         [
             "no values",
-            "greatest 0.5 at layer 0",
-            "greatest 0.1 at head row 0 to 593",
-            "greatest 976 at position 976"
+            "max 0.5 at layer 0",
+            "max 0.1 at head row 0 to 593",
+            "max 976 at position 976"
         ]
     );
     // One point of 1, 128 of 2, and 150 of 667.
@@ -473,8 +473,9 @@ fn places_beyond_all_counting() {
 #[test]
 fn huge_texts_are_cut() {
     let mut run = transcript();
-    run.stages[0].summary = "x".repeat(1_000_000);
-    run.stages[0].findings = vec![
+    let lint = stage(&mut run, Stage::Lint);
+    lint.summary = "x".repeat(1_000_000);
+    lint.findings = vec![
         Finding {
             rule: "r".to_owned(),
             place: "p".to_owned(),
@@ -492,16 +493,16 @@ fn huge_texts_are_cut() {
 }
 
 #[test]
-fn numbers_that_are_none_can_be_read_again() {
+fn nan_and_infinity_can_be_read_again() {
     let mut run = transcript();
-    run.stages[4].series = vec![series(
+    stage(&mut run, Stage::Execute).series = vec![series(
         Measure::Cosine,
         &[1.0, f64::NAN, f64::INFINITY],
         None,
     )];
     let json = serde_json::to_string(&run).unwrap();
     let again: Transcript = serde_json::from_str(&json).unwrap();
-    let values = &again.stages[4].series[0].values;
+    let values = &again.stage(Stage::Execute).unwrap().series[0].values;
     assert_eq!(values[0], 1.0);
     assert!(values[1].is_nan() && values[2].is_nan());
     super::render(&again).unwrap();
@@ -518,10 +519,10 @@ fn evidence_that_says_less() {
     assert!(less.says_less_than(&full));
     assert!(!full.says_less_than(&less) && !full.says_less_than(&full));
     let mut skipped = full.clone();
-    skipped.stages[5].verdict = Verdict::Skipped;
+    stage(&mut skipped, Stage::Engine).verdict = Verdict::Skipped;
     assert!(skipped.says_less_than(&full));
     let mut fails = less.clone();
-    fails.stages[0].verdict = Verdict::Fail;
+    stage(&mut fails, Stage::Weights).verdict = Verdict::Fail;
     assert!(!fails.says_less_than(&full));
     let other: [fn(&mut Transcript); 3] = [
         |run| run.model.checkpoint = "other".to_owned(),

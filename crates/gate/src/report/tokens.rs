@@ -9,8 +9,8 @@ use crate::transcript::TokenRows;
 const SHOWN: usize = 128;
 /// How many of them lie before the divergence.
 const BEFORE: usize = 32;
-/// The longest text of a token.
-const LONGEST: usize = 24;
+/// Characters of a token's text that are shown.
+const MAX_TEXT: usize = 24;
 
 /// Two rows of tokens.
 #[derive(Debug, Serialize)]
@@ -80,9 +80,10 @@ fn note(rows: &TokenRows) -> String {
         || "by how much the expected one leads is not known".to_owned(),
         |margin| format!("the expected one leads by {margin}"),
     );
-    let verdict = match rows.forgiven {
-        true => "forgiven, since no gate relies on so little",
-        false => "not forgiven",
+    let verdict = if rows.forgiven {
+        "forgiven, since no gate relies on so little"
+    } else {
+        "not forgiven"
     };
     format!("first divergence at token {at}: {leads}; {verdict}")
 }
@@ -95,17 +96,19 @@ impl Pair {
                 .get(at)
                 .map_or_else(|| format!("id {id}"), |text| text::token(text));
             Some(Token {
-                text: text::cut(&text, LONGEST),
+                text: text::cut(&text, MAX_TEXT),
                 id,
             })
         };
         let same = rows.expected.get(at) == rows.found.get(at);
         Self {
             at,
-            kind: match rows.divergence == Some(at) {
-                true => "first",
-                false if same => "same",
-                false => "other",
+            kind: if rows.divergence == Some(at) {
+                "first"
+            } else if same {
+                "same"
+            } else {
+                "other"
             },
             expected: token(&rows.expected, &rows.expected_text),
             found: token(&rows.found, &rows.found_text),

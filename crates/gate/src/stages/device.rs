@@ -29,7 +29,7 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
         Some(iphone) => {
             let bundles = [&context.candidate.decoder, &context.candidate.vision];
             let scratch = tempfile::tempdir();
-            let scratch = scratch.map_err(|error| Error::input("--iphone", error.to_string()))?;
+            let scratch = scratch.map_err(|error| Error::option("iphone", error.to_string()))?;
             let asked = scratch.path().join("fixture.json");
             fixture.write(&asked)?;
             iphone.run(bundles.map(|bundle| bundle.path.as_path()), &asked, path)?
@@ -44,14 +44,16 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
 fn fixture(context: &Context<'_>) -> Result<Fixture> {
     let bar = context.gates.device;
     let recorded = context.recorded()?.as_ref().ok();
-    let prompts = context.answers()?.iter().map(|(asked, ours)| {
-        let expected = ours.get(..bar.tokens).unwrap_or(ours);
+    let prompts = context.answers()?.iter().map(|(asked, answer)| {
+        let expected = answer.get(..bar.tokens).unwrap_or(answer);
         let entries = recorded.map_or(&[][..], |recorded| &recorded.prompts);
         let mut same = entries.iter().filter(|(entry, _)| entry.name == asked.name);
         let margins = same.next().map_or(&[][..], |(entry, recorded)| {
             // The oracle's margins are of its own tokens.
             let pairs = recorded.greedy_ids.iter().zip(expected);
-            let alike = pairs.take_while(|(theirs, ours)| theirs == ours).count();
+            let alike = pairs
+                .take_while(|(oracle, engine)| oracle == engine)
+                .count();
             let margins = recorded.margins.get(entry.prompt_tokens - 1..);
             let margins = margins.unwrap_or_default();
             // One more: that of the first token where they are not alike.

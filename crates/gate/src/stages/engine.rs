@@ -5,14 +5,14 @@ use crate::transcript::{Bound, Check, CheckId, Found, shortest};
 use crate::{
     Answer, Answers, Context, CoreAi, Error, NamedPrompt, Result,
     evidence::{Evidence, tokens},
-    transcript::{Measure, Series},
+    transcript::{Axis, Measure, Series},
 };
 
 /// Bytes in a megabyte.
 const MB: u64 = 1_000_000;
 
 /// How many times what is little two runtimes may differ in by how much a token
-/// leads: each rounds in its own way, and Core AI's sums halves in halves. At 28
+/// leads: each rounds in its own way, and Core AI's sums f16 in f16. At 28
 /// layers of random weights that is 0.07 (root mean square), 0.20 at most; a
 /// token that something else was computed for is off by more than one.
 const ROUNDING: f32 = 3.0;
@@ -27,7 +27,7 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
     }
     let answers = context.answers()?;
     let asked: Vec<_> = answers.iter().map(|(asked, _)| asked.clone()).collect();
-    let (theirs, runtime) = match theirs(context, &asked)? {
+    let (expected, runtime) = match expected(context, &asked)? {
         Ok(found) => found,
         Err(why) => return Ok(Evidence::skip(why)),
     };
@@ -39,7 +39,7 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
     if kept {
         evidence.note = Some(format!("what {runtime} answered was read from a file"));
     }
-    for ((asked, ours), theirs) in answers.iter().zip(&theirs) {
+    for ((asked, actual), expected) in answers.iter().zip(&expected) {
         // The oracle's margins; where it has none, those of Core AI's runtime.
         let entry = recorded.and_then(|recorded| {
             let gated = recorded
@@ -50,37 +50,37 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
                 .into_iter()
                 .find(|(entry, _)| entry.name == asked.name)
         });
-        let margins = entry.map_or(&theirs.margins[..], |(entry, recorded)| {
+        let margins = entry.map_or(&expected.margins[..], |(entry, recorded)| {
             let first = entry.prompt_tokens - 1;
             recorded.margins.get(first..).unwrap_or_default()
         });
         let sides = [runtime.as_str(), "our loop"];
-        let ours = ours.get(..bar.tokens).unwrap_or(ours);
-        let both = [theirs.tokens.as_slice(), ours];
-        let least = context.gates.margin;
-        let mut rows = tokens("tokens", &asked.name, sides, both, margins, least);
+        let actual = actual.get(..bar.tokens).unwrap_or(actual);
+        let both = [expected.tokens.as_slice(), actual];
+        let margin = context.gates.margin;
+        let mut rows = tokens("tokens", &asked.name, sides, both, margins, margin);
         if context.gates.steps == 0 {
             // Random weights: which token leads says little, by how much says all.
             rows.what = "tokens, each left to itself, which is not judged".to_owned();
             rows.forgiven = rows.divergence.is_some();
             evidence.show(rows, |id| context.text(id));
-            follow(context, &mut evidence, asked, theirs)?;
+            follow(context, &mut evidence, asked, expected)?;
             continue;
         }
         let forgiven = rows.divergence.filter(|_| rows.forgiven);
         evidence.compare(rows, |id| context.text(id));
         if let Some(at) = forgiven {
-            let behind = context.leads(asked, &theirs.tokens[..=at])?[at];
-            let most = ROUNDING * least;
+            let behind = context.leads(asked, &expected.tokens[..=at])?[at];
+            let max = ROUNDING * margin;
             evidence.check(Check::new(
                 CheckId::ForgivenLead,
                 Some(&asked.name),
                 Found::Number(shortest(-behind)),
-                Bound::AtMost(shortest(most)),
+                Bound::AtMost(shortest(max)),
             ));
         }
     }
-    let answered = theirs.len();
+    let answered = expected.len();
     let all = context.gates.prompts.len();
     evidence.all(CheckId::Answered, None, answered, all);
     Ok(evidence)
@@ -92,37 +92,39 @@ fn follow(
     context: &Context<'_>,
     evidence: &mut Evidence,
     asked: &NamedPrompt,
-    theirs: &Answer,
+    expected: &Answer,
 ) -> Result<()> {
-    let ours = context.leads(asked, &theirs.tokens)?;
-    let pairs = ours.iter().zip(&theirs.margins);
-    let apart: Vec<f32> = pairs.map(|(ours, theirs)| (ours - theirs).abs()).collect();
-    let most = ROUNDING * context.gates.margin;
-    // One that is no number is not within the bound.
-    let within = apart.iter().filter(|apart| **apart <= most).count();
+    let actual = context.leads(asked, &expected.tokens)?;
+    let pairs = actual.iter().zip(&expected.margins);
+    let apart: Vec<f32> = pairs
+        .map(|(actual, expected)| (actual - expected).abs())
+        .collect();
+    let max = ROUNDING * context.gates.margin;
+    // NaN is not within the bound.
+    let within = apart.iter().filter(|apart| **apart <= max).count();
     let what = "lead of each of its tokens, our engine beside Core AI's: apart by";
     let found = Found::Count {
         count: within,
-        of: theirs.tokens.len(),
+        of: expected.tokens.len(),
     };
     let check = Check::new(CheckId::Lead, Some(&asked.name), found, Bound::All);
-    evidence.check(check.of(shortest(most).to_string()));
+    evidence.check(check.of(shortest(max).to_string()));
     evidence.series.push(Series {
         what: what.to_owned(),
         measure: Measure::Error,
         prompt: Some(asked.name.clone()),
-        axis: "token".to_owned(),
+        axis: Axis::Token,
         first: 0,
         step: 1,
         values: apart.into_iter().map(f64::from).collect(),
-        bar: Some(f64::from(most)),
+        bar: Some(f64::from(max)),
     });
     Ok(())
 }
 
 /// What Core AI's runtime answers to prompts, and which one it is; or why
 /// nobody can say that.
-fn theirs(
+fn expected(
     context: &Context<'_>,
     asked: &[NamedPrompt],
 ) -> Result<Result<(Vec<Answer>, String), String>> {
@@ -147,11 +149,11 @@ fn too_large(context: &Context<'_>) -> Result<Option<String>> {
         Ok(about) => about.len(),
         Err(source) => return Err(Error::File { path, source }),
     };
-    let most = context.gates.engine.largest_mb;
-    Ok((size > most.saturating_mul(MB)).then(|| {
+    let max = context.gates.engine.max_mb;
+    Ok((size > max.saturating_mul(MB)).then(|| {
         format!(
             "Core AI's runtime takes up to minutes a token on a processor for a decoder of {} MB; \
-             the set {} asks it for at most {most} MB, and --ask-core-ai FILE asks all the same",
+             the set {} asks it for at most {max} MB, and --ask-core-ai FILE asks all the same",
             size.div_ceil(MB),
             context.gates.name
         )

@@ -21,12 +21,12 @@ use runtime::{
     candle_core::{DType, Device, Tensor},
 };
 
-use super::{best_tokens, least};
+use super::{best_tokens, min};
 use crate::{
     Context, Result,
     context::device_name,
     evidence::{Evidence, tokens},
-    transcript::CheckId,
+    transcript::{Axis, CheckId},
 };
 
 /// Runs the stage.
@@ -87,13 +87,7 @@ fn judge(
         ] {
             let found = pictures.get(output);
             let found = found.map_or(Ok(vec![0.0]), |found| rows_of(found, expected.view()))?;
-            evidence.cosine(
-                CheckId::Vision,
-                Some(output),
-                name,
-                least(&found),
-                bar.cosine,
-            );
+            evidence.cosine(CheckId::Vision, Some(output), name, min(&found), bar.cosine);
         }
     }
     let inputs = decoder.inputs(&prompt, pictures)?;
@@ -109,7 +103,7 @@ fn judge(
         _ => Tensor::cat(&[&asked, &session.read_all(after)?], 0)?,
     };
     let found = rows_of(&logits, recorded.logits.view())?;
-    evidence.cosine(CheckId::Logits, None, name, least(&found), bar.cosine);
+    evidence.cosine(CheckId::Logits, None, name, min(&found), bar.cosine);
     let (check, first) = best_tokens(to_rows(&logits)?.view(), recorded, name, margin);
     let which = first.map_or_else(String::new, |at| {
         format!(", the first other one at position {at}")
@@ -122,7 +116,7 @@ fn judge(
         evidence.check(check);
     }
     let what = "A: logits, asset against transformers: cosine";
-    evidence.cosines(what, &entry.name, ("position", 0), found, bar.cosine);
+    evidence.cosines(what, &entry.name, (Axis::Position, 0), found, bar.cosine);
 
     // B
     let last = asked.narrow(0, head.len() - 1, 1)?;
@@ -142,8 +136,8 @@ fn judge(
         );
         evidence.compare(rows, |id| context.text(id));
     } else {
-        let ours = (answering, last, made.as_slice());
-        forced(context, entry, recorded, &prompt, ours, evidence)?;
+        let asset = (answering, last, made.as_slice());
+        forced(context, entry, recorded, &prompt, asset, evidence)?;
     }
 
     // D
@@ -171,12 +165,12 @@ fn judge(
 }
 
 /// Tokens after a prompt that was read, whose last logits are `[1, V]`.
-fn greedy(mut session: Sequence, last: &Tensor, most: usize) -> Result<Vec<u32>> {
-    if most == 0 {
+fn greedy(mut session: Sequence, last: &Tensor, max_tokens: usize) -> Result<Vec<u32>> {
+    if max_tokens == 0 {
         return Ok(Vec::new());
     }
     let first = argmax(&last.flatten_all()?.to_vec1()?);
-    let rest = session.greedy(&[first as i32], most - 1)?;
+    let rest = session.greedy(&[first as i32], max_tokens - 1)?;
     Ok([vec![first], rest].concat())
 }
 
@@ -217,19 +211,25 @@ fn forced(
         &mut Cache::default(),
     )?;
     let rows = to_rows(&output.logits)?;
-    let ours = match &prompt.ids[entry.prompt_tokens..] {
+    let actual = match &prompt.ids[entry.prompt_tokens..] {
         [] => last,
         made => Tensor::cat(&[&last, &session.read_all(made)?], 0)?,
     };
-    let ours = to_rows(&ours)?;
+    let actual = to_rows(&actual)?;
     let first = entry.prompt_tokens - 1;
     let expected = rows.rows().into_iter().skip(first);
-    let pairs = ours.rows().into_iter().zip(expected);
+    let pairs = actual.rows().into_iter().zip(expected);
     let found: Vec<f64> = pairs.map(|(a, b)| cosine(a, b)).collect();
     let name = Some(entry.name.as_str());
-    evidence.cosine(CheckId::OwnTokens, None, name, least(&found), bar.cosine);
+    evidence.cosine(CheckId::OwnTokens, None, name, min(&found), bar.cosine);
     let what = "B: logits along the asset's own tokens, against the fp32 model: cosine";
-    evidence.cosines(what, &entry.name, ("position", first), found, bar.cosine);
+    evidence.cosines(
+        what,
+        &entry.name,
+        (Axis::Position, first),
+        found,
+        bar.cosine,
+    );
     evidence.all(CheckId::TokensMade, name, made.len(), bar.greedy);
     Ok(())
 }

@@ -15,8 +15,8 @@ use reference::{
 };
 use runtime::candle_core::Tensor;
 
-use super::{best_tokens, least};
-use crate::transcript::{Bound, Check, CheckId, Found, shortest};
+use super::{best_tokens, min};
+use crate::transcript::{Axis, Bound, Check, CheckId, Found, shortest};
 use crate::{
     Context, Result,
     evidence::{Evidence, tokens},
@@ -63,7 +63,9 @@ fn climb(
         (CheckId::GraphPositions, &positions),
     ] {
         let equal = found.iter().zip(&recorded.positions);
-        let equal = equal.filter(|(ours, theirs)| ours == theirs).count();
+        let equal = equal
+            .filter(|(actual, expected)| actual == expected)
+            .count();
         // More positions than there are tokens are not all equal.
         let total = recorded.positions.len().max(found.len());
         evidence.all(id, name, equal, total);
@@ -73,14 +75,14 @@ fn climb(
         (Some(vision), Some(grid)) => Some(vision_model.forward(vision.patches.view(), *grid)?),
         _ => None,
     };
-    if let (Some(ours), Some(theirs)) = (&vision, &recorded.vision) {
-        let found = rows(&ours.image_embeds, theirs.image_embeds.view())?;
+    if let (Some(actual), Some(expected)) = (&vision, &recorded.vision) {
+        let found = rows(&actual.image_embeds, expected.image_embeds.view())?;
         let of = Some(contract::IMAGE_EMBEDS);
-        evidence.cosine(CheckId::Vision, of, name, least(&found), bar.cosine);
-        let deepstack = Tensor::cat(&ours.deepstack_embeds, 0)?;
-        let found = rows(&deepstack, theirs.deepstack_embeds.view())?;
+        evidence.cosine(CheckId::Vision, of, name, min(&found), bar.cosine);
+        let deepstack = Tensor::cat(&actual.deepstack_embeds, 0)?;
+        let found = rows(&deepstack, expected.deepstack_embeds.view())?;
         let of = Some(contract::DEEPSTACK_EMBEDS);
-        evidence.cosine(CheckId::Vision, of, name, least(&found), bar.cosine);
+        evidence.cosine(CheckId::Vision, of, name, min(&found), bar.cosine);
     }
 
     let cache = &mut Cache::default();
@@ -93,7 +95,7 @@ fn climb(
         .zip(recorded.hidden_states.outer_iter());
     for (actual, expected) in both.take(layers) {
         let actual = actual.narrow(0, 0, entry.prompt_tokens)?;
-        by_layer.push(least(&rows(&actual, expected)?));
+        by_layer.push(min(&rows(&actual, expected)?));
     }
     let passed = by_layer
         .iter()
@@ -104,16 +106,16 @@ fn climb(
         of: layers.max(by_layer.len()),
     };
     let check = Check::new(CheckId::Layers, name, found, Bound::All);
-    let note = format!(", the min is {:.9}", least(&by_layer));
+    let note = format!(", the min is {:.9}", min(&by_layer));
     evidence.check(check.of(bar.cosine.to_string()).note(note));
     let what = "hidden states, fp32 model against transformers: least cosine";
-    evidence.cosines(what, &entry.name, ("layer", 0), by_layer, bar.cosine);
+    evidence.cosines(what, &entry.name, (Axis::Layer, 0), by_layer, bar.cosine);
 
     let logits = to_rows(&output.logits)?;
     let found = row_cosines(logits.view(), recorded.logits.view());
-    evidence.cosine(CheckId::Logits, None, name, least(&found), bar.cosine);
+    evidence.cosine(CheckId::Logits, None, name, min(&found), bar.cosine);
     let what = "logits, fp32 model against transformers: cosine";
-    evidence.cosines(what, &entry.name, ("position", 0), found, bar.cosine);
+    evidence.cosines(what, &entry.name, (Axis::Position, 0), found, bar.cosine);
     let (check, _) = best_tokens(logits.view(), recorded, name, context.gates.margin);
     evidence.check(check);
     if steps > 0 {
@@ -149,36 +151,36 @@ fn asked(
     evidence: &mut Evidence,
 ) -> Result<()> {
     let mut prompts = context.gates.prompts.iter();
-    let Some(ours) = prompts.find(|ours| ours.name == entry.name) else {
+    let Some(asked) = prompts.find(|asked| asked.name == entry.name) else {
         return Ok(());
     };
-    let (name, ours) = (Some(entry.name.as_str()), context.ask(ours)?.prompt);
-    let theirs = prompt.ids.get(..entry.prompt_tokens).unwrap_or_default();
-    let equal = ours
+    let (name, actual) = (Some(entry.name.as_str()), context.ask(asked)?.prompt);
+    let expected = prompt.ids.get(..entry.prompt_tokens).unwrap_or_default();
+    let equal = actual
         .tokens
         .ids
         .iter()
-        .zip(theirs)
+        .zip(expected)
         .filter(|(a, b)| a == b)
         .count();
     let found = Found::Count {
         count: equal,
-        of: theirs.len().max(ours.tokens.ids.len()),
+        of: expected.len().max(actual.tokens.ids.len()),
     };
     let mut check = Check::new(CheckId::HostTokens, name, found, Bound::All);
-    if ours.tokens.inputs != prompt.inputs {
+    if actual.tokens.inputs != prompt.inputs {
         check.holds = false;
-        check = check.note(format!(", and the inputs are {:?}", ours.tokens.inputs));
+        check = check.note(format!(", and the inputs are {:?}", actual.tokens.inputs));
     }
     evidence.check(check);
-    if let (Some(ours), Some(theirs)) = (ours.patches.first(), &recorded.vision) {
+    if let (Some(actual), Some(expected)) = (actual.patches.first(), &recorded.vision) {
         let level = |value: f32| ((value + 1.0) * 127.5).round();
-        let pairs = ours.values.iter().zip(&theirs.patches);
+        let pairs = actual.values.iter().zip(&expected.patches);
         let apart = pairs.map(|(a, b)| (level(a.to_f32()) - level(*b)).abs());
-        let most = apart.fold(0.0, f32::max);
-        let found = Found::Number(shortest(most));
+        let max = apart.fold(0.0, f32::max);
+        let found = Found::Number(shortest(max));
         let mut check = Check::new(CheckId::HostPatches, name, found, Bound::AtMost(1.0));
-        let (count, expected) = (ours.values.len(), theirs.patches.len());
+        let (count, expected) = (actual.values.len(), expected.patches.len());
         if count != expected {
             check.holds = false;
             check = check.note(format!(", and there are {count} values of {expected}"));

@@ -9,7 +9,7 @@ use crate::transcript::{Bound, Check, CheckId, Found, shortest};
 use crate::{
     Context, Outcome, Recording, Recordings, Result,
     evidence::Evidence,
-    transcript::{Measure, Series},
+    transcript::{Axis, Measure, Series},
 };
 
 /// Two recordings of one checkpoint: other versions of torch sum in another
@@ -83,20 +83,20 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
     for (entry, recorded) in &recordings.prompts {
         let first = entry.prompt_tokens - 1;
         let gated = &recorded.margins[first..];
-        let least = gated.iter().copied().fold(f32::INFINITY, f32::min);
+        let min = gated.iter().copied().fold(f32::INFINITY, f32::min);
         let bound = if oracle.steps == 0 {
             Bound::Any
         } else {
             Bound::AtLeast(shortest(context.gates.margin))
         };
-        let found = Found::Number(shortest(least));
+        let found = Found::Number(shortest(min));
         let name = Some(entry.name.as_str());
         evidence.check(Check::new(CheckId::OracleMargin, name, found, bound));
         evidence.series.push(Series {
             what: "margin of the best token".to_owned(),
             measure: Measure::Margin,
             prompt: Some(entry.name.clone()),
-            axis: "position".to_owned(),
+            axis: Axis::Position,
             first: 0,
             step: 1,
             values: recorded.margins.iter().map(|m| f64::from(*m)).collect(),

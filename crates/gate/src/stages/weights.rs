@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use aimodel::{Module, ResourceValue};
-use bundle::{AssetRole, Layout};
+use bundle::AssetRole;
 use checkpoint::TokenizerFiles;
 
 use crate::{
@@ -23,7 +23,7 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
     let candidate = context.candidate;
     let (architecture, checkpoint) = (&candidate.architecture, &candidate.checkpoint);
     let grid = candidate.geometry.grid;
-    let decoder = lower(context, candidate.mode)?;
+    let decoder = lower(context, candidate.recipe)?;
     let vision = architecture
         .lower_vision(checkpoint, grid)?
         .ok_or_else(|| Error::input(candidate.source.place(), "the model takes no pictures"))?;
@@ -63,24 +63,25 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
             }));
     }
     tokenizer(context, &mut evidence)?;
-    let halves = lower(context, quantize::Recipe::F16)?;
+    let exact = lower(context, quantize::Recipe::F16)?;
     let module = &candidate.decoder.asset.module;
-    let embedding = architecture.embedding();
-    let hidden = embedding.shape.last().copied().unwrap_or_default();
-    let layers = architecture.layers();
-    let series = quantization::errors(module, &halves, &embedding.name, layers, hidden)?;
-    evidence.series.extend(series);
+    let errors = quantization::errors(module, &exact, architecture.as_ref(), candidate.recipe)?;
+    evidence.series.extend(errors.series);
+    if !errors.left_out.is_empty() {
+        let left_out = errors.left_out.join("; ");
+        evidence.fact("matrices whose error is not measured", left_out);
+    }
     Ok(evidence)
 }
 
 /// The decoder's program as the checkpoint gives it.
 fn lower(context: &Context<'_>, recipe: &'static quantize::Recipe) -> Result<Module> {
     let candidate = context.candidate;
-    let layout = Layout::Pipelined(candidate.query);
     let grid = candidate.geometry.grid;
-    let programs = candidate
-        .architecture
-        .lower(&candidate.checkpoint, recipe, layout, grid)?;
+    let programs =
+        candidate
+            .architecture
+            .lower(&candidate.checkpoint, recipe, candidate.layout, grid)?;
     let main = programs
         .into_iter()
         .find(|(role, _)| *role == AssetRole::Main);
@@ -91,8 +92,8 @@ fn lower(context: &Context<'_>, recipe: &'static quantize::Recipe) -> Result<Mod
 /// The bundle's tokenizer against the checkpoint's: the same files, none else.
 fn tokenizer(context: &Context<'_>, evidence: &mut Evidence) -> Result<()> {
     let bundle = &context.candidate.decoder.files;
-    let theirs = TokenizerFiles::load(&context.candidate.source)?;
-    let expected = theirs.files.iter().map(|(name, bytes)| {
+    let checkpoint = TokenizerFiles::load(&context.candidate.source)?;
+    let expected = checkpoint.files.iter().map(|(name, bytes)| {
         let hash = fsutil::sha256(bytes);
         (format!("tokenizer/{name}"), hash)
     });

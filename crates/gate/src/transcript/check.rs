@@ -1,7 +1,7 @@
 //! Checks: what was compared, what was found, and what it must be.
 //!
-//! A check is typed, and every sentence about it is made here, so that a card or
-//! a verdict never depends on wording.
+//! A check is typed, and every sentence about it is made here, so that a
+//! model card or a verdict never depends on wording.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -50,7 +50,7 @@ pub enum CheckId {
     TokenizerFiles,
     /// How pictures are cut, as the manifest states it.
     Geometry,
-    /// By how much a forgiven token is behind ours.
+    /// By how much a forgiven token is behind that of our loop.
     ForgivenLead,
     /// The lead of each token in both runtimes, where no token is judged.
     Lead,

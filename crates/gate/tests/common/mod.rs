@@ -11,7 +11,7 @@ use std::{
 };
 
 use aimodel::{Module, open_asset, write_asset};
-use bundle::CallShape;
+use bundle::{CallShape, Layout};
 use checkpoint::Source;
 use gate::{Candidate, Gates, Result, Settings, Stage, Transcript};
 use quantize::Recipe;
@@ -23,13 +23,11 @@ use testkit::{copy_folder, nano, read_json, repository};
 pub use testkit::{edit_json, gate::NoTools, tensors::Tensors};
 
 /// The stages that need neither Python nor a device.
-pub const STAGES: [Stage; 5] = [
-    Stage::Lint,
-    Stage::Oracle,
-    Stage::Ladder,
-    Stage::Weights,
-    Stage::Execute,
-];
+pub fn stages() -> Vec<Stage> {
+    let elsewhere = [Stage::Engine, Stage::Device];
+    let all = Stage::ALL.into_iter();
+    all.filter(|stage| !elsewhere.contains(stage)).collect()
+}
 
 /// The folder of the bundles' names.
 const DECODER: &str = "nano_decode_int8hu_s1";
@@ -114,7 +112,7 @@ impl Case {
             &exports,
             "nano",
             Recipe::named("int8hu").unwrap(),
-            CallShape::One,
+            Layout::Pipelined(CallShape::One),
         )
     }
 

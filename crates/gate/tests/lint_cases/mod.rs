@@ -126,7 +126,7 @@ pub const CASES: &[Case] = &[
         bench.metadata(at, |m| remove(&mut m["language"], "embedded_tokenizer"))
     }),
     ("bundle-manifest", "another kind", |bench, at| {
-        bench.metadata(at, |m| m["kind"] = "vlm".into())
+        bench.metadata(at, |m| m["kind"] = "other".into())
     }),
     ("bundle-manifest", "no metadata", |bench, at| {
         let bundle = bench.bundle(at);

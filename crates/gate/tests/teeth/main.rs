@@ -15,14 +15,14 @@ use std::fs;
 use gate::{Stage, Transcript, Verdict};
 use rayon::prelude::*;
 
-use common::{Bench, STAGES};
+use common::{Bench, stages};
 use faults::FAULTS;
 
 /// One prompt with a picture and one without.
 const PROMPTS: [&str; 2] = ["scene-1", "count"];
 
-/// What no numeric stage says no to, because it hardly moves a number: the most
-/// that it moves the cosine of any position's logits.
+/// What no numeric stage says no to, because it hardly moves a number: the max
+/// by which it moves the cosine of any position's logits.
 const HARMLESS: [(&str, f64); 2] = [
     // Where it begins, there are image tokens, which have places of their own.
     ("shift from one token earlier", 0.0),
@@ -34,9 +34,10 @@ const HARMLESS: [(&str, f64); 2] = [
 fn what_is_good_passes() {
     let transcript = Bench::new(&PROMPTS).case().run(&Stage::ALL).unwrap();
     for report in &transcript.stages {
-        let expected = match STAGES.contains(&report.stage) {
-            true => Verdict::Pass,
-            false => Verdict::Skipped,
+        let expected = if stages().contains(&report.stage) {
+            Verdict::Pass
+        } else {
+            Verdict::Skipped
         };
         assert_eq!(report.verdict, expected, "{}", report.summary);
         let evidence = report.checks.len();
@@ -51,9 +52,12 @@ fn faults_are_caught_by_the_stages_that_the_table_names() {
     let rows = FAULTS.par_iter().map(|fault| {
         let mut case = bench.case();
         (fault.inject)(&mut case);
-        let transcript = case.run(&STAGES);
+        let transcript = case.run(&stages());
         let transcript = transcript.unwrap_or_else(|error| panic!("{}: {error}", fault.name));
-        let cells = STAGES.map(|stage| cell(&transcript, stage));
+        let cells: Vec<_> = stages()
+            .iter()
+            .map(|stage| cell(&transcript, *stage))
+            .collect();
         format!("| {} | {} |", fault.name, cells.join(" | "))
     });
     let measured: Vec<String> = rows.collect();
@@ -81,15 +85,13 @@ fn what_is_harmless_moves_no_cosine_beyond_its_bound() {
         let found = cosines(&case.run(&[Stage::Execute]).unwrap());
         assert_eq!(found.len(), good.len());
         let moved = good.iter().zip(&found).map(|(a, b)| (a - b).abs());
-        let most = moved.fold(0.0, f64::max);
-        assert!(most <= bound, "{name}: {most}");
+        let max = moved.fold(0.0, f64::max);
+        assert!(max <= bound, "{name}: {max}");
     }
 }
 
 fn cell(transcript: &Transcript, stage: Stage) -> &'static str {
-    let mut reports = transcript.stages.iter();
-    let report = reports.find(|report| report.stage == stage).unwrap();
-    match report.verdict {
+    match transcript.stage(stage).unwrap().verdict {
         Verdict::Pass => "pass",
         Verdict::Fail => "**fail**",
         Verdict::Skipped => "skipped",
@@ -109,7 +111,8 @@ fn cosines(transcript: &Transcript) -> Vec<f64> {
 /// The rows of the table in docs/gates.md.
 fn table() -> Vec<String> {
     let page = fs::read_to_string(testkit::repository().join("docs/gates.md")).unwrap();
-    let stages = STAGES.map(Stage::name).join(" | ");
+    let stages: Vec<_> = stages().into_iter().map(Stage::name).collect();
+    let stages = stages.join(" | ");
     let head = format!("| fault | {stages} |");
     let lines = page.lines().skip_while(|line| *line != head);
     let rows = lines.skip(2).take_while(|line| line.starts_with('|'));

@@ -12,6 +12,7 @@ use std::{
     sync::OnceLock,
 };
 
+use bundle::Layout;
 use checkpoint::Source;
 use gate::{Candidate, Gates, Settings, Stage, Transcript};
 use release::{Given, Parts, Release, Result};
@@ -47,8 +48,9 @@ pub fn bench() -> &'static Bench {
         export(&exports);
         let recipe = given().recipe;
         let transcripts = recipe.decoders().map(|decoder| {
-            let (mode, query) = (decoder.mode, decoder.query);
-            let candidate = Candidate::open(Source::nano(), &exports, "nano", mode, query).unwrap();
+            let (recipe, layout) = (decoder.mode, Layout::Pipelined(decoder.query));
+            let candidate = Candidate::open(Source::nano(), &exports, "nano", recipe, layout);
+            let candidate = candidate.unwrap();
             judge(&candidate)
         });
         let transcripts = transcripts.collect();
