@@ -78,6 +78,19 @@ impl TokenizerFiles {
         found.map(|(_, bytes)| bytes.as_slice())
     }
 
+    /// Replaces the content of a file, or adds it in its place.
+    pub fn set(&mut self, name: &'static str, content: Vec<u8>) {
+        let place = |name: &str| FILES.iter().position(|file| *file == name);
+        match self.files.iter_mut().find(|(file, _)| *file == name) {
+            Some((_, bytes)) => *bytes = content,
+            None => {
+                let before = |(file, _): &(&'static str, Vec<u8>)| place(file) < place(name);
+                let at = self.files.partition_point(before);
+                self.files.insert(at, (name, content));
+            }
+        }
+    }
+
     /// The content of `generation_config.json`, if it is there: it may name
     /// more tokens that end an answer.
     pub fn generation_config(&self) -> Option<&[u8]> {

@@ -34,9 +34,12 @@ pub struct Args {
     /// Which bundle: how its decoder stores its weights
     #[arg(long, default_value = "int8hu", value_parser = export::modes())]
     mode: String,
-    /// Which bundle: how many tokens a call takes
-    #[arg(long, default_value = "s1")]
-    query: String,
+    /// Which bundle: its layout, pipelined or vlm
+    #[arg(long, default_value = "pipelined", value_parser = ["pipelined", "vlm"])]
+    bundle: String,
+    /// Which pipelined bundle: how many tokens a call takes [default: s1]
+    #[arg(long)]
+    query: Option<String>,
     /// The name of the bundles, instead of the model's
     #[arg(long)]
     name: Option<String>,
@@ -102,8 +105,8 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let source = hub::source(&args.model, args.revision.as_deref())?;
     let recipe = args.mode.parse()?;
-    let shape = args.query.parse()?;
-    let mut job = Job::new(source, &args.exports, recipe, shape, args.name.as_deref())?;
+    let layout = export::layout(&args.bundle, args.query.as_deref())?;
+    let mut job = Job::new(source, &args.exports, recipe, layout, args.name.as_deref())?;
     if let Some(gates) = &args.gates {
         job.set_gates(gates)?;
     }

@@ -107,6 +107,7 @@ pub fn export(
             let staged = StagedDir::create(out.join(&name))?;
             let manifest = manifest(&name, architecture.as_ref(), source, options, layout)?;
             staged.write_file(MANIFEST, &manifest.to_json()?)?;
+            let tokenizer = architecture.tokenizer_files(tokenizer.clone(), layout)?;
             for (file, bytes) in &tokenizer.files {
                 staged.write_file(Path::new(TOKENIZER).join(file), bytes)?;
             }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use aimodel::Asset;
+use aimodel::{Asset, Module};
 use bundle::{AssetRole, BundleName, Layout, Manifest, PictureGeometry, asset_name};
 use checkpoint::{Checkpoint, Source};
 use models::Architecture;
@@ -13,7 +13,7 @@ use quantize::Recipe;
 
 use crate::{Error, Result, transcript::Bundle};
 
-/// A decoder bundle, its vision encoder, and their checkpoint.
+/// A bundle with a decoder, its vision encoder, and their checkpoint.
 pub struct Candidate {
     /// Where the checkpoint comes from.
     pub source: Source,
@@ -29,32 +29,43 @@ pub struct Candidate {
     pub geometry: PictureGeometry,
     /// The decoder's bundle.
     pub decoder: Exported,
-    /// The vision encoder's.
-    pub vision: Exported,
+    /// The folder of the vision encoder, where it lies beside the bundle.
+    pub vision: Option<Exported>,
 }
 
 /// A folder that `export` wrote.
 pub struct Exported {
     /// The folder.
     pub path: PathBuf,
-    /// The program in it, mapped.
-    pub asset: Asset,
+    /// The programs in it, mapped, by the parts that they play.
+    pub assets: Vec<(AssetRole, Asset)>,
     /// Its files, hashed as they lay on the disk when it was opened.
     pub files: Bundle,
 }
 
 impl Exported {
-    /// Opens the bundle of a decoder, with the asset that its manifest names,
-    /// and hashes all of its folder.
+    /// Opens a bundle with a decoder, with the assets that its manifest names, and
+    /// hashes all of its folder.
     ///
     /// # Errors
-    /// There is no such folder, a manifest that cannot be used, an asset that
-    /// cannot be read, or one whose program has another hash than it states.
-    fn decoder(path: &Path) -> Result<(Exported, Manifest)> {
+    /// There is no such folder, a manifest that cannot be used or is of another
+    /// layout, an asset that cannot be read, or one whose program has another hash
+    /// than it states.
+    fn bundle(path: &Path, layout: Layout) -> Result<(Exported, Manifest)> {
         check_folder(path)?;
         let manifest = Manifest::load(path)?;
-        let name = manifest.asset(AssetRole::Main).unwrap_or_default();
-        Ok((Exported::open(path, name)?, manifest))
+        if manifest.kind != layout.kind() {
+            let problem = format!(
+                "{}: `kind` is {:?}, expected {:?}",
+                bundle::MANIFEST,
+                manifest.kind,
+                layout.kind()
+            );
+            return Err(Error::input(path.display(), problem));
+        }
+        let assets = layout.roles().iter();
+        let assets = assets.map(|role| (*role, manifest.asset(*role).unwrap_or_default()));
+        Ok((Exported::open(path, assets)?, manifest))
     }
 
     /// Opens the folder of a vision encoder, which has no manifest: its asset is
@@ -66,32 +77,39 @@ impl Exported {
     fn vision(path: &Path) -> Result<Exported> {
         check_folder(path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        Exported::open(path, &asset_name(&name))
+        Exported::open(path, [(AssetRole::Vision, asset_name(&name).as_str())])
     }
 
-    /// Opens one asset of a folder, and hashes all of the folder.
-    fn open(path: &Path, asset_name: &str) -> Result<Exported> {
+    /// Opens assets of a folder, and hashes all of the folder.
+    fn open<'a>(
+        path: &Path,
+        assets: impl IntoIterator<Item = (AssetRole, &'a str)>,
+    ) -> Result<Exported> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let name = name.into_owned();
-        let asset = aimodel::open_asset(path.join(asset_name))?;
         let files = fsutil::sha256_of_folder(path)?;
-        let program = format!("{asset_name}/{}", aimodel::PROGRAM);
-        let (stated, found) = (hex::encode(asset.stated_hash), files.get(&program));
-        if found != Some(&stated) {
-            return Err(Error::input(
-                path.join(&program).display(),
-                format!(
-                    "its SHA-256 is {}, but {} beside it states {stated}; the file is damaged or \
-                     was changed, so fetch or export it again",
-                    found.map_or("unknown", String::as_str),
-                    aimodel::HASH
-                ),
-            ));
+        let mut opened = Vec::new();
+        for (role, asset_name) in assets {
+            let asset = aimodel::open_asset(path.join(asset_name))?;
+            let program = format!("{asset_name}/{}", aimodel::PROGRAM);
+            let (stated, found) = (hex::encode(asset.stated_hash), files.get(&program));
+            if found != Some(&stated) {
+                return Err(Error::input(
+                    path.join(&program).display(),
+                    format!(
+                        "its SHA-256 is {}, but {} beside it states {stated}; the file is damaged \
+                         or was changed, so fetch or export it again",
+                        found.map_or("unknown", String::as_str),
+                        aimodel::HASH
+                    ),
+                ));
+            }
+            opened.push((role, asset));
         }
         Ok(Exported {
             path: path.to_owned(),
             files: Bundle { name, files },
-            asset,
+            assets: opened,
         })
     }
 
@@ -106,9 +124,8 @@ impl Candidate {
     /// after `name`, `recipe` and `layout`.
     ///
     /// # Errors
-    /// A checkpoint or bundle that is missing or not whole; one whose inputs are
-    /// not those of the graph contract; or a layout other than
-    /// [`Layout::Pipelined`].
+    /// A checkpoint or bundle that is missing or not whole, or one whose inputs
+    /// are not those of the graph contract.
     pub fn open(
         source: Source,
         exports: &Path,
@@ -116,11 +133,6 @@ impl Candidate {
         recipe: &'static Recipe,
         layout: Layout,
     ) -> Result<Candidate> {
-        // The stages drive a decoder of token ids and a vision encoder beside it.
-        if !matches!(layout, Layout::Pipelined(_)) {
-            let problem = format!("the gates judge pipelined bundles, found {layout}");
-            return Err(Error::option("layout", problem));
-        }
         let architecture = models::open(&source)?;
         let checkpoint = models::open_weights(&source, architecture.as_ref())?;
         architecture.check(&checkpoint)?;
@@ -130,10 +142,12 @@ impl Candidate {
             layout,
         };
         let vision = decoder.vision();
-        let (decoder, vision) = rayon::join(
-            || Exported::decoder(&exports.join(decoder.to_string())),
-            || Exported::vision(&exports.join(vision.to_string())),
-        );
+        let open_bundle = || Exported::bundle(&exports.join(decoder.to_string()), layout);
+        let open_vision = || match layout {
+            Layout::Pipelined(_) => Exported::vision(&exports.join(vision.to_string())).map(Some),
+            Layout::Vlm => Ok(None),
+        };
+        let (decoder, vision) = rayon::join(open_bundle, open_vision);
         let ((decoder, manifest), vision) = (decoder?, vision?);
         let geometry = manifest.geometry()?;
         Ok(Candidate {
@@ -146,6 +160,39 @@ impl Candidate {
             decoder,
             vision,
         })
+    }
+
+    /// The folders, the decoder's first.
+    pub fn bundles(&self) -> impl Iterator<Item = &Exported> {
+        [&self.decoder].into_iter().chain(&self.vision)
+    }
+
+    /// The asset that plays this part.
+    ///
+    /// # Errors
+    /// The layout has none.
+    pub fn asset(&self, role: AssetRole) -> Result<&Asset> {
+        let mut assets = self.bundles().flat_map(|bundle| &bundle.assets);
+        let found = assets.find(|(found, _)| *found == role);
+        found.map(|(_, asset)| asset).ok_or_else(|| {
+            let problem = format!("there is no asset that plays the part `{role}`");
+            Error::input(self.decoder.path.display(), problem)
+        })
+    }
+
+    /// The programs as the checkpoint gives them, stored as `recipe` says.
+    ///
+    /// # Errors
+    /// The checkpoint cannot be lowered.
+    pub fn lower(&self, recipe: &'static Recipe) -> Result<Vec<(AssetRole, Module)>> {
+        let (architecture, checkpoint) = (&self.architecture, &self.checkpoint);
+        let grid = self.geometry.grid;
+        let mut programs = architecture.lower(checkpoint, recipe, self.layout, grid)?;
+        if self.vision.is_some() {
+            let vision = architecture.lower_vision(checkpoint, grid)?;
+            programs.extend(vision.map(|module| (AssetRole::Vision, module)));
+        }
+        Ok(programs)
     }
 }
 

@@ -6,8 +6,9 @@ use std::{
 };
 
 use ::engine::{Conversation, Decoder, PictureSpec, Prompt, Prompter, Sequence, VisionEncoder};
-use bundle::Layout;
+use bundle::{AssetRole, Layout};
 use checkpoint::TokenizerFiles;
+use models::TokenizedPrompt;
 use picture::Image;
 use reference::{
     TextModel, VisionModel,
@@ -101,7 +102,7 @@ fn prompter(candidate: &Candidate) -> Result<Prompter> {
         candidate.decoder.name(),
         writer,
         Some(pictures),
-        Layout::Pipelined(candidate.query),
+        candidate.layout,
     ))
 }
 
@@ -253,18 +254,40 @@ impl Context<'_> {
         Ok(self.models.get_or_init(|| models))
     }
 
+    /// The tokens of a prompt as the fp32 model takes them, whatever the layout of
+    /// the bundle: those of pictures are V + the row that stands there.
+    pub fn reference_ids(&self, prompt: &TokenizedPrompt) -> Vec<i32> {
+        let first = self.candidate.architecture.vocab_size() as i32;
+        let mut ids = prompt.ids.clone();
+        let pictures = prompt.placements.iter();
+        let places = pictures.flat_map(|picture| picture.start..picture.start + picture.tokens());
+        for (row, place) in (first..).zip(places) {
+            if let Some(id) = ids.get_mut(place) {
+                *id = row;
+            }
+        }
+        ids
+    }
+
     /// The vision encoder and the decoder, ready to run.
     pub fn programs(&self) -> Result<&(VisionEncoder, Decoder)> {
         if let Some(known) = self.programs.get() {
             return Ok(known);
         }
-        let load = |module| {
+        let load = |role| {
             let device = self.settings.device.clone();
-            Program::new(module, device, self.settings.options)
+            let module = &self.candidate.asset(role)?.module;
+            Ok::<_, Error>(Program::new(module, device, self.settings.options)?)
         };
         let spec = PictureSpec::from(&self.candidate.geometry);
-        let vision = VisionEncoder::new(load(&self.candidate.vision.asset.module)?, spec)?;
-        let decoder = Decoder::new(load(&self.candidate.decoder.asset.module)?)?;
+        let vision = VisionEncoder::new(load(AssetRole::Vision)?, spec)?;
+        let main = load(AssetRole::Main)?;
+        let decoder = match (self.candidate.layout, self.candidate.architecture.image_token()) {
+            (Layout::Vlm, Some(token)) => {
+                Decoder::with_rows(main, load(AssetRole::Embedding)?, token as i32)?
+            }
+            _ => Decoder::new(main)?,
+        };
         let (found, expected) = (
             decoder.vocabulary(),
             self.candidate.architecture.vocab_size(),
@@ -273,7 +296,7 @@ impl Context<'_> {
             let problem =
                 format!("its logits are {found} wide, and the checkpoint has {expected} tokens");
             return Err(Error::input(
-                self.candidate.decoder.asset.dir.display(),
+                self.candidate.decoder.path.display(),
                 problem,
             ));
         }

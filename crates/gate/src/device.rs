@@ -9,10 +9,11 @@
 use std::path::Path;
 
 use bundle::contract::{NO_IMAGE, ROPE_SHIFT_AMOUNT, ROPE_SHIFT_START};
+use aimodel::Asset;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Exported, NamedPrompt, Result, json};
+use crate::{NamedPrompt, Result, json};
 
 mod iphone;
 mod judge;
@@ -99,13 +100,13 @@ impl Fixture {
 }
 
 impl AssetId {
-    /// Of a bundle's asset.
-    pub fn of(bundle: &Exported) -> Self {
-        let name = bundle.asset.dir.file_name().unwrap_or_default();
+    /// Of an asset.
+    pub fn of(asset: &Asset) -> Self {
+        let name = asset.dir.file_name().unwrap_or_default();
         Self {
             name: name.to_string_lossy().into_owned(),
             // Opening it has shown that the program has the stated hash.
-            sha256: hex::encode(bundle.asset.stated_hash),
+            sha256: hex::encode(asset.stated_hash),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use bundle::AssetRole;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -31,6 +32,9 @@ pub struct Answers {
     pub decoder: AssetId,
     /// The vision encoder's.
     pub vision: AssetId,
+    /// That of the table of embeddings, in a layout that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<AssetId>,
     /// The answers.
     pub prompts: Vec<Answer>,
 }
@@ -61,20 +65,30 @@ impl Answer {
     }
 }
 
+fn embedding(candidate: &Candidate) -> Option<AssetId> {
+    candidate.asset(AssetRole::Embedding).ok().map(AssetId::of)
+}
+
 fn input(asked: &NamedPrompt) -> String {
     Prompt::new(asked, &[], &[]).input
 }
 
 impl Answers {
     /// What a runtime answered for a candidate.
-    pub fn new(candidate: &Candidate, runtime: String, prompts: Vec<Answer>) -> Answers {
-        Answers {
+    ///
+    /// # Errors
+    /// The candidate lacks an asset.
+    pub fn new(candidate: &Candidate, runtime: String, prompts: Vec<Answer>) -> Result<Answers> {
+        let [decoder, vision] = [AssetRole::Main, AssetRole::Vision]
+            .map(|role| candidate.asset(role).map(AssetId::of));
+        Ok(Answers {
             version: VERSION,
             runtime,
-            decoder: AssetId::of(&candidate.decoder),
-            vision: AssetId::of(&candidate.vision),
+            decoder: decoder?,
+            vision: vision?,
+            embedding: embedding(candidate),
             prompts,
-        }
+        })
     }
 
     /// Writes them to a new file, whole or not at all.
@@ -94,8 +108,8 @@ impl Answers {
             path,
             "expected answers of Core AI's runtime that an earlier run kept",
         )?;
-        let assets = [&candidate.decoder, &candidate.vision].map(AssetId::of);
-        match answers.problem(&assets) {
+        let expected = Answers::new(candidate, String::new(), Vec::new())?;
+        match answers.problem(&expected) {
             None => Ok(answers),
             Some(problem) => Err(Error::Answers {
                 path: path.to_owned(),
@@ -104,8 +118,8 @@ impl Answers {
         }
     }
 
-    /// Why they are not answers for a decoder and a vision encoder.
-    fn problem(&self, [decoder, vision]: &[AssetId; 2]) -> Option<String> {
+    /// Why they are not answers for the assets of `expected`.
+    fn problem(&self, expected: &Answers) -> Option<String> {
         if self.version != VERSION {
             return Some(format!("has version {}, expected {VERSION}", self.version));
         }
@@ -115,14 +129,20 @@ impl Answers {
             return Some("does not name the runtime in a few words".to_owned());
         }
         let assets = [
-            ("decoder", decoder, &self.decoder),
-            ("vision encoder", vision, &self.vision),
+            ("decoder", Some(&expected.decoder), Some(&self.decoder)),
+            ("vision encoder", Some(&expected.vision), Some(&self.vision)),
+            (
+                "table of embeddings",
+                expected.embedding.as_ref(),
+                self.embedding.as_ref(),
+            ),
         ];
         for (which, expected, found) in assets {
-            if expected.sha256 != found.sha256 {
+            let [expected, found] = [expected, found].map(|id| id.map_or("none", |id| &id.sha256));
+            if expected != found {
                 return Some(format!(
-                    "is of another {which}, and not of the one whose main.mlirb has SHA-256 {}",
-                    expected.sha256
+                    "is of another {which}, and not of the one whose main.mlirb has SHA-256 \
+                     {expected}"
                 ));
             }
         }

@@ -60,10 +60,10 @@ pub fn run(
             checkpoint: candidate.checkpoint.digest(),
             layers: depth,
         },
-        bundles: vec![
-            candidate.decoder.files.clone(),
-            candidate.vision.files.clone(),
-        ],
+        bundles: candidate
+            .bundles()
+            .map(|bundle| bundle.files.clone())
+            .collect(),
         gates: gates.name.clone(),
         gates_sha256: gates.sha256.clone(),
         environment: Environment {

@@ -150,6 +150,23 @@ pub trait Architecture: Debug + Send + Sync {
     /// Positions (t, h, w) as the exported decoder of this layout computes them.
     fn graph_positions(&self, prompt: &TokenizedPrompt, layout: Layout) -> Vec<[i32; 3]>;
 
+    /// What the layer behind the last one of the key cache keeps of each token, as
+    /// the first element of its first head; `None` for a layout without such a
+    /// layer.
+    fn cache_marks(&self, prompt: &TokenizedPrompt, layout: Layout) -> Option<Vec<f32>>;
+
+    /// The tokenizer's files as bundles of this layout have them: the
+    /// checkpoint's, but for a chat template that a host needs otherwise.
+    ///
+    /// # Errors
+    /// Files that have no chat template where one is needed, or that cannot be
+    /// read.
+    fn tokenizer_files(
+        &self,
+        files: TokenizerFiles,
+        layout: Layout,
+    ) -> Result<TokenizerFiles, Error>;
+
     /// Writes conversations with the checkpoint's tokenizer and template.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod prompt;
 mod rows;
 pub mod synth;
 mod tables;
+mod template;
 mod vision;
 
 pub use config::{Config, TextConfig, VisionConfig};
@@ -140,6 +141,23 @@ impl Architecture for Config {
                 let marks = rows::marks(prompt.ids.len(), &prompt.placements);
                 rows::positions(&marks)
             }
+        }
+    }
+
+    fn cache_marks(&self, prompt: &TokenizedPrompt, layout: Layout) -> Option<Vec<f32>> {
+        let marks = || rows::marks(prompt.ids.len(), &prompt.placements);
+        let advance = |[_, _, advance]: rows::TokenMarks| advance as f32;
+        (layout == Layout::Vlm).then(|| marks().into_iter().map(advance).collect())
+    }
+
+    fn tokenizer_files(
+        &self,
+        files: TokenizerFiles,
+        layout: Layout,
+    ) -> Result<TokenizerFiles, Error> {
+        match layout {
+            Layout::Pipelined(_) => Ok(files),
+            Layout::Vlm => template::for_apples_adapter(files),
         }
     }
 

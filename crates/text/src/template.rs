@@ -53,6 +53,11 @@ impl ChatTemplate {
         }
     }
 
+    /// The template's own text.
+    pub fn source(&self) -> &str {
+        &self.0
+    }
+
     /// The text of a conversation, up to where the model's answer begins.
     ///
     /// # Errors

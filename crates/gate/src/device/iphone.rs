@@ -31,7 +31,7 @@ impl IPhone {
     /// copy the transcript back.
     pub fn commands(
         &self,
-        bundles: [&Path; 2],
+        bundles: &[&Path],
         fixture: &Path,
         transcript: &Path,
     ) -> Vec<Vec<OsString>> {
@@ -90,7 +90,7 @@ impl IPhone {
     /// after it are not made.
     pub fn run(
         &self,
-        bundles: [&Path; 2],
+        bundles: &[&Path],
         fixture: &Path,
         transcript: &Path,
     ) -> Result<DeviceTranscript> {
@@ -148,7 +148,7 @@ mod tests {
         let lines = |phone: &IPhone| -> Vec<String> {
             let bundles = [Path::new("exports/decoder"), Path::new("exports/vision")];
             let [fixture, transcript] = [Path::new("out/nano.json"), Path::new("out/phone.json")];
-            let commands = phone.commands(bundles, fixture, transcript).into_iter();
+            let commands = phone.commands(&bundles, fixture, transcript).into_iter();
             commands
                 .map(|words| words.join(" ".as_ref()).into_string().unwrap())
                 .collect()

@@ -1,5 +1,9 @@
 //! A transcript of an Apple device against the engine.
 
+use std::path::Path;
+
+use bundle::{AssetRole, Layout};
+
 use crate::{
     Context, Error, Evidence, Result,
     device::{AssetId, DeviceTranscript, Fixture, Prompt, VERSION, judge},
@@ -12,6 +16,12 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
         return Ok(Evidence::skip(
             "no device's transcript was given (--transcript FILE); docs/run-contract.md says how a \
              Mac or an iPhone makes one",
+        ));
+    }
+    if context.candidate.layout == Layout::Vlm {
+        return Ok(Evidence::skip(
+            "there is no fixture for bundles of the layout vlm yet: what a device answers with one \
+             can be tried in Apple's package by hand",
         ));
     }
     let fixture = fixture(context)?;
@@ -27,12 +37,16 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
     let transcript = match &settings.iphone {
         None => DeviceTranscript::load(path)?,
         Some(iphone) => {
-            let bundles = [&context.candidate.decoder, &context.candidate.vision];
+            let bundles: Vec<&Path> = context
+                .candidate
+                .bundles()
+                .map(|bundle| bundle.path.as_path())
+                .collect();
             let scratch = tempfile::tempdir();
             let scratch = scratch.map_err(|error| Error::option("iphone", error.to_string()))?;
             let asked = scratch.path().join("fixture.json");
             fixture.write(&asked)?;
-            iphone.run(bundles.map(|bundle| bundle.path.as_path()), &asked, path)?
+            iphone.run(&bundles, &asked, path)?
         }
     };
     judge(&fixture, &transcript, path, context.gates.margin, |id| {
@@ -63,8 +77,8 @@ fn fixture(context: &Context<'_>) -> Result<Fixture> {
     });
     Ok(Fixture {
         version: VERSION,
-        decoder: AssetId::of(&context.candidate.decoder),
-        vision: AssetId::of(&context.candidate.vision),
+        decoder: AssetId::of(context.candidate.asset(AssetRole::Main)?),
+        vision: AssetId::of(context.candidate.asset(AssetRole::Vision)?),
         runs: bar.runs,
         prompts: prompts.collect(),
     })

@@ -1,6 +1,8 @@
 //! The loop that a host runs, with our runtime and with Core AI's own, on the
 //! same bundle and from the same picture.
 
+use bundle::AssetRole;
+
 use crate::transcript::{Bound, Check, CheckId, Found, shortest};
 use crate::{
     Answer, Answers, Context, CoreAi, Error, NamedPrompt, Result,
@@ -136,7 +138,7 @@ fn expected(
     }
     let found = context.tools.core_ai(candidate, asked, tokens)?;
     if let (CoreAi::Keep(path), Ok((answers, runtime))) = (&context.settings.core_ai, &found) {
-        Answers::new(candidate, runtime.clone(), answers.clone()).write(path)?;
+        Answers::new(candidate, runtime.clone(), answers.clone())?.write(path)?;
     }
     Ok(found)
 }
@@ -144,7 +146,8 @@ fn expected(
 /// Why Core AI's runtime is not asked, if the decoder is larger than the set
 /// asks it for.
 fn too_large(context: &Context<'_>) -> Result<Option<String>> {
-    let path = context.candidate.decoder.asset.dir.join(aimodel::PROGRAM);
+    let main = context.candidate.asset(AssetRole::Main)?;
+    let path = main.dir.join(aimodel::PROGRAM);
     let size = match std::fs::metadata(&path) {
         Ok(about) => about.len(),
         Err(source) => return Err(Error::File { path, source }),

@@ -6,7 +6,7 @@
 //! the oracle's own cache, which shows a fault of the cache by itself.
 
 use ::engine::{Sequence, StaticInputs, argmax};
-use bundle::contract;
+use bundle::{PictureGeometry, contract};
 use half::f16;
 use models::TokenizedPrompt;
 use picture::Patches;
@@ -70,7 +70,7 @@ fn judge(
     let (vision, decoder) = context.programs()?;
     let name = Some(entry.name.as_str());
     let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
-    let layout = bundle::Layout::Pipelined(context.candidate.query);
+    let layout = context.candidate.layout;
     let prompt = architecture.prompt(recorded.input_ids.clone(), &grids, layout)?;
     let mut pictures = StaticInputs::new();
     if let Some(expected) = &recorded.vision {
@@ -81,13 +81,21 @@ fn judge(
             values: values.map(|value| f16::from_f32(*value)).collect(),
         };
         pictures = vision.encode(&patches)?;
-        for (output, expected) in [
-            (contract::IMAGE_EMBEDS, &expected.image_embeds),
-            (contract::DEEPSTACK_EMBEDS, &expected.deepstack_embeds),
-        ] {
-            let found = pictures.get(output);
+        let geometry = &context.candidate.geometry;
+        let parts = picture_parts(&pictures, geometry)?;
+        for ((output, found), expected) in parts
+            .iter()
+            .zip([&expected.image_embeds, &expected.deepstack_embeds])
+        {
+            let found = found.as_ref();
             let found = found.map_or(Ok(vec![0.0]), |found| rows_of(found, expected.view()))?;
-            evidence.cosine(CheckId::Vision, Some(output), name, min(&found), bar.cosine);
+            evidence.cosine(
+                CheckId::Vision,
+                Some(output),
+                name,
+                min(&found),
+                bar.cosine,
+            );
         }
     }
     let inputs = decoder.inputs(&prompt, pictures)?;
@@ -148,12 +156,23 @@ fn judge(
     };
     let mut session = start()?;
     let mut states = States::new();
+    let marks = marks_layer(context, &prompt, recorded)?;
     for (state, array) in [
         (contract::KEY_CACHE, &recorded.keys),
         (contract::VALUE_CACHE, &recorded.values),
     ] {
         let values: Vec<f32> = array.iter().copied().collect();
-        let cache = Tensor::from_vec(values, array.shape(), &Device::Cpu)?;
+        let mut cache = Tensor::from_vec(values, array.shape(), &Device::Cpu)?;
+        if let Some(marks) = &marks {
+            let marks = if state == contract::KEY_CACHE {
+                marks.clone()
+            } else {
+                marks.zeros_like()?
+            };
+            let tokens = cache.dim(3)?.min(marks.dim(3)?);
+            let both = [cache.narrow(3, 0, tokens)?, marks.narrow(3, 0, tokens)?];
+            cache = Tensor::cat(&both, 0)?;
+        }
         let cache = cache.narrow(3, 0, cached)?.to_dtype(DType::F16)?;
         states.set(state, &cache.contiguous()?)?;
     }
@@ -162,6 +181,50 @@ fn judge(
     let found = cosine(&row, recorded.logits.row(cached));
     evidence.cosine(CheckId::CachedStep, None, name, found, bar.cosine);
     Ok(())
+}
+
+/// What a picture became: its embeddings, and what is added to its tokens after
+/// the first layers, by the names that the outputs of pipelined encoders have.
+fn picture_parts(
+    pictures: &StaticInputs,
+    geometry: &PictureGeometry,
+) -> Result<[(&'static str, Option<Tensor>); 2]> {
+    let (embeds, deepstack) = (contract::IMAGE_EMBEDS, contract::DEEPSTACK_EMBEDS);
+    let Some(rows) = pictures.get(contract::IMAGE_FEATURES) else {
+        return Ok([embeds, deepstack].map(|name| (name, pictures.get(name).cloned())));
+    };
+    // A row is the embedding, the parts one after the other, and marks.
+    let (rows, width) = (rows.squeeze(0)?, geometry.hidden_size);
+    let part = |at: usize| rows.narrow(1, at * width, width);
+    let taps = 1..=geometry.deepstack_layers.len();
+    let parts = taps.map(part).collect::<Result<Vec<_>, _>>()?;
+    Ok([
+        (embeds, Some(part(0)?)),
+        (deepstack, Some(Tensor::cat(&parts, 0)?)),
+    ])
+}
+
+/// The layer `[1, 1, KV, T, D]` of the key cache that keeps marks, in a layout
+/// that has one.
+fn marks_layer(
+    context: &Context<'_>,
+    prompt: &TokenizedPrompt,
+    recorded: &Recorded,
+) -> Result<Option<Tensor>> {
+    let candidate = context.candidate;
+    let marks = candidate.architecture.cache_marks(prompt, candidate.layout);
+    let &[_, _, heads, _, width] = recorded.keys.shape() else {
+        return Ok(None);
+    };
+    let layer = marks.map(|marks| {
+        let tokens = marks.len();
+        let mut layer = vec![0.0_f32; heads * tokens * width];
+        for (token, mark) in marks.into_iter().enumerate() {
+            layer[token * width] = mark;
+        }
+        Tensor::from_vec(layer, (1, 1, heads, tokens, width), &Device::Cpu)
+    });
+    Ok(layer.transpose()?)
 }
 
 /// Tokens after a prompt that was read, whose last logits are `[1, V]`.
@@ -198,14 +261,14 @@ fn forced(
         ..prompt.clone()
     };
     let positions = {
-        let layout = bundle::Layout::Pipelined(context.candidate.query);
+        let layout = context.candidate.layout;
         context
             .candidate
             .architecture
             .graph_positions(&prompt, layout)
     };
     let output = text_model.forward(
-        &prompt.ids,
+        &context.reference_ids(&prompt),
         &positions,
         vision.as_ref(),
         &mut Cache::default(),

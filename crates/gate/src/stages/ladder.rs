@@ -52,7 +52,7 @@ fn climb(
     let (vision_model, text_model) = context.models()?;
     let name = Some(entry.name.as_str());
     let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
-    let layout = bundle::Layout::Pipelined(context.candidate.query);
+    let layout = context.candidate.layout;
     let prompt = architecture.prompt(recorded.input_ids.clone(), &grids, layout)?;
 
     asked(context, entry, recorded, &prompt, evidence)?;
@@ -86,7 +86,7 @@ fn climb(
     }
 
     let cache = &mut Cache::default();
-    let output = text_model.forward(&prompt.ids, &positions, vision.as_ref(), cache)?;
+    let output = text_model.forward(&context.reference_ids(&prompt), &positions, vision.as_ref(), cache)?;
     let layers = context.layers();
     let mut by_layer = Vec::new();
     let both = output

@@ -10,13 +10,14 @@ use crate::{
 /// Runs the lint.
 pub fn run(context: &Context<'_>) -> Result<Evidence> {
     let mut evidence = Evidence::default();
-    for bundle in [&context.candidate.decoder, &context.candidate.vision] {
-        // Opening it, its hash was found to be the one that it states.
-        let opened = Opened {
-            asset: &bundle.asset,
-            hash: bundle.asset.stated_hash,
-        };
-        let found = opened_bundle(&bundle.path, &[opened])?;
+    for bundle in context.candidate.bundles() {
+        // Opening them, their hashes were found to be those that they state.
+        let opened = bundle.assets.iter().map(|(_, asset)| Opened {
+            asset,
+            hash: asset.stated_hash,
+        });
+        let opened: Vec<Opened<'_>> = opened.collect();
+        let found = opened_bundle(&bundle.path, &opened)?;
         let count = Found::Count {
             count: found.len(),
             of: RULES.len(),

@@ -13,6 +13,7 @@ use checkpoint::TokenizerFiles;
 
 use crate::{
     Context, Error, Result,
+    candidate::Exported,
     evidence::Evidence,
     quantization,
     transcript::{Bound, Check, CheckId, Finding, Found},
@@ -21,14 +22,11 @@ use crate::{
 /// Runs the stage.
 pub fn run(context: &Context<'_>) -> Result<Evidence> {
     let candidate = context.candidate;
-    let (architecture, checkpoint) = (&candidate.architecture, &candidate.checkpoint);
-    let grid = candidate.geometry.grid;
-    let decoder = lower(context, candidate.recipe)?;
-    let vision = architecture
-        .lower_vision(checkpoint, grid)?
-        .ok_or_else(|| Error::input(candidate.source.place(), "the model takes no pictures"))?;
+    let architecture = &candidate.architecture;
     let mut evidence = Evidence::default();
-    let stated = Some(&candidate.geometry) == architecture.geometry(grid).as_ref();
+    let geometry = architecture.geometry(candidate.geometry.grid);
+    let geometry = geometry.map(|geometry| geometry.for_layout(candidate.layout));
+    let stated = Some(&candidate.geometry) == geometry.as_ref();
     let found = Found::Words(
         if stated {
             "as the checkpoint has it"
@@ -40,16 +38,17 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
     let bound = Bound::Words("as the checkpoint has it".to_owned());
     let check = Check::new(CheckId::Geometry, None, found, bound);
     evidence.check(check.of(candidate.decoder.name()));
-    for (bundle, expected) in [(&candidate.decoder, &decoder), (&candidate.vision, &vision)] {
-        let name = bundle.name();
-        let found = aimodel::diff(&bundle.asset.module, expected)?;
-        let (constants, bytes) = constants(&bundle.asset.module);
+    for (role, expected) in candidate.lower(candidate.recipe)? {
+        let name = name(context, role);
+        let module = &candidate.asset(role)?.module;
+        let found = aimodel::diff(module, &expected)?;
+        let (constants, bytes) = constants(module);
         let differ = Found::Count {
             count: found.len(),
-            of: bundle.asset.module.resources.len(),
+            of: module.resources.len(),
         };
         let check = Check::new(CheckId::Differences, None, differ, Bound::None);
-        evidence.check(check.of(name).note(" constants, functions and operations"));
+        evidence.check(check.of(&name).note(" constants, functions and operations"));
         evidence.fact(
             &format!("{name}: large constants"),
             format!("{constants} of {bytes} bytes"),
@@ -63,8 +62,11 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
             }));
     }
     tokenizer(context, &mut evidence)?;
-    let exact = lower(context, quantize::Recipe::F16)?;
-    let module = &candidate.decoder.asset.module;
+    let exact = candidate.lower(quantize::Recipe::F16)?;
+    let main = exact.into_iter().find(|(role, _)| *role == AssetRole::Main);
+    let missing = || Error::input(candidate.decoder.name(), "the layout has no decoder");
+    let (_, exact) = main.ok_or_else(missing)?;
+    let module = &candidate.asset(AssetRole::Main)?.module;
     let errors = quantization::errors(module, &exact, architecture.as_ref(), candidate.recipe)?;
     evidence.series.extend(errors.series);
     if !errors.left_out.is_empty() {
@@ -74,25 +76,23 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
     Ok(evidence)
 }
 
-/// The decoder's program as the checkpoint gives it.
-fn lower(context: &Context<'_>, recipe: &'static quantize::Recipe) -> Result<Module> {
-    let candidate = context.candidate;
-    let grid = candidate.geometry.grid;
-    let programs =
-        candidate
-            .architecture
-            .lower(&candidate.checkpoint, recipe, candidate.layout, grid)?;
-    let main = programs
-        .into_iter()
-        .find(|(role, _)| *role == AssetRole::Main);
-    let missing = || Error::input(candidate.decoder.name(), "the layout has no decoder");
-    main.map(|(_, module)| module).ok_or_else(missing)
+/// How an asset is called: by its folder, where that has no other.
+fn name(context: &Context<'_>, role: AssetRole) -> String {
+    let mut bundles = context.candidate.bundles();
+    let of_role = |bundle: &&Exported| bundle.assets.iter().any(|(found, _)| *found == role);
+    match bundles.find(of_role) {
+        Some(bundle) if bundle.assets.len() > 1 => format!("{}, {role}", bundle.name()),
+        Some(bundle) => bundle.name().to_owned(),
+        None => role.to_string(),
+    }
 }
 
 /// The bundle's tokenizer against the checkpoint's: the same files, none else.
 fn tokenizer(context: &Context<'_>, evidence: &mut Evidence) -> Result<()> {
     let bundle = &context.candidate.decoder.files;
-    let checkpoint = TokenizerFiles::load(&context.candidate.source)?;
+    let candidate = context.candidate;
+    let checkpoint = TokenizerFiles::load(&candidate.source)?;
+    let checkpoint = candidate.architecture.tokenizer_files(checkpoint, candidate.layout)?;
     let expected = checkpoint.files.iter().map(|(name, bytes)| {
         let hash = fsutil::sha256(bytes);
         (format!("tokenizer/{name}"), hash)
