@@ -1,5 +1,7 @@
 //! Everything that CI runs, step by step: `cargo xtask test`.
 
+#[cfg(test)]
+mod architecture;
 mod browser;
 mod compare;
 mod device;
