@@ -1,5 +1,7 @@
 """Measures nano: held-out captions, and the margins on the gate prompts.
 
+No CI job runs this script: run it by hand after train.py. nano/README.md has what it printed.
+
     python evaluate.py [--checkpoint DIR] [--scenes 512] [--device cpu] [--unseen 100]
 
 The weights are the bf16 ones that ship, computed in fp32 by transformers, on the CPU unless told
