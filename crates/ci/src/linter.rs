@@ -98,9 +98,9 @@ const FAULTS: &[Fault] = &[
 pub fn run() -> Outcome {
     let venv = Venv::linter()?;
     let mut targets = vec![nano::asset(&nano::vision()?)];
-    for mode in nano::MODES {
+    for recipe in quantize::RECIPES {
         for query in nano::QUERIES {
-            targets.push(nano::decoder(mode, query)?);
+            targets.push(nano::decoder(recipe.name, query)?);
         }
     }
     let mut rules = 0;

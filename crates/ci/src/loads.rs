@@ -6,6 +6,7 @@ use aimodel_cli::venv::{CORE_AI, Venv};
 use aimodel_cli::{export, python};
 use anyhow::{Context, ensure};
 use models::qwen3_vl::Config;
+use quantize::RECIPES;
 use serde_json::{Value, json};
 
 /// Runs the step.
@@ -13,9 +14,9 @@ pub fn run() -> Outcome {
     let job = export::Job::nano("int8hu", &nano::folder()?)?;
     let (config, grid) = (Config::load(&job.source)?, job.grid());
     let mut assets = vec![(nano::asset(&nano::vision()?), vision(&config, grid))];
-    for mode in nano::MODES {
+    for recipe in RECIPES {
         for query in nano::QUERIES {
-            let asset = nano::asset(&nano::decoder(mode, query)?);
+            let asset = nano::asset(&nano::decoder(recipe.name, query)?);
             assets.push((asset, decoder(&config, grid, query)));
         }
     }

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod architecture;
+mod benches;
 mod browser;
 mod compare;
 mod device;
@@ -21,7 +22,6 @@ mod round_trip;
 mod scenes;
 mod shapes;
 
-use aimodel_cli::bench;
 use aimodel_cli::progress::seconds;
 use anyhow::{Result, bail};
 use clap::Parser;
@@ -75,7 +75,7 @@ const STEPS: &[Step] = &[
     ("report in a browser", report::run),
     ("release", release::run),
     ("hub", hub::run),
-    ("benches", bench::check),
+    ("benches", benches::run),
     ("an empty folder", elsewhere::run),
 ];
 

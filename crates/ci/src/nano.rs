@@ -8,11 +8,10 @@ use aimodel_cli::gate;
 use anyhow::{Context, Result, ensure};
 use bundle::{BundleName, CallShape, Layout, asset_name};
 use checkpoint::Source;
+use quantize::RECIPES;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How weights are stored.
-pub const MODES: [&str; 3] = ["fp16", "int8lin", "int8hu"];
 /// How many tokens a call takes.
 pub const QUERIES: [&str; 3] = ["s1", "dynamic", "pf64"];
 
@@ -26,8 +25,8 @@ pub fn export() -> Outcome {
         std::fs::remove_dir_all(&folder)
             .with_context(|| format!("{} cannot be removed", folder.display()))?;
     }
-    for mode in MODES {
-        write(mode, &folder.join(mode))?;
+    for recipe in RECIPES {
+        write(recipe.name, &folder.join(recipe.name))?;
     }
     write("int8hu", &folder.join("again"))?;
     let count = same_folders(&folder.join("int8hu"), &folder.join("again"))?;
@@ -35,7 +34,7 @@ pub fn export() -> Outcome {
     DONE.store(true, Ordering::Relaxed);
     Ok(format!(
         "{} modes, {} queries each, and the vision encoder; int8hu twice, {count} files the same",
-        MODES.len(),
+        RECIPES.len(),
         QUERIES.len()
     ))
 }

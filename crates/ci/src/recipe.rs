@@ -12,7 +12,9 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// What was recorded of each checkpoint: modes, and the queries of each.
+/// What was recorded of each checkpoint: modes, and the queries of each. It does
+/// not follow `quantize::RECIPES`: a way to store weights has fingerprints only if
+/// the published Python recipe has it, and somebody recorded them.
 const DECODERS: [(&str, &str); 3] = [
     ("int8hu", "s1,dynamic,pf8"),
     ("int8lin", "s1"),

@@ -58,12 +58,3 @@ trait Report {
 fn memory_text(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| "not known on this system".to_owned(), progress::size)
 }
-
-/// Runs all of them on nano, so that they keep working. Figures of a model that
-/// small mean nothing.
-pub fn check() -> Result<String> {
-    export::check()?;
-    quantize::check()?;
-    decode::check()?;
-    Ok("export, quantize and decode, on nano".to_owned())
-}

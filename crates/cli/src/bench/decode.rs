@@ -6,10 +6,8 @@ use super::timing::{Runs, median, peak_memory, timed};
 use super::{Report, memory_text};
 use crate::bundles::BundleArgs;
 use crate::device::Device;
-use crate::export::Job;
-use crate::home;
 use crate::progress::size;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use bundle::{Bundle, contract};
 use engine::{Decoder, Sampler, StaticInputs, Step, VisionEncoder};
 use half::f16;
@@ -59,33 +57,6 @@ pub fn run(args: Args) -> Result<()> {
     let bundle = args.choice.find()?;
     let measured = measure(&bundle, args.device, args.work)?;
     measured.print(args.json)
-}
-
-/// That it works, on nano.
-pub fn check() -> Result<()> {
-    let folder = home::scratch()?;
-    let mut job = Job::nano("int8hu", folder.path())?;
-    job.options.layouts = crate::export::queries("dynamic")?;
-    job.run()?;
-    let choice = BundleArgs {
-        exports: folder.path().to_owned(),
-        model: None,
-        mode: None,
-        query: None,
-    };
-    let work = Work {
-        prompt: 20,
-        new: 4,
-        vision: true,
-        runs: 2,
-    };
-    let measured = measure(&choice.find()?, Device::Cpu, work)?;
-    // nano: 4 layers of 2 · 2 heads of 32 halves; its matrices in int8.
-    ensure!(measured.touched.cache == 4 * 2 * 2 * 32 * 2);
-    ensure!((500_000..1_000_000).contains(&measured.touched.weights));
-    ensure!(measured.runs.len() == 2 && measured.of_floor() > 0.0);
-    ensure!(measured.runs.iter().all(|run| run.vision.is_some()));
-    Ok(())
 }
 
 /// What was measured.

@@ -8,7 +8,7 @@ use crate::export::{Job, modes};
 use crate::progress::size;
 use crate::{home, hub};
 use ::export::Exported;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use checkpoint::Source;
 use models::Parameter;
 use serde_json::{Value, json};
@@ -42,14 +42,6 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let measured = measure(&args.model, &args.mode, args.runs)?;
     measured.print(args.json)
-}
-
-/// That it works, on nano.
-pub fn check() -> Result<()> {
-    let measured = measure("nano", "int8hu", 2)?;
-    ensure!(measured.runs.len() == 2 && measured.ratio() > 0.0);
-    ensure!(measured.written > 1_000_000 && measured.read > 1_000_000);
-    Ok(())
 }
 
 /// What was measured.
