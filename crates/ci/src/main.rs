@@ -52,14 +52,7 @@ const STEPS: &[Step] = &[
     ("the tool without the hub", || {
         cargo(&["check", "--locked", "--package", "aimodel-cli"], &[])
     }),
-    ("documentation", || {
-        checked(
-            "doc",
-            &["--no-deps"],
-            &[],
-            &[("RUSTDOCFLAGS", "-D warnings")],
-        )
-    }),
+    ("documentation", documentation),
     ("crates", crates),
     ("export nano", nano::export),
     ("round trip of foreign assets", round_trip::run),
@@ -145,6 +138,20 @@ fn dependencies() -> Outcome {
     let checks = ["licenses", "bans", "sources"];
     let quiet = ["deny", "--offline", "--log-level", "error", "check"];
     cargo(&[&quiet[..], &checks].concat(), &[])
+}
+
+/// The documentation of all crates, and the package of the one that is made to
+/// be published: it must build from the files that the package holds, and from
+/// crates of the registry alone.
+fn documentation() -> Outcome {
+    let strict = [("RUSTDOCFLAGS", "-D warnings")];
+    let doc = checked("doc", &["--no-deps"], &[], &strict)?;
+    // What a `cargo publish --dry-run` checks, without the network.
+    let package = ["package", "--package", "mlir-bytecode", "--locked"];
+    // Whether everything is committed is not the question here.
+    let here = ["--offline", "--allow-dirty"];
+    let package = cargo(&[&package[..], &here].concat(), &[])?;
+    Ok(format!("{doc}; {package}"))
 }
 
 /// The crates' own tests, which leave nothing in the user's cache of the hub.
