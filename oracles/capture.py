@@ -5,8 +5,8 @@
         --prompt count "count from one to twenty ."
 
 `--model` is a folder, or an id on the hub with `--revision`. Needs torch, transformers (4.57 or 5),
-numpy, Pillow; what reads the oracle needs only the files. Exit code 1 and nothing written when a
-prompt cannot serve as an oracle, 2 for bad usage.
+numpy, Pillow; what reads the oracle needs only the files. Exit code 3, and nothing written, when a
+checkpoint or a prompt cannot serve as an oracle; the last line on standard error says why. 2 for bad usage.
 
 OUT/index.json says what was recorded, of which checkpoint (`checkpoint`: SHA-256 over its safetensors
 files in order of their names, those that the shard index names) and with what. OUT/NAME.safetensors holds, for a prompt of P tokens and
@@ -42,7 +42,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "conformance"))
 import tensors  # noqa: E402
 
 VERSION = 1
-LEAST_MARGIN = 0.1  # logits
+MIN_MARGIN = 0.1  # logits
+REFUSED = 3  # exit code; Python itself ends with 1, argparse with 2
 
 
 class Refused(Exception):
@@ -197,9 +198,9 @@ class Oracle:
         first = len(ids) - 1
         for step, token in enumerate(greedy):
             at = first + step
-            if margins[at] < LEAST_MARGIN:
+            if margins[at] < MIN_MARGIN:
                 raise Refused(
-                    f"{name}: greedy token {step} leads by {margins[at]:.4f} logits, at least {LEAST_MARGIN} is needed; "
+                    f"{name}: greedy token {step} leads by {margins[at]:.4f} logits, at least {MIN_MARGIN} is needed; "
                     "another prompt, image or fewer --steps will do"
                 )
             if whole["logits"][at].argmax() != token:
@@ -255,7 +256,8 @@ def main():
         oracle = Oracle(args.model, args.revision, args.grid)
         recorded = [oracle.record(name, text, *(rest or [None]), args.steps) for name, text, *rest in args.prompt]
     except Refused as why:
-        raise SystemExit(f"refused: {why}") from None
+        print(f"refused: {why}", file=sys.stderr)
+        raise SystemExit(REFUSED) from None
     args.out.mkdir(parents=True, exist_ok=True)
     entries = []
     for made, entry in recorded:

@@ -116,6 +116,10 @@ impl Tensors {
     }
 }
 
+/// No file of tensors that scripts write is larger, in bytes: logits of a few
+/// prompts of a small model.
+const MAX_TENSORS: u64 = 1 << 30;
+
 /// Tensors of a safetensors file, all values as f64, and its metadata.
 pub struct Recorded {
     /// By name: the shape and the values.
@@ -128,7 +132,7 @@ impl Recorded {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Recorded> {
         let read = || -> Result<Recorded> {
-            let bytes = std::fs::read(path)?;
+            let bytes = fsutil::read(path, MAX_TENSORS)?;
             let (_, header) = SafeTensors::read_metadata(&bytes)?;
             let mut tensors = HashMap::new();
             for (name, view) in SafeTensors::deserialize(&bytes)?.tensors() {

@@ -2,8 +2,8 @@
 //! in which the machine reads as many bytes of memory as a token needs.
 
 use super::memory::{Stream, Touched};
+use super::report::{Report, memory_text};
 use super::timing::{Runs, median, peak_memory, timed};
-use super::{Report, memory_text};
 use crate::bundles::BundleArgs;
 use crate::device::Device;
 use crate::progress::size;
@@ -82,8 +82,8 @@ struct Run {
     vision: Option<f64>,
 }
 
-/// What is measured.
-struct Subject {
+/// What a run does, loaded.
+struct Workload {
     decoder: Decoder,
     vision: Option<(VisionEncoder, Patches)>,
     prompt: TokenizedPrompt,
@@ -101,7 +101,7 @@ fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Measured> {
         true => Some(vision(bundle, &device)?),
         false => None,
     };
-    let subject = Subject {
+    let workload = Workload {
         prompt: TokenizedPrompt {
             ids: ids(decoder.vocabulary())
                 .take(work.prompt as usize)
@@ -114,13 +114,13 @@ fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Measured> {
         vision,
     };
     // Once before it counts, so that the weights are in memory.
-    subject.run()?;
+    workload.run()?;
     let peak_memory = peak_memory();
     let stream = Stream::new(&device)?;
     let mut runs = Runs::new();
     for _ in 0..work.runs {
         let before = stream.read()?;
-        let mut run = subject.run()?;
+        let mut run = workload.run()?;
         run.rate = before.and(stream.read()?).rate();
         runs.push(run);
     }
@@ -154,7 +154,7 @@ fn ids(vocabulary: usize) -> impl Iterator<Item = i32> {
     })
 }
 
-impl Subject {
+impl Workload {
     /// Does everything once.
     fn run(&self) -> Result<Run> {
         let vision = match &self.vision {

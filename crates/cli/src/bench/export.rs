@@ -2,8 +2,8 @@
 //! write as many bytes as the export does through to the disk, and to hash
 //! them, one after the other on one thread.
 
+use super::report::{Report, memory_text};
 use super::timing::{Runs, peak_memory, timed};
-use super::{Report, memory_text};
 use crate::export::{Job, modes};
 use crate::progress::size;
 use crate::{home, hub};

@@ -1,8 +1,8 @@
 //! `bench quantize`: quantizing the matrices of a decoder as int8hu does. Its
 //! lower bound is a copy of the same bytes in memory, by as many threads.
 
+use super::report::{Report, memory_text};
 use super::timing::{Runs, peak_memory, timed};
-use super::{Report, memory_text};
 use crate::hub;
 use crate::progress::size;
 use ::quantize::{BLOCK, BlockFormat, Matrix, Scheme, Weights};

@@ -12,6 +12,10 @@ use std::process::{Command, Stdio};
 /// Names the Python that has torch and transformers, where it is not `python3`.
 const PYTHON: &str = "AIMODEL_PYTHON";
 
+/// The exit code of `oracles/capture.py` where a checkpoint or a prompt cannot
+/// serve as an oracle; the last line that it prints says why.
+const REFUSED: i32 = 3;
+
 /// Python on this machine.
 pub struct Python;
 
@@ -56,7 +60,7 @@ impl ExternalTools for Python {
         let last = printed.trim().lines().last().unwrap_or_default().to_owned();
         match output.status.code() {
             Some(0) => Ok(Outcome::Done),
-            Some(1) if last.starts_with("refused") => Ok(Outcome::Refused(last)),
+            Some(REFUSED) => Ok(Outcome::Refused(last)),
             _ => Err(failed(format!(
                 "oracles/capture.py ended with {}:\n{printed}",
                 output.status
