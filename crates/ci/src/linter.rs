@@ -99,8 +99,8 @@ pub fn run() -> Outcome {
     let venv = Venv::linter()?;
     let mut targets = vec![nano::asset(&nano::vision()?)];
     for recipe in quantize::RECIPES {
-        for query in nano::QUERIES {
-            targets.push(nano::decoder(recipe.name, query)?);
+        for shape in nano::CALL_SHAPES {
+            targets.push(nano::decoder(recipe.name, shape)?);
         }
     }
     let mut rules = 0;

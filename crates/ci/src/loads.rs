@@ -15,9 +15,9 @@ pub fn run() -> Outcome {
     let (config, grid) = (Config::load(&job.source)?, job.grid());
     let mut assets = vec![(nano::asset(&nano::vision()?), vision(&config, grid))];
     for recipe in RECIPES {
-        for query in nano::QUERIES {
-            let asset = nano::asset(&nano::decoder(recipe.name, query)?);
-            assets.push((asset, decoder(&config, grid, query)));
+        for shape in nano::CALL_SHAPES {
+            let asset = nano::asset(&nano::decoder(recipe.name, shape)?);
+            assets.push((asset, decoder(&config, grid, shape)));
         }
     }
     let mut operations = Vec::new();
@@ -70,7 +70,7 @@ fn vision(config: &Config, grid: usize) -> Value {
 }
 
 /// The functions of a decoder; -1 is a dimension known at run time.
-fn decoder(config: &Config, grid: usize, query: &str) -> Value {
+fn decoder(config: &Config, grid: usize, shape: &str) -> Value {
     let text = &config.text_config;
     let tokens = (grid * grid) as i64;
     let hidden = text.hidden_size as i64;
@@ -94,7 +94,7 @@ fn decoder(config: &Config, grid: usize, query: &str) -> Value {
             "outputs": [value("logits", "float16", &[1, count, text.vocab_size as i64])],
         })
     };
-    match query {
+    match shape {
         "s1" => json!([function("main", 1)]),
         "dynamic" => json!([function("main", -1)]),
         _ => json!([function("main", 1), function("prefill", 64)]),

@@ -16,10 +16,10 @@ use quantize::RECIPES;
 use serde_json::Value;
 use std::path::Path;
 
-/// The smallest cosine of any position.
-pub const LEAST: f64 = 0.999;
+/// The cosine that every position must reach.
+pub const MIN_COSINE: f64 = 0.999;
 
-/// A query, the function that takes the prompt, and how many tokens at a time.
+/// A call shape, the function that takes the prompt, and how many tokens at a time.
 /// Every recipe has one of these; each of them takes Core AI's runtime a while.
 const CALLS: [(&str, &str, usize); 3] = [
     ("pf64", "prefill", 64),
@@ -66,8 +66,8 @@ pub fn run() -> Outcome {
 
     let scratch = repo::scratch()?;
     let mut found = Vec::new();
-    for (recipe, (query, function, chunk)) in RECIPES.iter().zip(CALLS.iter().cycle()) {
-        let decoder = nano::asset(&nano::decoder(recipe.name, query)?);
+    for (recipe, (shape, function, chunk)) in RECIPES.iter().zip(CALLS.iter().cycle()) {
+        let decoder = nano::asset(&nano::decoder(recipe.name, shape)?);
         let vision = nano::asset(&nano::vision()?);
         let got = decode(
             &decoder,
@@ -77,9 +77,9 @@ pub fn run() -> Outcome {
             scratch.path(),
         )?;
         let worst = likeness(&recorded, &got, &prompts)
-            .with_context(|| format!("{recipe}, {query}, function {function}"))?;
+            .with_context(|| format!("{recipe}, {shape}, function {function}"))?;
         found.push(format!(
-            "{recipe} {query} cosine ≥ {:.6} at {} positions",
+            "{recipe} {shape} cosine ≥ {:.6} at {} positions",
             worst.cosine, worst.positions
         ));
     }
@@ -90,7 +90,7 @@ pub fn run() -> Outcome {
 pub fn likeness(recorded: &Recorded, got: &Recorded, prompts: &[String]) -> Result<Likeness> {
     let mut all: Option<Likeness> = None;
     for prompt in prompts {
-        let one = compare(recorded, got, prompt, LEAST)?;
+        let one = compare(recorded, got, prompt, MIN_COSINE)?;
         all = Some(all.map_or(one, |all| all.and(one)));
     }
     all.context("nothing was compared")

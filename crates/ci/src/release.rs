@@ -51,7 +51,7 @@ pub fn run() -> Outcome {
 
     // Evidence of another bundle, and of one that was made again.
     let transcripts = scratch.path().join("exports/transcripts");
-    let file = |mode: &str| transcripts.join(format!("nano_decode_{mode}_s1_cpu.json"));
+    let file = |recipe: &str| transcripts.join(format!("nano_decode_{recipe}_s1_cpu.json"));
     let good = fs::read(file("int8hu"))?;
     fs::copy(file("int8lin"), file("int8hu"))?;
     let out = path("c");

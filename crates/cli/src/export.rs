@@ -113,10 +113,10 @@ pub struct Job {
 
 impl Job {
     /// An export with the defaults of the command's flags.
-    pub fn new(source: Source, mode: &str, out: &Path) -> Result<Job> {
+    pub fn new(source: Source, recipe: &str, out: &Path) -> Result<Job> {
         let nano = source.model() == "nano";
         let options = Options {
-            recipe: mode.parse()?,
+            recipe: recipe.parse()?,
             layouts: vec![Layout::Pipelined(CallShape::One)],
             grid: if nano { NANO_GRID } else { GRID },
             max_context: 4096,
@@ -134,8 +134,8 @@ impl Job {
     }
 
     /// An export of nano.
-    pub fn nano(mode: &str, out: &Path) -> Result<Job> {
-        Job::new(Source::nano(), mode, out)
+    pub fn nano(recipe: &str, out: &Path) -> Result<Job> {
+        Job::new(Source::nano(), recipe, out)
     }
 
     /// Image tokens along a side.
@@ -221,11 +221,11 @@ fn layouts(args: &Args) -> Result<Vec<Layout>> {
         }
         return Ok(vec![Layout::Vlm]);
     }
-    queries(args.query.as_deref().unwrap_or("s1"))
+    pipelined(args.query.as_deref().unwrap_or("s1"))
 }
 
 /// The pipelined bundles that a `--query` argument lists.
-pub fn queries(list: &str) -> Result<Vec<Layout>> {
+pub fn pipelined(list: &str) -> Result<Vec<Layout>> {
     let shapes = list
         .split(',')
         .map(|shape| Ok(Layout::Pipelined(shape.parse()?)));

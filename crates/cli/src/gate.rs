@@ -101,9 +101,9 @@ pub struct Args {
 /// Runs the gates.
 pub fn run(args: Args) -> Result<()> {
     let source = hub::source(&args.model, args.revision.as_deref())?;
-    let mode = args.mode.parse()?;
-    let query = args.query.parse()?;
-    let mut job = Job::new(source, &args.exports, mode, query, args.name.as_deref())?;
+    let recipe = args.mode.parse()?;
+    let shape = args.query.parse()?;
+    let mut job = Job::new(source, &args.exports, recipe, shape, args.name.as_deref())?;
     if let Some(gates) = &args.gates {
         job.set_gates(gates)?;
     }
@@ -166,8 +166,8 @@ impl Job {
     pub fn new(
         source: Source,
         exports: &Path,
-        mode: &'static Recipe,
-        query: CallShape,
+        recipe: &'static Recipe,
+        shape: CallShape,
         name: Option<&str>,
     ) -> Result<Job> {
         let nano = source.model() == "nano";
@@ -177,7 +177,7 @@ impl Job {
             false => exports.join(format!("{name}_oracle")),
         };
         Ok(Job {
-            candidate: Candidate::open(source, exports, &name, mode, query)?,
+            candidate: Candidate::open(source, exports, &name, recipe, shape)?,
             gates: Gates::load(&gates_file(if nano { "nano" } else { "qwen3-vl" })?)?,
             settings: Settings {
                 device: runtime::candle_core::Device::Cpu,

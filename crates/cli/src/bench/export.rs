@@ -47,7 +47,7 @@ pub fn run(args: Args) -> Result<()> {
 /// What was measured.
 struct Measured {
     model: String,
-    mode: String,
+    recipe: String,
     /// Bytes of the checkpoint's parameters.
     read: u64,
     /// Bytes of the programs.
@@ -75,11 +75,11 @@ impl Run {
     }
 }
 
-fn measure(model: &str, mode: &str, runs: u32) -> Result<Measured> {
+fn measure(model: &str, recipe: &str, runs: u32) -> Result<Measured> {
     let source = hub::source(model, None)?;
     let mut measured = Measured {
         model: source.model().to_owned(),
-        mode: mode.to_owned(),
+        recipe: recipe.to_owned(),
         read: 0,
         written: 0,
         runs: Runs::new(),
@@ -89,7 +89,7 @@ fn measure(model: &str, mode: &str, runs: u32) -> Result<Measured> {
     measured.read = read(&source)?;
     for _ in 0..runs {
         let (read, read_time) = timed(|| read(&source));
-        let (bundles, export) = timed_export(&source, mode)?;
+        let (bundles, export) = timed_export(&source, recipe)?;
         let (written, write) = write_as_many(&bundles)?;
         let ((), hash) = timed(|| hash(written));
         (measured.read, measured.written) = (read?, written);
@@ -105,9 +105,9 @@ fn measure(model: &str, mode: &str, runs: u32) -> Result<Measured> {
 }
 
 /// Exports to a folder that is gone afterwards.
-fn timed_export(source: &Source, mode: &str) -> Result<(Vec<Exported>, f64)> {
+fn timed_export(source: &Source, recipe: &str) -> Result<(Vec<Exported>, f64)> {
     let folder = home::scratch()?;
-    let job = Job::new(source.clone(), mode, folder.path())?;
+    let job = Job::new(source.clone(), recipe, folder.path())?;
     let (bundles, seconds) = timed(|| job.run());
     Ok((bundles?, seconds))
 }
@@ -198,7 +198,7 @@ impl Report for Measured {
              \x20 export               {:8.3} s  {:.2} × the floor of its run ({min:.2} to {max:.2})\n\
              \x20 largest memory       {memory}\n",
             self.model,
-            self.mode,
+            self.recipe,
             self.runs.len(),
             self.runs.median(|run| run.read),
             size(self.read),
@@ -225,7 +225,7 @@ impl Report for Measured {
         json!({
             "bench": "export",
             "model": self.model,
-            "mode": self.mode,
+            "mode": self.recipe,
             "checkpoint_bytes": self.read,
             "program_bytes": self.written,
             "seconds": runs.collect::<Vec<_>>(),
