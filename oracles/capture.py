@@ -89,7 +89,7 @@ class Oracle:
         return whole.hexdigest()
 
     def patches(self, image):
-        """Pixel values [4N, patch] of a picture: stretched to the grid's square, cut by the processor."""
+        """Pixel values [4N, patch] of a picture: stretched to the grid's square, cut by the image processor."""
         from PIL import Image
 
         vision = self.config.vision_config
@@ -104,11 +104,11 @@ class Oracle:
                              merge_size=vision.spatial_merge_size, image_mean=[0.5] * 3, image_std=[0.5] * 3)
         made = processor(square, do_resize=False, return_tensors="np")
         if np.asarray(made["image_grid_thw"]).tolist() != [self.thw()]:
-            raise Refused(f"the processor makes a grid of {made['image_grid_thw']}, expected {self.thw()}")
+            raise Refused(f"the image processor makes a grid of {made['image_grid_thw']}, expected {self.thw()}")
         values = np.asarray(made["pixel_values"], np.float32)
         levels = (values + 1) * 127.5
         if np.abs(levels - levels.round()).max() > 1e-3:
-            raise Refused("the processor does not normalize by x / 127.5 - 1; a bundle's host would have to do the same")
+            raise Refused("the image processor does not normalize by x / 127.5 - 1; a bundle's host would have to do the same")
         return values, levels.round().astype(np.uint8)
 
     def thw(self):
@@ -201,7 +201,7 @@ class Oracle:
             if margins[at] < MIN_MARGIN:
                 raise Refused(
                     f"{name}: greedy token {step} leads by {margins[at]:.4f} logits, at least {MIN_MARGIN} is needed; "
-                    "another prompt, image or fewer --steps will do"
+                    "another prompt, image or fewer --steps may help"
                 )
             if whole["logits"][at].argmax() != token:
                 raise Refused(f"{name}: greedy token {step} is {token} with a cache, {whole['logits'][at].argmax()} without")
@@ -226,10 +226,10 @@ class Oracle:
                 "start": ids.index(self.config.image_token_id),
                 "patches_sha256": digest(levels.tobytes()),
             }
-        least = round(float(margins[first:].min()), 4)
+        lowest = round(float(margins[first:].min()), 4)
         entry |= {
             "greedy_text": self.tokenizer.decode(greedy),
-            "gated": {"first": first, "last": first + steps - 1, "least_margin": least} if steps else None,
+            "gated": {"first": first, "last": first + steps - 1, "least_margin": lowest} if steps else None,
         }
         return recorded, entry
 
@@ -264,7 +264,7 @@ def main():
         file = args.out / f"{entry['name']}.safetensors"
         tensors.save(file, made)
         entries.append(entry | {"file": file.name, "sha256": digest(file.read_bytes())})
-        gated = f"least margin {entry['gated']['least_margin']}" if entry["gated"] else "nothing gated"
+        gated = f"min margin {entry['gated']['least_margin']}" if entry["gated"] else "nothing gated"
         print(f"{entry['name']}: {entry['prompt_tokens']} tokens, {gated}: {entry['greedy_text']!r}")
     index = {
         "version": VERSION,

@@ -23,8 +23,8 @@ def cases(config):
     """Token lists with the grids (rows, columns) of their images."""
     rng = random.Random(3)
 
-    def text(most):
-        return [rng.randrange(504) for _ in range(rng.randint(0, most))]
+    def text(max_tokens):
+        return [rng.randrange(504) for _ in range(rng.randint(0, max_tokens))]
 
     def image(height, width):
         return [config.vision_start_token_id] + [config.image_token_id] * (height * width) + [config.vision_end_token_id]

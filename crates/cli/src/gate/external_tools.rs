@@ -156,7 +156,8 @@ fn continue_greedily(
     ];
     let mut command = python::script(venv, "generate.py", paths)?;
     // No token is -1: what follows an end token is compared, too.
-    command.args(["--margins", "--most", &tokens.to_string(), "--end", "-1"]);
+    command.args(["--margins", "--end", "-1"]);
+    command.args(["--max-tokens", &tokens.to_string()]);
     let printed = python::output(&mut command)?;
     let (mut ids, mut margins) = (Vec::new(), Vec::new());
     for line in printed.lines() {
