@@ -178,8 +178,8 @@ fn failing() -> Result<Transcript> {
     let scratch = repo::scratch()?;
     let [checkpoint, out] = ["nano", "exports"].map(|name| scratch.path().join(name));
     fs::create_dir(&checkpoint)?;
-    let theirs = repo::root().join("oracles/nano/checkpoint");
-    for entry in fs::read_dir(theirs)? {
+    let original = repo::root().join("oracles/nano/checkpoint");
+    for entry in fs::read_dir(original)? {
         let entry = entry?;
         fs::copy(entry.path(), checkpoint.join(entry.file_name()))?;
     }
