@@ -97,8 +97,8 @@ async def main(a):
         decode = model.load_function("main")
         decoder["load_seconds"] = time.perf_counter() - started
         started = time.perf_counter()
-        async with AIModelAsset.load(a.vision).executable() as eyes:
-            see = eyes.load_function("main")
+        async with AIModelAsset.load(a.vision).executable() as encoder:
+            see = encoder.load_function("main")
             if seen:
                 vision["load_seconds"] = time.perf_counter() - started
             prompts = []

@@ -1,5 +1,8 @@
 """Records what Core AI's runtime computes for single operations, as fixtures of the runtime's tests.
 
+No CI job runs this script: run it by hand in the environment with coreai-core 1.0.0b3 when an operation is
+new, and put what it writes into crates/runtime/tests/fixtures.
+
     python make_op_cases.py FOLDER
 
 Writes FOLDER/ops.aimodel, one function an operation and form, and FOLDER/ops.safetensors with

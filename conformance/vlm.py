@@ -21,9 +21,9 @@ async def encode(vision, pixels):
 class Conversation:
     """Loaded functions of a bundle, and what one conversation has in its cache."""
 
-    def __init__(self, embedding, main, image_token, most):
+    def __init__(self, embedding, main, image_token, most, room=ROOM):
         self.embedding, self.main, self.image_token, self.most = embedding, main, image_token, most
-        self.room, self.seen = min(ROOM, most), 0
+        self.room, self.seen = min(room, most), 0
         self.state = {name: self._zeros(name) for name in main.desc.state_names}
 
     def _zeros(self, name):

@@ -5,8 +5,8 @@
         --prompt count "count from one to twenty ."
 
 `--model` is a folder, or an id on the hub with `--revision`. Needs torch, transformers (4.57 or 5),
-numpy, Pillow; what reads the oracle needs only the files. Exit code 1 and nothing written when a
-prompt cannot serve as an oracle, 2 for bad usage.
+numpy, Pillow; what reads the oracle needs only the files. Exit code 3, and nothing written, when a
+checkpoint or a prompt cannot serve as an oracle; the last line on standard error says why. 2 for bad usage.
 
 OUT/index.json says what was recorded, of which checkpoint (`checkpoint`: SHA-256 over its safetensors
 files in order of their names, those that the shard index names) and with what. OUT/NAME.safetensors holds, for a prompt of P tokens and
@@ -42,7 +42,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "conformance"))
 import tensors  # noqa: E402
 
 VERSION = 1
-LEAST_MARGIN = 0.1  # logits
+MIN_MARGIN = 0.1  # logits
+REFUSED = 3  # exit code; Python itself ends with 1, argparse with 2
 
 
 class Refused(Exception):
@@ -88,7 +89,7 @@ class Oracle:
         return whole.hexdigest()
 
     def patches(self, image):
-        """Pixel values [4N, patch] of a picture: stretched to the grid's square, cut by the processor."""
+        """Pixel values [4N, patch] of a picture: stretched to the grid's square, cut by the image processor."""
         from PIL import Image
 
         vision = self.config.vision_config
@@ -103,11 +104,11 @@ class Oracle:
                              merge_size=vision.spatial_merge_size, image_mean=[0.5] * 3, image_std=[0.5] * 3)
         made = processor(square, do_resize=False, return_tensors="np")
         if np.asarray(made["image_grid_thw"]).tolist() != [self.thw()]:
-            raise Refused(f"the processor makes a grid of {made['image_grid_thw']}, expected {self.thw()}")
+            raise Refused(f"the image processor makes a grid of {made['image_grid_thw']}, expected {self.thw()}")
         values = np.asarray(made["pixel_values"], np.float32)
         levels = (values + 1) * 127.5
         if np.abs(levels - levels.round()).max() > 1e-3:
-            raise Refused("the processor does not normalize by x / 127.5 - 1; a bundle's host would have to do the same")
+            raise Refused("the image processor does not normalize by x / 127.5 - 1; a bundle's host would have to do the same")
         return values, levels.round().astype(np.uint8)
 
     def thw(self):
@@ -197,10 +198,10 @@ class Oracle:
         first = len(ids) - 1
         for step, token in enumerate(greedy):
             at = first + step
-            if margins[at] < LEAST_MARGIN:
+            if margins[at] < MIN_MARGIN:
                 raise Refused(
-                    f"{name}: greedy token {step} leads by {margins[at]:.4f} logits, at least {LEAST_MARGIN} is needed; "
-                    "another prompt, image or fewer --steps will do"
+                    f"{name}: greedy token {step} leads by {margins[at]:.4f} logits, at least {MIN_MARGIN} is needed; "
+                    "another prompt, image or fewer --steps may help"
                 )
             if whole["logits"][at].argmax() != token:
                 raise Refused(f"{name}: greedy token {step} is {token} with a cache, {whole['logits'][at].argmax()} without")
@@ -225,10 +226,10 @@ class Oracle:
                 "start": ids.index(self.config.image_token_id),
                 "patches_sha256": digest(levels.tobytes()),
             }
-        least = round(float(margins[first:].min()), 4)
+        lowest = round(float(margins[first:].min()), 4)
         entry |= {
             "greedy_text": self.tokenizer.decode(greedy),
-            "gated": {"first": first, "last": first + steps - 1, "least_margin": least} if steps else None,
+            "gated": {"first": first, "last": first + steps - 1, "least_margin": lowest} if steps else None,
         }
         return recorded, entry
 
@@ -255,14 +256,15 @@ def main():
         oracle = Oracle(args.model, args.revision, args.grid)
         recorded = [oracle.record(name, text, *(rest or [None]), args.steps) for name, text, *rest in args.prompt]
     except Refused as why:
-        raise SystemExit(f"refused: {why}") from None
+        print(f"refused: {why}", file=sys.stderr)
+        raise SystemExit(REFUSED) from None
     args.out.mkdir(parents=True, exist_ok=True)
     entries = []
     for made, entry in recorded:
         file = args.out / f"{entry['name']}.safetensors"
         tensors.save(file, made)
         entries.append(entry | {"file": file.name, "sha256": digest(file.read_bytes())})
-        gated = f"least margin {entry['gated']['least_margin']}" if entry["gated"] else "nothing gated"
+        gated = f"min margin {entry['gated']['least_margin']}" if entry["gated"] else "nothing gated"
         print(f"{entry['name']}: {entry['prompt_tokens']} tokens, {gated}: {entry['greedy_text']!r}")
     index = {
         "version": VERSION,

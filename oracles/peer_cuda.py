@@ -1,10 +1,12 @@
-"""How fast transformers is on the same card, in fp16.
+"""How fast transformers is on the same GPU, in fp16.
+
+No CI job runs this script: it takes a CUDA GPU. docs/measured.md has what it printed.
 
     python oracles/peer_cuda.py CHECKPOINT [--prompt 211] [--new 64] [--grid 14]
 
 Prints tokens per second of decoding, eager and compiled with a static cache,
 and the time of the vision tower. The medians of five runs, each after runs
-that are not counted. Needs torch, transformers and a card.
+that are not counted. Needs torch, transformers and a CUDA GPU.
 """
 
 import argparse

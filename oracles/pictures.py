@@ -1,6 +1,8 @@
 """Draws small picture files of many kinds, and records how Pillow and transformers see them, for the tests.
 
-    python pictures.py    -> ../crates/qwen3-vl/tests/fixtures/pictures/
+No CI job runs this script: run it by hand, and commit what it writes.
+
+    python pictures.py    -> ../crates/picture/tests/fixtures/pictures/
 
 Needs pillow 11.3.0, numpy and transformers 4.57.6; later versions of pillow may resize columns before rows.
 `pictures.json` has, for each file, width, height and the levels of `ImageOps.exif_transpose`, pasted on
@@ -17,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from transformers import Qwen2VLImageProcessor
 
-OUT = Path(__file__).resolve().parent.parent / "crates/qwen3-vl/tests/fixtures/pictures"
+OUT = Path(__file__).resolve().parent.parent / "crates/picture/tests/fixtures/pictures"
 WIDTH, HEIGHT = 11, 7
 SIDE = 64
 

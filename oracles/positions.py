@@ -1,6 +1,8 @@
 """Records what get_rope_index of transformers gives for token lists of many kinds, for the tests.
 
-    python positions.py    -> ../crates/qwen3-vl/tests/fixtures/positions.json
+No CI job runs this script: run it by hand, and commit what it writes.
+
+    python positions.py    -> ../crates/models/tests/fixtures/positions.json
 
 Needs torch and transformers, 4.57 or 5: both give the same file. The lists are nano's: text, images
 first, last, one after the other, oblong, and much text after an image.
@@ -14,15 +16,15 @@ import torch
 import transformers
 
 HERE = Path(__file__).resolve().parent
-OUT = HERE.parent / "crates/qwen3-vl/tests/fixtures/positions.json"
+OUT = HERE.parent / "crates/models/tests/fixtures/positions.json"
 
 
 def cases(config):
     """Token lists with the grids (rows, columns) of their images."""
     rng = random.Random(3)
 
-    def text(most):
-        return [rng.randrange(504) for _ in range(rng.randint(0, most))]
+    def text(max_tokens):
+        return [rng.randrange(504) for _ in range(rng.randint(0, max_tokens))]
 
     def image(height, width):
         return [config.vision_start_token_id] + [config.image_token_id] * (height * width) + [config.vision_end_token_id]

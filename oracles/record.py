@@ -9,6 +9,8 @@ checkpoint is the one that `cargo xtask synth` makes of the config, and the reco
 (`checkpoint`: SHA-256 over its safetensors files in order of their names), so that a changed generator
 is seen as such.
 
+No CI job runs this script: run it by hand when a shape is new or synth changes, and commit what it writes.
+
 Recorded for each prompt NAME: `NAME.ids` (image tokens as V + slot), `NAME.image_start` if it has an
 image, and `NAME.logits`, those of the positions from `NAME.first` on, f32.
 """

@@ -1,5 +1,7 @@
 """Records what transformers' warpers keep of some logits, for the tests of the sampler.
 
+No CI job runs this script: run it by hand, and commit what it writes.
+
     python sampling.py    -> ../crates/engine/tests/fixtures/sampling.json
 
 Needs transformers 4.57.6, numpy, and jax with flax: the warpers of that version for flax need no torch,

@@ -1,5 +1,7 @@
 """Measures nano: held-out captions, and the margins on the gate prompts.
 
+No CI job runs this script: run it by hand after train.py. nano/README.md has what it printed.
+
     python evaluate.py [--checkpoint DIR] [--scenes 512] [--device cpu] [--unseen 100]
 
 The weights are the bf16 ones that ship, computed in fp32 by transformers, on the CPU unless told
@@ -17,13 +19,13 @@ import nano
 import scenes
 
 EXACT_BAR = 0.99  # of held-out captions
-MARGIN_BAR = 0.5  # least top-2 margin, in logits, on the gate prompts
+MARGIN_BAR = 0.5  # min top-2 margin, in logits, on the gate prompts
 STEPS = 24  # greedy tokens a gate prompt, or fewer up to the end token
 
 
 def answers(model, tok, seeds, device, half, ask):
-    """How many answers are exact, and the least margin of a right token over the next best."""
-    exact, least = 0, float("inf")
+    """How many answers are exact, and the min margin of a right token over the next best."""
+    exact, lowest = 0, float("inf")
     for at in range(0, len(seeds), 64):
         rows, heads, pictures = [], [], []
         for seed in seeds[at : at + 64]:
@@ -47,18 +49,18 @@ def answers(model, tok, seeds, device, half, ask):
             right = predicted.gather(1, expected[:, None])[:, 0]
             others = predicted.scatter(1, expected[:, None], -torch.inf).max(-1).values
             exact += bool((right > others).all())
-            least = min(least, (right - others).min().item())
-    return exact, least
+            lowest = min(lowest, (right - others).min().item())
+    return exact, lowest
 
 
 def greedy(model, tok, text, picture, device, half=False):
-    """The answer's text, its end token removed, and the least margin over at most STEPS tokens."""
+    """The answer's text, its end token removed, and the min margin over at most STEPS tokens."""
     ids, extra = tok.encode(nano.prompt(text, picture is not None)).ids, {}
     if picture is not None:
         pixels = nano.patches(nano.read_picture(picture)).to(device)
         extra = dict(pixel_values=pixels.half().float() if half else pixels,
                      image_grid_thw=torch.tensor([nano.GRID_THW], device=device))
-    made, least = [], float("inf")
+    made, lowest = [], float("inf")
     while True:
         # Positions are left to transformers here, and nothing is cached: the plainest way to decode.
         row = torch.tensor([ids + made], device=device)
@@ -66,10 +68,10 @@ def greedy(model, tok, text, picture, device, half=False):
         last = model(input_ids=row, attention_mask=mask, use_cache=False, **extra).logits[0, -1].float()
         top = last.topk(2)
         if len(made) < STEPS:
-            least = min(least, (top.values[0] - top.values[1]).item())
+            lowest = min(lowest, (top.values[0] - top.values[1]).item())
         made.append(top.indices[0].item())
         if made[-1] == nano.SPECIAL["<|im_end|>"] or len(made) == 64:
-            return tok.decode(made), least
+            return tok.decode(made), lowest
 
 
 def main():
@@ -87,22 +89,22 @@ def main():
     for name, ask in asks:
         for half in (False, True):
             seeds = range(scenes.EVALUATION_SEEDS, scenes.EVALUATION_SEEDS + args.scenes)
-            exact, least = answers(model, tok, seeds, args.device, half, ask)
+            exact, lowest = answers(model, tok, seeds, args.device, half, ask)
             ok &= exact >= EXACT_BAR * args.scenes
             print(f"held out, {name}, {'f16' if half else 'f32'} patches: {exact} of {args.scenes} exact, "
-                  f"least margin {least:.3f}")
+                  f"min margin {lowest:.3f}")
     seeds = range(scenes.UNSEEN_SEEDS, scenes.UNSEEN_SEEDS + args.unseen)
-    exact, least = answers(model, tok, seeds, args.device, False, asks[0][1])
+    exact, lowest = answers(model, tok, seeds, args.device, False, asks[0][1])
     ok &= exact >= EXACT_BAR * args.unseen
-    print(f"unseen, captions: {exact} of {args.unseen} exact, least margin {least:.3f}")
+    print(f"unseen, captions: {exact} of {args.unseen} exact, min margin {lowest:.3f}")
 
     smallest = float("inf")
     for name, text, expected, picture in nano.gate_prompts():
         for half in (False, True) if picture else (False,):
-            got, least = greedy(model, tok, text, picture, args.device, half)
-            smallest = min(smallest, least)
+            got, lowest = greedy(model, tok, text, picture, args.device, half)
+            smallest = min(smallest, lowest)
             ok &= got == expected
-            print(f"gate prompt {name}{' (f16 patches)' if half else ''}: margin {least:.3f}, "
+            print(f"gate prompt {name}{' (f16 patches)' if half else ''}: margin {lowest:.3f}, "
                   f"{'right' if got == expected else f'WRONG: {got!r}'}")
     ok &= smallest >= MARGIN_BAR
     print(f"smallest margin on the gate prompts: {smallest:.3f} (bar {MARGIN_BAR})")

@@ -1,5 +1,7 @@
 """Trains nano, a small Qwen3-VL, on drawn scenes, and writes checkpoint/model.safetensors.
 
+No CI job runs this script: it takes a CUDA device, and other hardware gives other weights.
+
 The architecture is transformers' own Qwen3VLForConditionalGeneration. Two methods of its vision
 tower are replaced while training, by forms that compute the same thing for a batch of equally
 large pictures at once instead of picture by picture; each run first prints how far apart the two are.

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cosine_of_something_that_is_no_number_is_none() {
+    fn the_cosine_with_nan_is_nan() {
         assert!((cosine(&[1.0, 0.0], &[1.0, 1.0]) - 0.5f64.sqrt()).abs() < 1e-12);
         assert!(cosine(&[1.0, 0.0], &[f64::NAN, 1.0]).is_nan());
     }

@@ -23,8 +23,8 @@ pub fn run() -> Outcome {
     ensure!(skipped.verdict == Verdict::Skipped, "{}", skipped.summary);
 
     let vision = nano::asset(&nano::vision()?);
-    let host = |mode: &str, transcript: &str| -> Result<String> {
-        let decoder = nano::asset(&nano::decoder(mode, "s1")?);
+    let host = |recipe: &str, transcript: &str| -> Result<String> {
+        let decoder = nano::asset(&nano::decoder(recipe, "s1")?);
         let paths = [&fixture, &decoder, &vision, &path(transcript)];
         python::output(&mut repo::script(&venv, "device.py", paths)?)
     };

@@ -46,6 +46,6 @@ pub fn run() -> Outcome {
 }
 
 /// What the stage says of a mode's bundles.
-fn judged(mode: &str, core_ai: CoreAi) -> Result<StageReport> {
-    nano::stage(Stage::Engine, mode, |job| job.settings.core_ai = core_ai)
+fn judged(recipe: &str, core_ai: CoreAi) -> Result<StageReport> {
+    nano::stage(Stage::Engine, recipe, |job| job.settings.core_ai = core_ai)
 }

@@ -250,11 +250,11 @@ impl Bench {
         let recipe = self.recipe()?;
         let recipe = recipe
             .to_str()
-            .context("the scratch folder's path is no text")?;
+            .context("the scratch folder's path is not UTF-8")?;
         let oracle = repo::root().join("oracles/nano/recorded");
         let oracle = oracle
             .to_str()
-            .context("the repository's path is no text")?;
+            .context("the repository's path is not UTF-8")?;
         let make = [
             "release",
             "--recipe",

@@ -98,9 +98,9 @@ const FAULTS: &[Fault] = &[
 pub fn run() -> Outcome {
     let venv = Venv::linter()?;
     let mut targets = vec![nano::asset(&nano::vision()?)];
-    for mode in nano::MODES {
-        for query in nano::QUERIES {
-            targets.push(nano::decoder(mode, query)?);
+    for recipe in quantize::RECIPES {
+        for shape in nano::CALL_SHAPES {
+            targets.push(nano::decoder(recipe.name, shape)?);
         }
     }
     let mut rules = 0;

@@ -6,6 +6,7 @@ use aimodel_cli::venv::{CORE_AI, Venv};
 use aimodel_cli::{export, python};
 use anyhow::{Context, ensure};
 use models::qwen3_vl::Config;
+use quantize::RECIPES;
 use serde_json::{Value, json};
 
 /// Runs the step.
@@ -13,10 +14,10 @@ pub fn run() -> Outcome {
     let job = export::Job::nano("int8hu", &nano::folder()?)?;
     let (config, grid) = (Config::load(&job.source)?, job.grid());
     let mut assets = vec![(nano::asset(&nano::vision()?), vision(&config, grid))];
-    for mode in nano::MODES {
-        for query in nano::QUERIES {
-            let asset = nano::asset(&nano::decoder(mode, query)?);
-            assets.push((asset, decoder(&config, grid, query)));
+    for recipe in RECIPES {
+        for shape in nano::CALL_SHAPES {
+            let asset = nano::asset(&nano::decoder(recipe.name, shape)?);
+            assets.push((asset, decoder(&config, grid, shape)));
         }
     }
     let mut operations = Vec::new();
@@ -69,7 +70,7 @@ fn vision(config: &Config, grid: usize) -> Value {
 }
 
 /// The functions of a decoder; -1 is a dimension known at run time.
-fn decoder(config: &Config, grid: usize, query: &str) -> Value {
+fn decoder(config: &Config, grid: usize, shape: &str) -> Value {
     let text = &config.text_config;
     let tokens = (grid * grid) as i64;
     let hidden = text.hidden_size as i64;
@@ -93,7 +94,7 @@ fn decoder(config: &Config, grid: usize, query: &str) -> Value {
             "outputs": [value("logits", "float16", &[1, count, text.vocab_size as i64])],
         })
     };
-    match query {
+    match shape {
         "s1" => json!([function("main", 1)]),
         "dynamic" => json!([function("main", -1)]),
         _ => json!([function("main", 1), function("prefill", 64)]),

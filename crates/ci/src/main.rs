@@ -1,5 +1,8 @@
 //! Everything that CI runs, step by step: `cargo xtask test`.
 
+#[cfg(test)]
+mod architecture;
+mod benches;
 mod browser;
 mod compare;
 mod device;
@@ -19,7 +22,6 @@ mod round_trip;
 mod scenes;
 mod shapes;
 
-use aimodel_cli::bench;
 use aimodel_cli::progress::seconds;
 use anyhow::{Result, bail};
 use clap::Parser;
@@ -50,14 +52,7 @@ const STEPS: &[Step] = &[
     ("the tool without the hub", || {
         cargo(&["check", "--locked", "--package", "aimodel-cli"], &[])
     }),
-    ("documentation", || {
-        checked(
-            "doc",
-            &["--no-deps"],
-            &[],
-            &[("RUSTDOCFLAGS", "-D warnings")],
-        )
-    }),
+    ("documentation", documentation),
     ("crates", crates),
     ("export nano", nano::export),
     ("round trip of foreign assets", round_trip::run),
@@ -73,7 +68,7 @@ const STEPS: &[Step] = &[
     ("report in a browser", report::run),
     ("release", release::run),
     ("hub", hub::run),
-    ("benches", bench::check),
+    ("benches", benches::run),
     ("an empty folder", elsewhere::run),
 ];
 
@@ -143,6 +138,20 @@ fn dependencies() -> Outcome {
     let checks = ["licenses", "bans", "sources"];
     let quiet = ["deny", "--offline", "--log-level", "error", "check"];
     cargo(&[&quiet[..], &checks].concat(), &[])
+}
+
+/// The documentation of all crates, and the package of the one that is made to
+/// be published: it must build from the files that the package holds, and from
+/// crates of the registry alone.
+fn documentation() -> Outcome {
+    let strict = [("RUSTDOCFLAGS", "-D warnings")];
+    let doc = checked("doc", &["--no-deps"], &[], &strict)?;
+    // What a `cargo publish --dry-run` checks, without the network.
+    let package = ["package", "--package", "mlir-bytecode", "--locked"];
+    // Whether everything is committed is not the question here.
+    let here = ["--offline", "--allow-dirty"];
+    let package = cargo(&[&package[..], &here].concat(), &[])?;
+    Ok(format!("{doc}; {package}"))
 }
 
 /// The crates' own tests, which leave nothing in the user's cache of the hub.

@@ -1,4 +1,4 @@
-//! nano, exported in every mode for the steps that look at it.
+//! nano, exported in every recipe for the steps that look at it.
 
 use super::Outcome;
 use crate::repo;
@@ -8,46 +8,46 @@ use aimodel_cli::gate;
 use anyhow::{Context, Result, ensure};
 use bundle::{BundleName, CallShape, Layout, asset_name};
 use checkpoint::Source;
+use quantize::RECIPES;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How weights are stored.
-pub const MODES: [&str; 3] = ["fp16", "int8lin", "int8hu"];
 /// How many tokens a call takes.
-pub const QUERIES: [&str; 3] = ["s1", "dynamic", "pf64"];
+pub const CALL_SHAPES: [&str; 3] = ["s1", "dynamic", "pf64"];
 
 /// Whether this process has exported nano.
 static DONE: AtomicBool = AtomicBool::new(false);
 
-/// The step: exports nano in all modes, and int8hu a second time.
+/// The step: exports nano in all recipes, and int8hu a second time.
 pub fn export() -> Outcome {
     let folder = repo::root().join("target/ci/nano");
     if folder.exists() {
         std::fs::remove_dir_all(&folder)
             .with_context(|| format!("{} cannot be removed", folder.display()))?;
     }
-    for mode in MODES {
-        write(mode, &folder.join(mode))?;
+    for recipe in RECIPES {
+        write(recipe.name, &folder.join(recipe.name))?;
     }
     write("int8hu", &folder.join("again"))?;
     let count = same_folders(&folder.join("int8hu"), &folder.join("again"))?;
     std::fs::remove_dir_all(folder.join("again"))?;
     DONE.store(true, Ordering::Relaxed);
     Ok(format!(
-        "{} modes, {} queries each, and the vision encoder; int8hu twice, {count} files the same",
-        MODES.len(),
-        QUERIES.len()
+        "{} recipes, {} call shapes each, and the vision encoder; int8hu twice, {count} files the \
+         same",
+        RECIPES.len(),
+        CALL_SHAPES.len()
     ))
 }
 
-fn write(mode: &str, out: &Path) -> Result<()> {
-    let mut job = Job::nano(mode, out)?;
-    job.options.layouts = export::queries(&QUERIES.join(","))?;
+fn write(recipe: &str, out: &Path) -> Result<()> {
+    let mut job = Job::nano(recipe, out)?;
+    job.options.layouts = export::pipelined(&CALL_SHAPES.join(","))?;
     job.run()?;
     Ok(())
 }
 
-/// The folder with a folder for each mode, exported anew once in a process.
+/// The folder with a folder for each recipe, exported anew once in a process.
 pub fn folder() -> Result<PathBuf> {
     if !DONE.load(Ordering::Relaxed) {
         export()?;
@@ -55,17 +55,17 @@ pub fn folder() -> Result<PathBuf> {
     Ok(repo::root().join("target/ci/nano"))
 }
 
-/// The decoder bundle of a mode and query.
-pub fn decoder(mode: &str, query: &str) -> Result<PathBuf> {
+/// The decoder bundle of a recipe and call shape.
+pub fn decoder(recipe: &str, shape: &str) -> Result<PathBuf> {
     let name = BundleName {
         model: "nano".to_owned(),
-        recipe: mode.to_owned(),
-        layout: Layout::Pipelined(query.parse()?),
+        recipe: recipe.to_owned(),
+        layout: Layout::Pipelined(shape.parse()?),
     };
-    Ok(folder()?.join(mode).join(name.to_string()))
+    Ok(folder()?.join(recipe).join(name.to_string()))
 }
 
-/// The vision encoder's folder; it is the same in each mode.
+/// The vision encoder's folder; it is the same in each recipe.
 pub fn vision() -> Result<PathBuf> {
     Ok(folder()?.join("int8hu/nano_vision"))
 }
@@ -76,14 +76,14 @@ pub fn asset(bundle: &Path) -> PathBuf {
     bundle.join(asset_name(&name.to_string()))
 }
 
-/// What a stage of the gates says of the bundles of a mode, one token a call.
-pub fn stage(stage: Stage, mode: &str, set: impl FnOnce(&mut gate::Job)) -> Result<StageReport> {
-    let exports = folder()?.join(mode);
+/// What a stage of the gates says of the bundles of a recipe, one token a call.
+pub fn stage(stage: Stage, recipe: &str, set: impl FnOnce(&mut gate::Job)) -> Result<StageReport> {
+    let exports = folder()?.join(recipe);
     let mut job = gate::Job::new(
         Source::nano(),
         &exports,
-        mode.parse()?,
-        CallShape::One,
+        recipe.parse()?,
+        Layout::Pipelined(CallShape::One),
         None,
     )?;
     job.stages = vec![stage];

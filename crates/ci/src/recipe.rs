@@ -12,7 +12,9 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// What was recorded of each checkpoint: modes, and the queries of each.
+/// What was recorded of each checkpoint: recipes, and the call shapes of each. It
+/// does not follow `quantize::RECIPES`: a way to store weights has fingerprints
+/// only if the published Python recipe has it, and somebody recorded them.
 const DECODERS: [(&str, &str); 3] = [
     ("int8hu", "s1,dynamic,pf8"),
     ("int8lin", "s1"),
@@ -61,10 +63,10 @@ fn checkpoint(path: &Path) -> Result<usize> {
 
     let mut exported = Vec::new();
     let decoder = assets.keys().any(|asset| asset.contains("_decode_"));
-    for (index, (mode, queries)) in DECODERS.into_iter().enumerate() {
-        let mut job = Job::new(source.clone(), mode, &scratch.path().join(mode))?;
+    for (index, (recipe, call_shapes)) in DECODERS.into_iter().enumerate() {
+        let mut job = Job::new(source.clone(), recipe, &scratch.path().join(recipe))?;
         job.options.grid = grid.unwrap_or(job.options.grid);
-        job.options.layouts = export::queries(queries)?;
+        job.options.layouts = export::pipelined(call_shapes)?;
         job.options.vision = index == 0;
         job.options.decoder = decoder;
         if job.options.vision || job.options.decoder {

@@ -51,7 +51,7 @@ pub fn run() -> Outcome {
 
     // Evidence of another bundle, and of one that was made again.
     let transcripts = scratch.path().join("exports/transcripts");
-    let file = |mode: &str| transcripts.join(format!("nano_decode_{mode}_s1_cpu.json"));
+    let file = |recipe: &str| transcripts.join(format!("nano_decode_{recipe}_s1_cpu.json"));
     let good = fs::read(file("int8hu"))?;
     fs::copy(file("int8lin"), file("int8hu"))?;
     let out = path("c");
@@ -66,9 +66,12 @@ pub fn run() -> Outcome {
     ensure!(!Path::new(&out).exists(), "a refused release appeared");
 
     // The published folder, spoilt.
-    let card = Path::new(&a).join("README.md");
-    let text = fs::read_to_string(&card)?;
-    fs::write(&card, text.replacen("min cosine 0.9", "min cosine 1.0", 1))?;
+    let model_card = Path::new(&a).join("README.md");
+    let text = fs::read_to_string(&model_card)?;
+    fs::write(
+        &model_card,
+        text.replacen("min cosine 0.9", "min cosine 1.0", 1),
+    )?;
     no(&["verify", &a], 1, "README.md: line")?;
     no(&["release", "--out", &a, "--dry-run"], 1, "README.md: line")?;
     no(&["rebuild", &a, "--model", "nano"], 1, "README.md: line")?;

@@ -64,7 +64,7 @@ fn sees_faults(browser: &Browser) -> Result<()> {
     for fault in ["said", "thrown", "blocked.png"] {
         ensure!(
             loaded.console.iter().any(|line| line.contains(fault)),
-            "the browser does not tell of faults: expected {fault:?} on its console, found {:#?}",
+            "the browser does not report faults: expected {fault:?} on its console, found {:#?}",
             loaded.console
         );
     }
@@ -166,8 +166,14 @@ fn listed(transcript: &Transcript, stage: Stage) -> [String; 2] {
 
 /// A run of the gates on bundles of nano, said to be of nano.
 fn gated(exports: &Path) -> Result<Transcript> {
-    let mode = "int8hu".parse()?;
-    let mut job = Job::new(Source::nano(), exports, mode, "s1".parse()?, None)?;
+    let recipe = "int8hu".parse()?;
+    let mut job = Job::new(
+        Source::nano(),
+        exports,
+        recipe,
+        Layout::Pipelined(CallShape::One),
+        None,
+    )?;
     job.stages = STAGES.into();
     job.quiet = true;
     job.run()
@@ -178,8 +184,8 @@ fn failing() -> Result<Transcript> {
     let scratch = repo::scratch()?;
     let [checkpoint, out] = ["nano", "exports"].map(|name| scratch.path().join(name));
     fs::create_dir(&checkpoint)?;
-    let theirs = repo::root().join("oracles/nano/checkpoint");
-    for entry in fs::read_dir(theirs)? {
+    let original = repo::root().join("oracles/nano/checkpoint");
+    for entry in fs::read_dir(original)? {
         let entry = entry?;
         fs::copy(entry.path(), checkpoint.join(entry.file_name()))?;
     }

@@ -19,16 +19,16 @@ pub fn run() -> Outcome {
     let mut shapes = files(&repo::root().join("oracles/shapes"), "json")?;
     shapes.sort();
     ensure!(!shapes.is_empty(), "oracles/shapes holds no shapes");
-    let mut least = 1.0f64;
+    let mut min = 1.0f64;
     for path in &shapes {
         let found = shape(path).with_context(|| path.display().to_string())?;
         println!(
             "  {}: cosine ≥ {found:.6}",
             path.file_stem().unwrap_or_default().display()
         );
-        least = least.min(found);
+        min = min.min(found);
     }
-    Ok(format!("{} shapes, cosine ≥ {least:.6}", shapes.len()))
+    Ok(format!("{} shapes, cosine ≥ {min:.6}", shapes.len()))
 }
 
 fn shape(path: &Path) -> Result<f64> {
@@ -58,10 +58,10 @@ fn shape(path: &Path) -> Result<f64> {
          with oracles/record.py"
     );
 
-    let (mode, query) = (text("mode")?, text("query")?);
-    let mut job = Job::new(source, mode, scratch.path())?;
+    let (recipe, call_shape) = (text("mode")?, text("query")?);
+    let mut job = Job::new(source, recipe, scratch.path())?;
     job.options.grid = grid as u64;
-    job.options.layouts = export::queries(query)?;
+    job.options.layouts = export::pipelined(call_shape)?;
     let bundles = job.run()?;
     let [decoder, vision] = &bundles[..] else {
         anyhow::bail!(
@@ -84,7 +84,7 @@ fn shape(path: &Path) -> Result<f64> {
         &patches(4 * grid * grid * columns),
     );
     tensors.i32("image.image_start", &recorded.ints("image.image_start")?);
-    let function = if query.starts_with("pf") {
+    let function = if call_shape.starts_with("pf") {
         "prefill"
     } else {
         "main"

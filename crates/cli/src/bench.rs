@@ -6,11 +6,10 @@ mod decode;
 mod export;
 mod memory;
 mod quantize;
+mod report;
 mod timing;
 
-use crate::progress;
 use anyhow::Result;
-use serde_json::Value;
 
 /// Flags of `bench`.
 #[derive(clap::Args)]
@@ -36,34 +35,4 @@ pub fn run(args: Args) -> Result<()> {
         Command::Decode(args) => decode::run(args),
         Command::Quantize(args) => quantize::run(args),
     }
-}
-
-/// What a bench measured, for people and for programs.
-trait Report {
-    fn text(&self) -> String;
-    fn json(&self) -> Value;
-
-    /// Prints it.
-    fn print(&self, json: bool) -> Result<()> {
-        let text = if json {
-            format!("{:#}\n", self.json())
-        } else {
-            self.text()
-        };
-        Ok(progress::print(&text)?)
-    }
-}
-
-/// A memory figure, which only some systems have.
-fn memory_text(bytes: Option<u64>) -> String {
-    bytes.map_or_else(|| "not known on this system".to_owned(), progress::size)
-}
-
-/// Runs all of them on nano, so that they keep working. Figures of a model that
-/// small mean nothing.
-pub fn check() -> Result<String> {
-    export::check()?;
-    quantize::check()?;
-    decode::check()?;
-    Ok("export, quantize and decode, on nano".to_owned())
 }

@@ -1,5 +1,6 @@
 //! `doctor`: what this machine can do, and how to add what is missing.
 
+mod capability;
 mod environment;
 mod machine;
 #[cfg(test)]
@@ -7,10 +8,11 @@ mod tests;
 
 pub use machine::memory_there;
 
+use self::capability::Capability;
 use crate::{Refused, progress};
 use anyhow::Result;
 use serde_json::{Value, json};
-use std::{path::PathBuf, sync::mpsc, thread, time::Duration};
+use std::path::PathBuf;
 
 /// Flags of `doctor`.
 #[derive(clap::Args)]
@@ -21,73 +23,6 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-/// One thing that a machine has or lacks.
-struct Capability {
-    name: &'static str,
-    here: bool,
-    /// Whether exporting and gating on the CPU need it.
-    needed: bool,
-    /// What was found.
-    found: String,
-    /// What to do where it is not here.
-    remedy: Option<String>,
-}
-
-impl Capability {
-    fn here(name: &'static str, found: impl Into<String>) -> Self {
-        Self {
-            name,
-            here: true,
-            needed: false,
-            found: found.into(),
-            remedy: None,
-        }
-    }
-
-    fn missing(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            remedy: Some(remedy.into()),
-            ..Self::absent(name, found)
-        }
-    }
-
-    /// One that cannot be added.
-    fn absent(name: &'static str, found: impl Into<String>) -> Self {
-        Self {
-            here: false,
-            ..Self::here(name, found)
-        }
-    }
-
-    fn needed(mut self) -> Self {
-        self.needed = true;
-        self
-    }
-
-    fn text(&self) -> String {
-        let here = if self.here { "ok" } else { "not here" };
-        let mut text = format!(
-            "{:>11}  {here:<8}  {}\n",
-            self.name,
-            fsutil::one_line(&self.found)
-        );
-        if let Some(remedy) = &self.remedy {
-            text.push_str(&format!("{:>21}  {}\n", "do", fsutil::one_line(remedy)));
-        }
-        text
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "name": self.name,
-            "here": self.here,
-            "needed": self.needed,
-            "found": self.found,
-            "remedy": self.remedy,
-        })
-    }
 }
 
 /// Looks at the machine. Refuses one on which nothing can be exported and gated
@@ -131,18 +66,4 @@ pub fn run(args: Args) -> Result<()> {
             .into())
         }
     }
-}
-
-/// The result of `work`, unless it takes longer than `limit`: its thread is then
-/// left behind, and ends with this program.
-fn within<T: Send + 'static>(
-    limit: Duration,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        // The receiver is gone if it took too long.
-        let _ = sender.send(work());
-    });
-    receiver.recv_timeout(limit).ok()
 }

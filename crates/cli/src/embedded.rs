@@ -11,7 +11,6 @@ use crate::home;
 use anyhow::{Context, Result, bail};
 use checkpoint::Source;
 use sha2::{Digest, Sha256};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -27,12 +26,14 @@ const FILES: &[(&str, &[u8])] = files![
     "conformance/decoder.py",
     "conformance/describe.py",
     "conformance/generate.py",
+    "conformance/generate_vlm.py",
     "conformance/requirements-1.0.0b1.txt",
     "conformance/requirements-1.0.0b2.txt",
     "conformance/requirements-1.0.0b3.txt",
     "conformance/requirements-linter.txt",
     "conformance/requirements-shared.txt",
     "conformance/tensors.py",
+    "conformance/vlm.py",
     "gates/nano.toml",
     "gates/qwen3-vl.toml",
     "gates/random-short.toml",
@@ -153,7 +154,7 @@ pub fn folder() -> Result<&'static Path> {
 fn fill(folder: &Path, files: &[(String, &[u8])]) -> Result<()> {
     for (name, bytes) in files {
         let path = folder.join(name);
-        if fs::read(&path).is_ok_and(|found| found == *bytes) {
+        if fsutil::read(&path, bytes.len() as u64).is_ok_and(|found| found == *bytes) {
             continue;
         }
         fsutil::replace(&path, bytes)?;
@@ -164,6 +165,7 @@ fn fill(folder: &Path, files: &[(String, &[u8])]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn all_sets_of_gates_and_all_recipes_are_embedded() {

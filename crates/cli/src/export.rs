@@ -113,10 +113,10 @@ pub struct Job {
 
 impl Job {
     /// An export with the defaults of the command's flags.
-    pub fn new(source: Source, mode: &str, out: &Path) -> Result<Job> {
+    pub fn new(source: Source, recipe: &str, out: &Path) -> Result<Job> {
         let nano = source.model() == "nano";
         let options = Options {
-            recipe: mode.parse()?,
+            recipe: recipe.parse()?,
             layouts: vec![Layout::Pipelined(CallShape::One)],
             grid: if nano { NANO_GRID } else { GRID },
             max_context: 4096,
@@ -134,8 +134,8 @@ impl Job {
     }
 
     /// An export of nano.
-    pub fn nano(mode: &str, out: &Path) -> Result<Job> {
-        Job::new(Source::nano(), mode, out)
+    pub fn nano(recipe: &str, out: &Path) -> Result<Job> {
+        Job::new(Source::nano(), recipe, out)
     }
 
     /// Image tokens along a side.
@@ -213,19 +213,27 @@ pub fn created() -> Result<u64> {
 /// The bundles that the flags ask for.
 fn layouts(args: &Args) -> Result<Vec<Layout>> {
     if args.bundle == Layout::Vlm.name() {
-        if let Some(query) = &args.query {
-            bail!("--query {query}: a vlm bundle takes any number of tokens a call; leave it out");
-        }
         if args.skip_vision || args.skip_decoder {
             bail!("--bundle vlm: its assets belong together; none of them can be left out");
         }
-        return Ok(vec![Layout::Vlm]);
+        return Ok(vec![layout(&args.bundle, args.query.as_deref())?]);
     }
-    queries(args.query.as_deref().unwrap_or("s1"))
+    pipelined(args.query.as_deref().unwrap_or("s1"))
+}
+
+/// The layout that `--bundle` and `--query` name together.
+pub fn layout(bundle: &str, query: Option<&str>) -> Result<Layout> {
+    match (bundle == Layout::Vlm.name(), query) {
+        (true, Some(query)) => {
+            bail!("--query {query}: a vlm bundle takes any number of tokens a call; leave it out")
+        }
+        (true, None) => Ok(Layout::Vlm),
+        (false, query) => Ok(Layout::Pipelined(query.unwrap_or("s1").parse()?)),
+    }
 }
 
 /// The pipelined bundles that a `--query` argument lists.
-pub fn queries(list: &str) -> Result<Vec<Layout>> {
+pub fn pipelined(list: &str) -> Result<Vec<Layout>> {
     let shapes = list
         .split(',')
         .map(|shape| Ok(Layout::Pipelined(shape.parse()?)));

@@ -10,7 +10,7 @@ use ::gate::{
     Candidate, CoreAi, Gates, Settings, Stage, StageReport, Transcript, Verdict, device_name,
 };
 use anyhow::{Context, Result, ensure};
-use bundle::{CallShape, Layout};
+use bundle::Layout;
 use checkpoint::Source;
 use quantize::Recipe;
 use std::io::Read;
@@ -170,7 +170,7 @@ impl Job {
         source: Source,
         exports: &Path,
         recipe: &'static Recipe,
-        shape: CallShape,
+        layout: Layout,
         name: Option<&str>,
     ) -> Result<Job> {
         let nano = source.model() == "nano";
@@ -180,7 +180,7 @@ impl Job {
             false => exports.join(format!("{name}_oracle")),
         };
         Ok(Job {
-            candidate: Candidate::open(source, exports, &name, recipe, Layout::Pipelined(shape))?,
+            candidate: Candidate::open(source, exports, &name, recipe, layout)?,
             gates: Gates::load(&gates_file(if nano { "nano" } else { "qwen3-vl" })?)?,
             settings: Settings {
                 device: runtime::candle_core::Device::Cpu,
@@ -215,10 +215,11 @@ impl Job {
     pub fn run(&self) -> Result<Transcript> {
         if !self.quiet {
             let device = device_name(&self.settings.device);
+            let bundles = self.candidate.bundles();
+            let bundles: Vec<&str> = bundles.map(|bundle| bundle.name()).collect();
             let text = format!(
-                "{} and {}, on {device}, by the gates {}",
-                self.candidate.decoder.name(),
-                self.candidate.vision.name(),
+                "{}, on {device}, by the gates {}",
+                bundles.join(" and "),
                 self.gates.name
             );
             say("gate", &text)?;

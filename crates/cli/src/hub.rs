@@ -80,7 +80,17 @@ impl Args {
             return Ok(());
         };
         #[cfg(feature = "hub")]
-        return remote::push(self, repository, folder, listing, dry_run);
+        {
+            let push = ::hub::Push {
+                repository,
+                folder,
+                files: &remote::files(listing),
+                message: remote::MESSAGE,
+                private: self.private,
+                prune: self.prune,
+            };
+            remote::push(&push, dry_run)
+        }
         #[cfg(not(feature = "hub"))]
         {
             let _ = (folder, listing, dry_run);

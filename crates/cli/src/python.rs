@@ -94,6 +94,13 @@ impl Tensors {
             .push((name.into(), Dtype::I32, vec![values.len()], bytes.collect()));
     }
 
+    /// Adds f32 values of this shape.
+    pub fn f32(&mut self, name: impl Into<String>, shape: Vec<usize>, values: &[f32]) {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+        self.0
+            .push((name.into(), Dtype::F32, shape, bytes.collect()));
+    }
+
     /// Adds a matrix of f16 values.
     pub fn f16(&mut self, name: impl Into<String>, columns: usize, values: &[f16]) {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes());
@@ -116,6 +123,10 @@ impl Tensors {
     }
 }
 
+/// No file of tensors that scripts write is larger, in bytes: logits of a few
+/// prompts of a small model.
+const MAX_TENSORS: u64 = 1 << 30;
+
 /// Tensors of a safetensors file, all values as f64, and its metadata.
 pub struct Recorded {
     /// By name: the shape and the values.
@@ -128,7 +139,7 @@ impl Recorded {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Recorded> {
         let read = || -> Result<Recorded> {
-            let bytes = std::fs::read(path)?;
+            let bytes = fsutil::read(path, MAX_TENSORS)?;
             let (_, header) = SafeTensors::read_metadata(&bytes)?;
             let mut tensors = HashMap::new();
             for (name, view) in SafeTensors::deserialize(&bytes)?.tensors() {

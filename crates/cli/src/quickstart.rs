@@ -10,7 +10,7 @@ use crate::venv::{CORE_AI_NEWEST, Venv};
 use crate::{Refused, embedded, gate};
 use ::gate::Stage;
 use anyhow::{Context, Result, ensure};
-use bundle::CallShape;
+use bundle::{CallShape, Layout};
 use checkpoint::Source;
 use engine::{Conversation, Event, Limits, Sampler};
 use picture::Image;
@@ -52,7 +52,7 @@ pub fn run(_: Args) -> Result<()> {
         Source::nano(),
         &out,
         Recipe::named("int8hu")?,
-        CallShape::One,
+        Layout::Pipelined(CallShape::One),
         None,
     )?;
     // There is no transcript of a device to judge.

@@ -197,7 +197,13 @@ impl Job {
                 let revision = recipe.revision.as_deref();
                 let source = source(recipe, self.model.as_deref(), revision)?;
                 let exports = &self.exports;
-                let mut job = gate::Job::new(source, exports, decoder.mode, decoder.query, None)?;
+                let mut job = gate::Job::new(
+                    source,
+                    exports,
+                    decoder.mode,
+                    Layout::Pipelined(decoder.query),
+                    None,
+                )?;
                 job.gates = ::gate::Gates::parse(&recipe.gates, &self.gates)?;
                 job.settings.device = self.device.unwrap_or(Device::Cpu).open()?;
                 if let Some(oracle) = &self.oracle {

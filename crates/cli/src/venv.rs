@@ -95,7 +95,8 @@ impl Environment {
 
     fn is_made(&self) -> bool {
         self.python.exists()
-            && fs::read_to_string(self.folder.join(STAMP)).is_ok_and(|text| text == self.stamp)
+            && fsutil::read_text(&self.folder.join(STAMP), self.stamp.len() as u64)
+                .is_ok_and(|text| text == self.stamp)
     }
 }
 
@@ -113,10 +114,11 @@ fn ensure(environment: Environment) -> Result<Venv> {
     // Two commands at once: the second waits, and finds it made.
     let lock = home::lock(&environment.name)?;
     if !environment.is_made() {
-        let folder = &environment.folder;
         make(&environment)?;
-        fs::write(folder.join(STAMP), &environment.stamp)
-            .with_context(|| format!("{} cannot be written", folder.display()))?;
+        fsutil::replace(
+            &environment.folder.join(STAMP),
+            environment.stamp.as_bytes(),
+        )?;
     }
     drop(lock);
     Ok(Venv { python })

@@ -282,7 +282,10 @@ impl Context<'_> {
         let spec = PictureSpec::from(&self.candidate.geometry);
         let vision = VisionEncoder::new(load(AssetRole::Vision)?, spec)?;
         let main = load(AssetRole::Main)?;
-        let decoder = match (self.candidate.layout, self.candidate.architecture.image_token()) {
+        let decoder = match (
+            self.candidate.layout,
+            self.candidate.architecture.image_token(),
+        ) {
             (Layout::Vlm, Some(token)) => {
                 Decoder::with_rows(main, load(AssetRole::Embedding)?, token as i32)?
             }
@@ -295,10 +298,7 @@ impl Context<'_> {
         if found != expected {
             let problem =
                 format!("its logits are {found} wide, and the checkpoint has {expected} tokens");
-            return Err(Error::input(
-                self.candidate.decoder.path.display(),
-                problem,
-            ));
+            return Err(Error::input(self.candidate.decoder.path.display(), problem));
         }
         Ok(self.programs.get_or_init(|| (vision, decoder)))
     }

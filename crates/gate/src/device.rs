@@ -8,8 +8,8 @@
 
 use std::path::Path;
 
-use bundle::contract::{NO_IMAGE, ROPE_SHIFT_AMOUNT, ROPE_SHIFT_START};
 use aimodel::Asset;
+use bundle::contract::{NO_IMAGE, ROPE_SHIFT_AMOUNT, ROPE_SHIFT_START};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 

@@ -79,8 +79,8 @@ impl Answers {
     /// # Errors
     /// The candidate lacks an asset.
     pub fn new(candidate: &Candidate, runtime: String, prompts: Vec<Answer>) -> Result<Answers> {
-        let [decoder, vision] = [AssetRole::Main, AssetRole::Vision]
-            .map(|role| candidate.asset(role).map(AssetId::of));
+        let [decoder, vision] =
+            [AssetRole::Main, AssetRole::Vision].map(|role| candidate.asset(role).map(AssetId::of));
         Ok(Answers {
             version: VERSION,
             runtime,

@@ -13,6 +13,7 @@ mod program;
 mod scales;
 mod states;
 mod tokenizer;
+mod vlm;
 
 use std::{
     collections::HashMap,
@@ -43,6 +44,8 @@ pub struct Rule {
 const DELEGATES: &str = "measured on devices by the community (OS 27 betas)";
 /// The pipelined engine of Apple's coreai-models, as the community drives it.
 const ENGINE: &str = "the pipelined engine's contract";
+/// What Apple's coreai-models does with vision-language models.
+const APPLE: &str = "the source of Apple's coreai-models, August 2026";
 /// What swift-transformers' tokenizers do.
 const SWIFT: &str = "swift-transformers";
 /// What was tried with Core AI's library on Linux.
@@ -74,10 +77,15 @@ pub const RULES: &[Rule] = &[
     metadata::KERNELS,
     metadata::VOCAB_SIZE,
     metadata::CONTEXT,
+    vlm::MANIFEST,
+    vlm::FUNCTIONS,
+    vlm::ROWS,
+    vlm::IOS_CONTEXT,
     tokenizer::FILES,
     tokenizer::CLASS,
     tokenizer::IDS,
     tokenizer::TEMPLATE,
+    tokenizer::ADAPTER,
     tokenizer::END_TOKEN,
 ];
 

@@ -60,6 +60,7 @@ fn what_export_writes_has_no_finding() {
                 Layout::Pipelined(CallShape::One),
                 Layout::Pipelined(CallShape::Dynamic),
                 Layout::Pipelined(CallShape::Prefill(8)),
+                Layout::Vlm,
             ],
             vision: recipe == Recipe::named("int8hu").unwrap(),
             ..lint_cases::options()
@@ -71,7 +72,7 @@ fn what_export_writes_has_no_finding() {
             count += 1;
         }
     }
-    assert_eq!(count, 10);
+    assert_eq!(count, 13);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What is true: the models in fp32, and what transformers recorded.
+//! What results are compared with: the models in fp32, and what transformers
+//! recorded.
 //!
 //! [`load`] gives the model of an architecture, computed in fp32 with candle;
 //! [`oracle`] reads what transformers computed, as arrays of ndarray; and

@@ -101,8 +101,8 @@ impl Nano {
     }
 }
 
-/// The least cosine of any row.
-fn least_cosine<D: Dimension>(actual: &Tensor, expected: ArrayView<f32, D>) -> f64 {
+/// The min cosine of any row.
+fn min_cosine<D: Dimension>(actual: &Tensor, expected: ArrayView<f32, D>) -> f64 {
     assert_eq!(actual.dims(), expected.shape());
     let rows = expected.shape()[0];
     let expected = expected.to_shape((rows, expected.len() / rows)).unwrap();
@@ -131,10 +131,10 @@ fn ladder(nano: &Nano, name: &str) -> [f64; 4] {
     );
 
     let mut worst = [1.0; 4];
-    if let (Some(ours), Some(theirs)) = (&given.vision, &recorded.vision) {
-        worst[0] = least_cosine(&ours.image_embeds, theirs.image_embeds.view());
-        let deepstack = Tensor::cat(&ours.deepstack_embeds, 0).unwrap();
-        worst[1] = least_cosine(&deepstack, theirs.deepstack_embeds.view());
+    if let (Some(actual), Some(expected)) = (&given.vision, &recorded.vision) {
+        worst[0] = min_cosine(&actual.image_embeds, expected.image_embeds.view());
+        let deepstack = Tensor::cat(&actual.deepstack_embeds, 0).unwrap();
+        worst[1] = min_cosine(&deepstack, expected.deepstack_embeds.view());
     }
     let output = nano.run(&given);
     assert_eq!(
@@ -143,12 +143,12 @@ fn ladder(nano: &Nano, name: &str) -> [f64; 4] {
     );
     for (index, hidden) in output.hidden_states.iter().enumerate() {
         let hidden = hidden.narrow(0, 0, prompt).unwrap();
-        worst[2] = worst[2].min(least_cosine(
+        worst[2] = worst[2].min(min_cosine(
             &hidden,
             recorded.hidden_states.index_axis(Axis(0), index),
         ));
     }
-    worst[3] = least_cosine(&output.logits, recorded.logits.view());
+    worst[3] = min_cosine(&output.logits, recorded.logits.view());
     let logits = to_rows(&output.logits).unwrap();
     for (at, row) in logits.rows().into_iter().enumerate() {
         if recorded.margins[at] >= MIN_MARGIN {
@@ -209,8 +209,8 @@ fn the_recorded_patches_and_tokens_are_ours() {
                 .patches(image.grid[0], &nano.config.vision_config)
                 .unwrap();
             assert_eq!((patches.rows, patches.cols), vision.patches.dim());
-            for (ours, theirs) in patches.values.iter().zip(&vision.patches) {
-                assert_eq!(*ours, half::f16::from_f32(*theirs));
+            for (actual, expected) in patches.values.iter().zip(&vision.patches) {
+                assert_eq!(*actual, half::f16::from_f32(*expected));
             }
         }
     }
@@ -246,34 +246,34 @@ fn the_cache_is_the_recorded_one_and_decodes_on_from_it() {
     let nano = nano();
     let given = nano.given("scene-1");
     let (recorded, prompt) = (&given.recorded, given.tokens);
-    let mut ours = Cache::default();
+    let mut actual = Cache::default();
     let ids = &given.prompt.ids;
     let positions = in_graph(ids, 0, &given.rope);
     let vision = given.vision.as_ref();
     let head = nano
         .text
-        .forward(&ids[..prompt], &positions[..prompt], vision, &mut ours);
+        .forward(&ids[..prompt], &positions[..prompt], vision, &mut actual);
     head.unwrap();
-    let mut theirs = Cache::default();
-    for (index, [keys, values]) in ours.layers.iter().enumerate() {
-        let both = [(keys, &recorded.keys), (values, &recorded.values)].map(|(ours, array)| {
+    let mut expected = Cache::default();
+    for (index, [keys, values]) in actual.layers.iter().enumerate() {
+        let both = [(keys, &recorded.keys), (values, &recorded.values)].map(|(actual, array)| {
             // [KV, P, D], of a single sequence.
             let expected = array.slice(s![index, 0, .., .., ..]);
-            let shape = ours.dims().to_vec();
+            let shape = actual.dims().to_vec();
             let expected = expected.to_shape(shape.as_slice()).unwrap();
             assert!(
-                least_cosine(ours, expected.view()) > EXPECTED,
+                min_cosine(actual, expected.view()) > EXPECTED,
                 "layer {index}"
             );
             let values: Vec<f32> = expected.iter().copied().collect();
             Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
         });
-        theirs.layers.push(both);
+        expected.layers.push(both);
     }
     let (id, position) = (&ids[prompt..=prompt], &positions[prompt..=prompt]);
     let step = nano
         .text
-        .forward(id, position, vision, &mut theirs)
+        .forward(id, position, vision, &mut expected)
         .unwrap();
     let rows = to_rows(&step.logits).unwrap();
     assert!(cosine(rows.row(0), recorded.logits.row(prompt)) > EXPECTED);
@@ -298,7 +298,7 @@ fn a_wrong_model_falls_off_the_ladder() {
                 .enumerate()
                 .map(|(index, hidden)| {
                     let hidden = hidden.narrow(0, 0, given.tokens).unwrap();
-                    least_cosine(&hidden, recorded.hidden_states.index_axis(Axis(0), index))
+                    min_cosine(&hidden, recorded.hidden_states.index_axis(Axis(0), index))
                 });
             cosines.fold(1.0, f64::min)
         };
@@ -362,7 +362,7 @@ fn a_wrong_model_falls_off_the_ladder() {
     faults.push(("sections", worst_layer(&text, ids, &good, vision)));
 
     for (fault, cosine) in faults {
-        println!("{fault}: least cosine {cosine:.5}");
+        println!("{fault}: min cosine {cosine:.5}");
         assert!(cosine < BAR, "{fault}: {cosine}");
     }
 }
@@ -411,7 +411,7 @@ fn models_of_other_shapes_give_the_recorded_logits() {
         let vision = vision.forward(patches.view(), [grid, grid]).unwrap();
         let text = TextModel::load(&config, &checkpoint, &Device::Cpu).unwrap();
         let vocab = config.text_config.vocab_size as i32;
-        let (mut least, mut equal) = (1.0, 0);
+        let (mut lowest, mut equal) = (1.0, 0);
         for prompt in ["image", "text"] {
             let ids = integers(&format!("{prompt}.ids"));
             let tokens: Vec<u32> = ids
@@ -444,15 +444,15 @@ fn models_of_other_shapes_give_the_recorded_logits() {
             let rows = rows.slice(s![first.., ..]);
             assert_eq!(rows.dim(), logits.dim());
             for (row, expected) in rows.rows().into_iter().zip(logits.rows()) {
-                least = f64::min(least, cosine(row, expected));
+                lowest = f64::min(lowest, cosine(row, expected));
                 equal += usize::from(top(row) == top(expected));
             }
         }
         println!(
             "{name}: 1 - cos {:.1e}, {equal} of 32 likeliest tokens",
-            1.0 - least
+            1.0 - lowest
         );
-        assert!(least > EXPECTED, "{name}: {least}");
+        assert!(lowest > EXPECTED, "{name}: {lowest}");
         assert_eq!(equal, 32, "{name}");
     }
 }

@@ -2,14 +2,12 @@
 //! in which the machine reads as many bytes of memory as a token needs.
 
 use super::memory::{Stream, Touched};
+use super::report::{Report, memory_text};
 use super::timing::{Runs, median, peak_memory, timed};
-use super::{Report, memory_text};
 use crate::bundles::BundleArgs;
 use crate::device::Device;
-use crate::export::Job;
-use crate::home;
 use crate::progress::size;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use bundle::{Bundle, contract};
 use engine::{Decoder, Sampler, StaticInputs, Step, VisionEncoder};
 use half::f16;
@@ -61,33 +59,6 @@ pub fn run(args: Args) -> Result<()> {
     measured.print(args.json)
 }
 
-/// That it works, on nano.
-pub fn check() -> Result<()> {
-    let folder = home::scratch()?;
-    let mut job = Job::nano("int8hu", folder.path())?;
-    job.options.layouts = crate::export::queries("dynamic")?;
-    job.run()?;
-    let choice = BundleArgs {
-        exports: folder.path().to_owned(),
-        model: None,
-        mode: None,
-        query: None,
-    };
-    let work = Work {
-        prompt: 20,
-        new: 4,
-        vision: true,
-        runs: 2,
-    };
-    let measured = measure(&choice.find()?, Device::Cpu, work)?;
-    // nano: 4 layers of 2 · 2 heads of 32 halves; its matrices in int8.
-    ensure!(measured.touched.cache == 4 * 2 * 2 * 32 * 2);
-    ensure!((500_000..1_000_000).contains(&measured.touched.weights));
-    ensure!(measured.runs.len() == 2 && measured.of_floor() > 0.0);
-    ensure!(measured.runs.iter().all(|run| run.vision.is_some()));
-    Ok(())
-}
-
 /// What was measured.
 struct Measured {
     bundle: String,
@@ -111,8 +82,8 @@ struct Run {
     vision: Option<f64>,
 }
 
-/// What is measured.
-struct Subject {
+/// What a run does, loaded.
+struct Workload {
     decoder: Decoder,
     vision: Option<(VisionEncoder, Patches)>,
     prompt: TokenizedPrompt,
@@ -130,7 +101,7 @@ fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Measured> {
         true => Some(vision(bundle, &device)?),
         false => None,
     };
-    let subject = Subject {
+    let workload = Workload {
         prompt: TokenizedPrompt {
             ids: ids(decoder.vocabulary())
                 .take(work.prompt as usize)
@@ -143,13 +114,13 @@ fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Measured> {
         vision,
     };
     // Once before it counts, so that the weights are in memory.
-    subject.run()?;
+    workload.run()?;
     let peak_memory = peak_memory();
     let stream = Stream::new(&device)?;
     let mut runs = Runs::new();
     for _ in 0..work.runs {
         let before = stream.read()?;
-        let mut run = subject.run()?;
+        let mut run = workload.run()?;
         run.rate = before.and(stream.read()?).rate();
         runs.push(run);
     }
@@ -184,7 +155,7 @@ fn ids(vocabulary: usize) -> impl Iterator<Item = i32> {
     })
 }
 
-impl Subject {
+impl Workload {
     /// Does everything once.
     fn run(&self) -> Result<Run> {
         let vision = match &self.vision {

@@ -2,13 +2,13 @@
 //! write as many bytes as the export does through to the disk, and to hash
 //! them, one after the other on one thread.
 
+use super::report::{Report, memory_text};
 use super::timing::{Runs, peak_memory, timed};
-use super::{Report, memory_text};
 use crate::export::{Job, modes};
 use crate::progress::size;
 use crate::{home, hub};
 use ::export::Exported;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use checkpoint::Source;
 use models::Parameter;
 use serde_json::{Value, json};
@@ -44,18 +44,10 @@ pub fn run(args: Args) -> Result<()> {
     measured.print(args.json)
 }
 
-/// That it works, on nano.
-pub fn check() -> Result<()> {
-    let measured = measure("nano", "int8hu", 2)?;
-    ensure!(measured.runs.len() == 2 && measured.ratio() > 0.0);
-    ensure!(measured.written > 1_000_000 && measured.read > 1_000_000);
-    Ok(())
-}
-
 /// What was measured.
 struct Measured {
     model: String,
-    mode: String,
+    recipe: String,
     /// Bytes of the checkpoint's parameters.
     read: u64,
     /// Bytes of the programs.
@@ -83,11 +75,11 @@ impl Run {
     }
 }
 
-fn measure(model: &str, mode: &str, runs: u32) -> Result<Measured> {
+fn measure(model: &str, recipe: &str, runs: u32) -> Result<Measured> {
     let source = hub::source(model, None)?;
     let mut measured = Measured {
         model: source.model().to_owned(),
-        mode: mode.to_owned(),
+        recipe: recipe.to_owned(),
         read: 0,
         written: 0,
         runs: Runs::new(),
@@ -97,7 +89,7 @@ fn measure(model: &str, mode: &str, runs: u32) -> Result<Measured> {
     measured.read = read(&source)?;
     for _ in 0..runs {
         let (read, read_time) = timed(|| read(&source));
-        let (bundles, export) = timed_export(&source, mode)?;
+        let (bundles, export) = timed_export(&source, recipe)?;
         let (written, write) = write_as_many(&bundles)?;
         let ((), hash) = timed(|| hash(written));
         (measured.read, measured.written) = (read?, written);
@@ -113,9 +105,9 @@ fn measure(model: &str, mode: &str, runs: u32) -> Result<Measured> {
 }
 
 /// Exports to a folder that is gone afterwards.
-fn timed_export(source: &Source, mode: &str) -> Result<(Vec<Exported>, f64)> {
+fn timed_export(source: &Source, recipe: &str) -> Result<(Vec<Exported>, f64)> {
     let folder = home::scratch()?;
-    let job = Job::new(source.clone(), mode, folder.path())?;
+    let job = Job::new(source.clone(), recipe, folder.path())?;
     let (bundles, seconds) = timed(|| job.run());
     Ok((bundles?, seconds))
 }
@@ -206,7 +198,7 @@ impl Report for Measured {
              \x20 export               {:8.3} s  {:.2} × the floor of its run ({min:.2} to {max:.2})\n\
              \x20 largest memory       {memory}\n",
             self.model,
-            self.mode,
+            self.recipe,
             self.runs.len(),
             self.runs.median(|run| run.read),
             size(self.read),
@@ -233,7 +225,7 @@ impl Report for Measured {
         json!({
             "bench": "export",
             "model": self.model,
-            "mode": self.mode,
+            "mode": self.recipe,
             "checkpoint_bytes": self.read,
             "program_bytes": self.written,
             "seconds": runs.collect::<Vec<_>>(),

@@ -98,7 +98,7 @@ impl Reads {
     }
 
     /// Bytes a second in as many streams as are best: the median of the passes,
-    /// as what is compared with it is no moment's best either.
+    /// because what is compared with it is a median as well.
     pub fn rate(self) -> f64 {
         let medians = self.0.into_iter().map(median);
         medians.fold(0.0, f64::max)

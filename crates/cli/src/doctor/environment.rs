@@ -1,6 +1,6 @@
 //! The environment: Python and its packages, the hub and its cache.
 
-use super::{Capability, within};
+use super::capability::{Capability, within};
 use crate::venv::{self, CORE_AI_NEWEST};
 use checkpoint::Source;
 use std::{

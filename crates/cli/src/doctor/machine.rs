@@ -1,6 +1,6 @@
 //! What is in the machine: CPU, GPUs, memory, disk.
 
-use super::{Capability, within};
+use super::capability::{Capability, within};
 use crate::call::build_with;
 use crate::device::Device;
 use crate::progress::size;

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
-use super::{Capability, environment, machine, within};
+use super::capability::{Capability, within};
+use super::{environment, machine};
 use checkpoint::Source;
 use std::{
     fs,

@@ -4,6 +4,7 @@ use crate::python::{self, Tensors};
 use crate::venv::{CORE_AI_NEWEST, Venv};
 use crate::{doctor, embedded, home, progress};
 use anyhow::{Context, ensure};
+use bundle::{AssetRole, Layout};
 use gate::{Answer, Candidate, Error, ExternalTools, NamedPrompt, Outcome, Recording, Result};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,10 @@ use std::process::{Command, Stdio};
 
 /// Names the Python that has torch and transformers, where it is not `python3`.
 const PYTHON: &str = "AIMODEL_PYTHON";
+
+/// The exit code of `oracles/capture.py` where a checkpoint or a prompt cannot
+/// serve as an oracle; the last line that it prints says why.
+const REFUSED: i32 = 3;
 
 /// Python on this machine.
 pub struct Python;
@@ -56,7 +61,7 @@ impl ExternalTools for Python {
         let last = printed.trim().lines().last().unwrap_or_default().to_owned();
         match output.status.code() {
             Some(0) => Ok(Outcome::Done),
-            Some(1) if last.starts_with("refused") => Ok(Outcome::Refused(last)),
+            Some(REFUSED) => Ok(Outcome::Refused(last)),
             _ => Err(failed(format!(
                 "oracles/capture.py ended with {}:\n{printed}",
                 output.status
@@ -95,7 +100,8 @@ fn ask(
     prompts: &[NamedPrompt],
     tokens: usize,
 ) -> anyhow::Result<Vec<Answer>> {
-    let program = candidate.decoder.asset.dir.join(aimodel::PROGRAM);
+    let program = candidate.asset(AssetRole::Main)?;
+    let program = program.dir.join(aimodel::PROGRAM);
     let bytes = std::fs::metadata(program)?.len();
     let (free, _) = doctor::memory_there();
     let at_once = usize::try_from(free / (MEMORY * bytes).max(1))?.clamp(1, prompts.len().max(1));
@@ -131,28 +137,26 @@ fn continue_greedily(
     asked: &NamedPrompt,
     tokens: usize,
 ) -> anyhow::Result<Answer> {
-    let mut given = Tensors::default();
-    let prompt = &asked.prompt;
-    given.i32("ids", &prompt.tokens.ids);
-    if let Some(patches) = prompt.patches.first() {
-        given.f16("patches", patches.cols, &patches.values);
-        let images = prompt.tokens.placements.iter();
-        let starts: Vec<i32> = images.map(|image| image.start as i32).collect();
-        given.i32("image_start", &starts);
-    }
     let scratch = home::scratch()?;
     let input = scratch.path().join("prompt.safetensors");
-    given.write(&input)?;
+    given(candidate, asked)?.write(&input)?;
     // The script runs in another folder, and Core AI's library crashes where
     // there is no asset.
-    let paths = [
-        std::path::absolute(&candidate.decoder.asset.dir)?,
-        std::path::absolute(&candidate.vision.asset.dir)?,
-        input,
-    ];
-    let mut command = python::script(venv, "generate.py", paths)?;
-    // No token is -1: what follows an end token is compared, too.
-    command.args(["--margins", "--most", &tokens.to_string(), "--end", "-1"]);
+    let mut command = if candidate.layout == Layout::Vlm {
+        let bundle = std::path::absolute(&candidate.decoder.path)?;
+        python::script(venv, "generate_vlm.py", [bundle, input])?
+    } else {
+        let paths = [
+            std::path::absolute(&candidate.asset(AssetRole::Main)?.dir)?,
+            std::path::absolute(&candidate.asset(AssetRole::Vision)?.dir)?,
+            input,
+        ];
+        let mut command = python::script(venv, "generate.py", paths)?;
+        // No token is -1: what follows an end token is compared, too.
+        command.args(["--margins", "--end", "-1"]);
+        command
+    };
+    command.args(["--max-tokens", &tokens.to_string()]);
     let printed = python::output(&mut command)?;
     let (mut ids, mut margins) = (Vec::new(), Vec::new());
     for line in printed.lines() {
@@ -169,6 +173,32 @@ fn continue_greedily(
         ids.len()
     );
     Ok(Answer::new(asked, ids, margins))
+}
+
+/// What Core AI's runtime is given for a prompt.
+fn given(candidate: &Candidate, asked: &NamedPrompt) -> anyhow::Result<Tensors> {
+    let mut given = Tensors::default();
+    let prompt = &asked.prompt;
+    given.i32("ids", &prompt.tokens.ids);
+    if candidate.layout == Layout::Vlm {
+        let (grid, cut) = (candidate.geometry.grid, candidate.geometry.patches);
+        let pictures = prompt.patches.iter().map(|patches| {
+            let pixels = patches.pixels(grid, cut);
+            pixels.context("a picture is not cut as the bundle says")
+        });
+        let pictures = pictures.collect::<anyhow::Result<Vec<_>>>()?;
+        let side = candidate.geometry.pixels();
+        let shape = vec![pictures.len(), 3, side, side];
+        if !pictures.is_empty() {
+            given.f32("pixels", shape, &pictures.concat());
+        }
+    } else if let Some(patches) = prompt.patches.first() {
+        given.f16("patches", patches.cols, &patches.values);
+        let images = prompt.tokens.placements.iter();
+        let starts: Vec<i32> = images.map(|image| image.start as i32).collect();
+        given.i32("image_start", &starts);
+    }
+    Ok(given)
 }
 
 /// The folder that a checkpoint lies in; nano's is written to one for Python.

@@ -1,38 +1,22 @@
 //! What takes the network: fetching a release, and publishing one.
 
-use super::Args;
 use crate::progress::{self, Progress, say, size};
 use ::hub::{File, Hub, Push, Settings};
 use ::release::Listing;
 use anyhow::{Context, Result};
-use std::path::Path;
 use tempfile::TempDir;
 
 /// The message of the commit that publishes a release.
-const MESSAGE: &str = "Release made by aimodel";
+pub const MESSAGE: &str = "Release made by aimodel";
 
 /// Publishes what may be published of a folder as a repository, or says what
 /// that would do.
-pub fn push(
-    args: &Args,
-    repository: &str,
-    folder: &Path,
-    listing: &Listing,
-    dry_run: bool,
-) -> Result<()> {
-    let files: Vec<File> = listing.files.iter().map(file).collect();
-    let push = Push {
-        repository,
-        folder,
-        files: &files,
-        message: MESSAGE,
-        private: args.private,
-        prune: args.prune,
-    };
+pub fn push(push: &Push<'_>, dry_run: bool) -> Result<()> {
+    let repository = push.repository;
     let hub = Hub::new(Settings::from_env()?)?;
     let progress = Progress::new(format!("push {repository}"));
     if dry_run {
-        let plan = hub.plan(&push, &|event| progress.hub(event));
+        let plan = hub.plan(push, &|event| progress.hub(event));
         progress.finish();
         let plan = plan.context("the hub was not asked to change anything")?;
         if plan.create {
@@ -48,7 +32,7 @@ pub fn push(
             say("keep", path)?;
         }
         for path in &plan.foreign {
-            let what = if args.prune { "remove" } else { "in the way" };
+            let what = if push.prune { "remove" } else { "in the way" };
             say(what, path)?;
         }
         let bytes = plan.send.iter().map(|(_, bytes)| bytes).sum();
@@ -57,7 +41,7 @@ pub fn push(
         progress::print(&format!("{counts}; nothing was done\n"))?;
         return Ok(());
     }
-    let pushed = hub.push(&push, &|event| progress.hub(event));
+    let pushed = hub.push(push, &|event| progress.hub(event));
     progress.finish();
     let pushed = pushed?;
     let (sent, kept) = (pushed.sent, pushed.kept);
@@ -69,12 +53,14 @@ pub fn push(
     Ok(())
 }
 
-fn file(entry: &::release::Entry) -> File {
-    File {
+/// The files of a listing, as the hub's client takes them.
+pub fn files(listing: &Listing) -> Vec<File> {
+    let files = listing.files.iter().map(|entry| File {
         path: entry.path.clone(),
         size: entry.bytes,
         sha256: entry.sha256.clone(),
-    }
+    });
+    files.collect()
 }
 
 /// A published repository as plain files, in a folder that goes away. Its

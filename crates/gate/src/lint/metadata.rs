@@ -6,17 +6,17 @@ use std::{
 };
 
 use aimodel::{Dim, Function, GraphView, METADATA, Summary, TensorType, graphs};
-use bundle::contract;
+use bundle::{LLM, VLM, contract};
 use serde_json::Value;
 
-use super::{ENGINE, Findings, Opened, Rule, named, program::kernel, without};
+use super::{ENGINE, Findings, Opened, Rule, named, program::kernel, vlm, without};
 use crate::Result;
 
 /// The metadata is that of a LanguageBundle.
 pub const MANIFEST: Rule = Rule {
     id: "bundle-manifest",
-    what: "a `metadata.json` that is missing, or lacks one of `metadata_version` 0.2, `kind` llm, \
-           `name`, `assets.main`, and of `language`: `tokenizer`, `vocab_size`, \
+    what: "a `metadata.json` that is missing, or lacks one of `metadata_version` 0.2, `kind` llm \
+           or vlm, `name`, `assets.main`, and of `language`: `tokenizer`, `vocab_size`, \
            `max_context_length`, `embedded_tokenizer` true, `function_map`",
     reason: "Swift reads these keys strictly, and does not load the bundle",
     remedy: "export it again",
@@ -35,7 +35,7 @@ pub const NAME: Rule = Rule {
 /// The asset is there.
 pub const ASSET: Rule = Rule {
     id: "bundle-asset",
-    what: "an `assets.main` that names no asset in the folder",
+    what: "a key of `assets` that names no asset in the folder",
     reason: "there is nothing to load",
     remedy: "put the asset there, or name the one that is there",
     source: "the bundle contract",
@@ -76,7 +76,8 @@ pub const STATIC_CALL_SHAPE: Rule = Rule {
 /// A decoder has kernels.
 pub const KERNELS: Rule = Rule {
     id: "decoder-kernels",
-    what: "a decoder that calls no `rms_norm`, no `rope` or no `scaled_dot_product_attention`",
+    what: "a decoder that calls no `rms_norm`, no `scaled_dot_product_attention` or, unless it \
+           takes rows, no `rope`",
     reason: "spelled out, they run many times slower than Apple's fused kernels, and not as they \
              were proven there",
     remedy: "export it again",
@@ -121,6 +122,9 @@ pub struct Language {
     pub context: Option<u64>,
     /// Whether the decoder takes pictures.
     pub pictures: bool,
+    /// The token that Apple's adapter writes for a picture, in a bundle for
+    /// Apple's package.
+    pub adapter_token: Option<u64>,
 }
 
 /// The rules for a bundle's metadata.
@@ -153,8 +157,16 @@ pub fn bundle(dir: &Path, assets: &[Opened<'_>], findings: &mut Findings) -> Res
     let mut found = Language {
         vocab_size: language["vocab_size"].as_u64(),
         context,
-        pictures: false,
+        ..Language::default()
     };
+    let is_vlm = metadata["kind"] == VLM;
+    if is_vlm {
+        vlm::manifest(&metadata, &place, findings);
+        let width = vlm::assets(dir, &metadata, assets, &place, findings)?;
+        compare_vocabulary(width, &mut found, &place, findings);
+        found.pictures = true;
+        found.adapter_token = metadata["vision"]["image_token_id"].as_u64();
+    }
     let Some(main) = metadata["assets"]["main"].as_str() else {
         return Ok(found);
     };
@@ -182,27 +194,40 @@ pub fn bundle(dir: &Path, assets: &[Opened<'_>], findings: &mut Findings) -> Res
             findings.add(&FUNCTIONS, &place, "there is no such function");
             continue;
         };
-        let width = decoder(function, &place, findings);
-        if let (Some(width), Some(vocab_size)) = (width, found.vocab_size)
-            && width != vocab_size
-        {
-            let found = format!("logits are {width} wide, and `vocab_size` is {vocab_size}");
-            findings.add(&VOCAB_SIZE, &place, found);
+        if !is_vlm {
+            let width = decoder(function, &place, findings);
+            compare_vocabulary(width, &mut found, &place, findings);
+            found.pictures |= function
+                .inputs
+                .iter()
+                .any(|x| x.name == contract::IMAGE_EMBEDS);
+            call_shape(&named(dir), function, &place, findings);
         }
-        found.vocab_size = width.or(found.vocab_size);
-        found.pictures |= function
-            .inputs
-            .iter()
-            .any(|x| x.name == contract::IMAGE_EMBEDS);
-        call_shape(&named(dir), function, &place, findings);
         let called = kernels(view, &views);
         for kernel in ["rms_norm", "rope", "scaled_dot_product_attention"] {
-            if !called.contains(kernel) {
+            // Rows carry marks, from which angles are computed once for all layers.
+            if !(is_vlm && kernel == "rope") && !called.contains(kernel) {
                 findings.add(&KERNELS, &place, format!("it calls no `{kernel}`"));
             }
         }
     }
     Ok(found)
+}
+
+/// Holds the width of logits against what the metadata says.
+fn compare_vocabulary(
+    width: Option<u64>,
+    found: &mut Language,
+    place: &str,
+    findings: &mut Findings,
+) {
+    if let (Some(width), Some(vocab_size)) = (width, found.vocab_size)
+        && width != vocab_size
+    {
+        let found = format!("logits are {width} wide, and `vocab_size` is {vocab_size}");
+        findings.add(&VOCAB_SIZE, place, found);
+    }
+    found.vocab_size = width.or(found.vocab_size);
 }
 
 /// A JSON object, or what is wrong.
@@ -237,7 +262,11 @@ fn manifest(metadata: &Value) -> Vec<String> {
             metadata["metadata_version"] == "0.2",
             "\"0.2\"",
         ),
-        ("kind", metadata["kind"] == "llm", "\"llm\""),
+        (
+            "kind",
+            metadata["kind"] == LLM || metadata["kind"] == VLM,
+            "\"llm\" or \"vlm\"",
+        ),
         ("name", text(&metadata["name"]), "a text"),
         ("assets.main", text(&metadata["assets"]["main"]), "a text"),
         ("language.tokenizer", text(&language["tokenizer"]), "a text"),

@@ -13,7 +13,7 @@ use serde::{
 };
 use serde_json::{Value, json};
 
-use super::{Findings, Rule, SWIFT, files::linked, metadata::Language, named, without};
+use super::{APPLE, Findings, Rule, SWIFT, files::linked, metadata::Language, named, without};
 use crate::{Error, Result};
 
 /// The folder in a bundle.
@@ -47,6 +47,17 @@ pub const IDS: Rule = Rule {
     reason: "the decoder takes such an id for a slot of the picture, and can never answer it",
     remedy: "take the tokenizer that belongs to the checkpoint",
     source: "the graph contract",
+};
+
+/// The prompt of Apple's adapter is the model's own.
+pub const ADAPTER: Rule = Rule {
+    id: "adapter-prompt",
+    what: "a bundle of kind vlm whose chat template makes another prompt of the picture's token, a \
+           newline and a text than of a picture and that text",
+    reason: "Apple's adapter writes pictures into the text in that way, and the model was trained \
+             with the other",
+    remedy: "export it again: the bundle's template replaces the one by the other",
+    source: APPLE,
 };
 
 /// The chat template works.
@@ -242,15 +253,34 @@ fn chat(
         return;
     }
     let content = json!([{"type": "image"}, {"type": "text", "text": "What is it?"}]);
-    match template.render_messages(&json!([{"role": "user", "content": content}]), true) {
-        Ok(rendered) => {
-            let count = rendered.matches(IMAGE).count();
-            if count != 1 {
-                let found = format!("the template writes {count} {IMAGE} for a picture");
-                findings.add(&TEMPLATE, place, found);
-            }
+    let render = |content: Value| {
+        template.render_messages(&json!([{"role": "user", "content": content}]), true)
+    };
+    let expected = match render(content) {
+        Ok(rendered) => rendered,
+        Err(error) => return findings.add(&TEMPLATE, place, error.to_string()),
+    };
+    let count = expected.matches(IMAGE).count();
+    if count != 1 {
+        let found = format!("the template writes {count} {IMAGE} for a picture");
+        findings.add(&TEMPLATE, place, found);
+    }
+    let Some(id) = language.adapter_token else {
+        return;
+    };
+    let mut added = tokenizer.added_tokens.iter();
+    let Some(token) = added.find(|token| token.id == id) else {
+        let found = format!("`image_token_id` is {id}, and tokenizer.json has no such added token");
+        return findings.add(&ADAPTER, place, found);
+    };
+    let message = format!("{}\nWhat is it?", token.content);
+    match render(Value::String(message)) {
+        Ok(found) if found == expected => {}
+        Ok(found) => {
+            let found = format!("the template writes {found:?}, expected {expected:?}");
+            findings.add(&ADAPTER, place, found);
         }
-        Err(error) => findings.add(&TEMPLATE, place, error.to_string()),
+        Err(error) => findings.add(&ADAPTER, place, error.to_string()),
     }
 }
 

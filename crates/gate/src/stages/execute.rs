@@ -89,13 +89,7 @@ fn judge(
         {
             let found = found.as_ref();
             let found = found.map_or(Ok(vec![0.0]), |found| rows_of(found, expected.view()))?;
-            evidence.cosine(
-                CheckId::Vision,
-                Some(output),
-                name,
-                min(&found),
-                bar.cosine,
-            );
+            evidence.cosine(CheckId::Vision, Some(output), name, min(&found), bar.cosine);
         }
     }
     let inputs = decoder.inputs(&prompt, pictures)?;

@@ -86,7 +86,12 @@ fn climb(
     }
 
     let cache = &mut Cache::default();
-    let output = text_model.forward(&context.reference_ids(&prompt), &positions, vision.as_ref(), cache)?;
+    let output = text_model.forward(
+        &context.reference_ids(&prompt),
+        &positions,
+        vision.as_ref(),
+        cache,
+    )?;
     let layers = context.layers();
     let mut by_layer = Vec::new();
     let both = output

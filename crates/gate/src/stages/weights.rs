@@ -92,7 +92,9 @@ fn tokenizer(context: &Context<'_>, evidence: &mut Evidence) -> Result<()> {
     let bundle = &context.candidate.decoder.files;
     let candidate = context.candidate;
     let checkpoint = TokenizerFiles::load(&candidate.source)?;
-    let checkpoint = candidate.architecture.tokenizer_files(checkpoint, candidate.layout)?;
+    let checkpoint = candidate
+        .architecture
+        .tokenizer_files(checkpoint, candidate.layout)?;
     let expected = checkpoint.files.iter().map(|(name, bytes)| {
         let hash = fsutil::sha256(bytes);
         (format!("tokenizer/{name}"), hash)

@@ -216,6 +216,59 @@ pub const CASES: &[Case] = &[
     ("context-length", "beyond the training", |bench, at| {
         bench.metadata(at, |m| m["language"]["max_context_length"] = 4097.into())
     }),
+    ("bundle-asset", "no table of embeddings", |bench, at| {
+        let bundle = bench.vlm(at);
+        fs::remove_dir_all(bundle.join("embedding.aimodel")).unwrap();
+        lint::bundle(&bundle).unwrap()
+    }),
+    ("vocab-size", "one more in a vlm bundle", |bench, at| {
+        bench.vlm_metadata(at, |m| m["language"]["vocab_size"] = 513.into())
+    }),
+    ("vlm-manifest", "no image_std", |bench, at| {
+        bench.vlm_metadata(at, |m| remove(&mut m["vision"], "image_std"))
+    }),
+    ("vlm-manifest", "no vision asset", |bench, at| {
+        bench.vlm_metadata(at, |m| remove(&mut m["assets"], "vision"))
+    }),
+    ("vlm-manifest", "a text for a number", |bench, at| {
+        bench.vlm_metadata(at, |m| m["vision"]["patch_size"] = "16".into())
+    }),
+    ("vlm-functions", "another size of pictures", |bench, at| {
+        bench.vlm_metadata(at, |m| m["vision"]["image_size"] = 448.into())
+    }),
+    ("vlm-functions", "another number of tokens", |bench, at| {
+        bench.vlm_metadata(at, |m| m["vision"]["image_token_count"] = 15.into())
+    }),
+    (
+        "vlm-functions",
+        "the embedding in place of the vision",
+        |bench, at| {
+            bench.vlm_metadata(at, |m| {
+                m["assets"]["vision"] = m["assets"]["embedding"].clone();
+            })
+        },
+    ),
+    ("row-width", "a table of a wider model", |bench, at| {
+        let bundle = bench.vlm(at);
+        programs::embedding(&bundle.join("embedding.aimodel"), 576);
+        lint::bundle(&bundle).unwrap()
+    }),
+    ("ios-context", "4096 tokens", |bench, at| {
+        bench.vlm_metadata(at, |m| m["compilation"]["targets"] = json!(["iOS 27"]))
+    }),
+    (
+        "adapter-prompt",
+        "the checkpoint's own template",
+        |bench, at| {
+            let bundle = bench.vlm(at);
+            let own = testkit::repository().join("oracles/nano/checkpoint/chat_template.jinja");
+            fs::copy(own, bundle.join("tokenizer/chat_template.jinja")).unwrap();
+            lint::bundle(&bundle).unwrap()
+        },
+    ),
+    ("adapter-prompt", "another token", |bench, at| {
+        bench.vlm_metadata(at, |m| m["vision"]["image_token_id"] = 505.into())
+    }),
     ("tokenizer-files", "no tokenizer.json", |bench, at| {
         let bundle = bench.bundle(at);
         fs::remove_file(bundle.join("tokenizer/tokenizer.json")).unwrap();
@@ -276,6 +329,8 @@ pub const CASES: &[Case] = &[
 
 /// What bundles of the bench are called.
 const NAME: &str = "nano_decode_int8hu_s1";
+/// And those for Apple's package.
+const VLM: &str = "nano_vlm_int8hu";
 
 /// A good bundle, to make bad ones of.
 pub struct Bench {
@@ -286,6 +341,11 @@ impl Bench {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         nano::export(folder.path(), &options());
+        let vlm = Options {
+            layouts: vec![bundle::Layout::Vlm],
+            ..options()
+        };
+        nano::export(folder.path(), &vlm);
         Self { folder }
     }
 
@@ -295,6 +355,21 @@ impl Bench {
         copy_folder(&self.folder.path().join(NAME), &bundle);
         assert_eq!(lint::bundle(&bundle).unwrap(), []);
         bundle
+    }
+
+    /// A copy of the bundle for Apple's package.
+    fn vlm(&self, at: &Path) -> PathBuf {
+        let bundle = at.join(VLM);
+        copy_folder(&self.folder.path().join(VLM), &bundle);
+        assert_eq!(lint::bundle(&bundle).unwrap(), []);
+        bundle
+    }
+
+    /// Such a copy with other metadata.
+    fn vlm_metadata(&self, at: &Path, change: fn(&mut Value)) -> Vec<Finding> {
+        let bundle = self.vlm(at);
+        edit_json(&bundle.join("metadata.json"), change);
+        lint::bundle(&bundle).unwrap()
     }
 
     /// The asset of a copy.

@@ -353,3 +353,20 @@ impl Decoder {
         asset.finish().unwrap()
     }
 }
+
+/// Replaces an asset by one that makes rows of `width` zeros of token ids.
+pub fn embedding(asset: &Path, width: u64) {
+    let mut builder = AssetBuilder::new();
+    let mut body = builder.graph("embed_tokens");
+    let ids = TensorType::new([1.into(), Dim::Dynamic], SI32);
+    let ids = body.input("input_ids", ids).unwrap();
+    let shape = body.get_shape(ids).unwrap();
+    let axis = body.scalar_si32(0).unwrap();
+    let width = body.ui32(&[width]).unwrap();
+    let shape = body.concat(axis, &[shape, width]).unwrap();
+    let zero = body.scalar_f16(0.0).unwrap();
+    let rows = body.broadcast_to(zero, shape).unwrap();
+    body.finish(&[("inputs_embeds", rows)]).unwrap();
+    std::fs::remove_dir_all(asset).unwrap();
+    super::write(asset, &builder.finish().unwrap());
+}

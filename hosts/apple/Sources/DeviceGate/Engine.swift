@@ -89,7 +89,7 @@ struct CoreAIEngine: Engine {
             totalSeconds: seconds(clock.now - began))
     }
 
-    /// One call: the token with the greatest logit.
+    /// One call: the token with the largest logit.
     private func step(
         _ inputs: [String: NDArray], _ keys: inout NDArray, _ values: inout NDArray
     ) async throws -> UInt32 {
@@ -192,7 +192,7 @@ private func rows(of array: NDArray) -> [Float16] {
     }
 }
 
-/// The token with the greatest of the logits [1, 1, V]; the first of them if there are several.
+/// The token with the largest of the logits [1, 1, V]; the first of them if there are several.
 private func greatest(of logits: NDArray) -> UInt32 {
     logits.view(as: Float16.self).withUnsafePointer { first, shape, strides in
         var best = 0
