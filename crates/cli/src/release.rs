@@ -5,7 +5,7 @@ use crate::progress::{say, seconds, size};
 use crate::{Refused, embedded, export, gate, hub, progress};
 use ::export::Options;
 use ::gate::Transcript;
-use ::release::{Given, Listing, Parts, Recipe, Release, TRANSCRIPTS};
+use ::release::{Given, Listing, Parts, Recipe, Release, names};
 use anyhow::{Result, bail};
 use bundle::Layout;
 use checkpoint::Source;
@@ -186,10 +186,10 @@ impl Job {
     /// What the gates found of each decoder; they run where that is not known.
     fn transcripts(&self) -> Result<Vec<Transcript>> {
         let recipe = &self.given.recipe;
-        let folder = self.exports.join(TRANSCRIPTS);
+        let folder = self.exports.join(names::TRANSCRIPTS);
         let mut found = Vec::new();
         for decoder in recipe.decoders() {
-            let file = |device: &str| folder.join(format!("{}_{device}.json", decoder.name));
+            let file = |device: &str| folder.join(names::transcript(&decoder.name, device));
             let mut known = DEVICES.map(file).to_vec();
             known.retain(|path| path.exists());
             let wanted = self.device.map(|device| file(&device.to_string()));

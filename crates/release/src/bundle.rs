@@ -2,15 +2,11 @@
 
 use std::path::Path;
 
-use ::bundle::{Manifest, asset_name, contract};
+use ::bundle::{MANIFEST, Manifest, TOKENIZER, asset_name, contract};
 use aimodel::{Asset, Parameter, Summary};
 use checkpoint::TokenizerFiles;
 
-use crate::{Decoder, Listing, Recipe, Result, error::Problems, folder::read_text};
-
-/// The folder of a release that the bundles are in. Its name says which engine
-/// they are for, as published repositories have it.
-pub const FOLDER: &str = "gpu-pipelined";
+use crate::{Decoder, Listing, Recipe, Result, error::Problems, folder::read_text, names::BUNDLES};
 
 /// No metadata of a bundle is larger.
 const MAX_BYTES: u64 = 1 << 20;
@@ -51,7 +47,7 @@ pub(crate) fn check(
         .map(|decoder| decoder.name.as_str())
         .chain([vision.as_str()])
         .collect();
-    for (path, entry) in listing.below(FOLDER) {
+    for (path, entry) in listing.below(BUNDLES) {
         let (bundle, file) = path.split_once('/').unwrap_or((path, ""));
         let known = names.contains(&bundle) && belongs(bundle, file, bundle == vision);
         problems.unless(known, &entry.path, || {
@@ -74,19 +70,19 @@ pub(crate) fn check(
         return Ok(None);
     };
     for (name, other) in rest {
-        problems.unless(facts == other, format!("{FOLDER}/{name}"), || {
+        problems.unless(facts == other, format!("{BUNDLES}/{name}"), || {
             format!("says other things of itself than {first} beside it: {other:?}, {facts:?}")
         });
     }
     let theirs = [facts.image_tokens, facts.hidden];
-    problems.unless(shape[..2] == theirs, format!("{FOLDER}/{vision}"), || {
+    problems.unless(shape[..2] == theirs, format!("{BUNDLES}/{vision}"), || {
         format!(
             "gives embeddings of {:?}, and the decoders take {theirs:?}",
             &shape[..2]
         )
     });
     let same = (&facts.producer, facts.created) == (&producer, created);
-    problems.unless(same, format!("{FOLDER}/{vision}"), || {
+    problems.unless(same, format!("{BUNDLES}/{vision}"), || {
         "was made by another program, or at another time, than the decoders".to_owned()
     });
     let facts = Facts {
@@ -100,10 +96,14 @@ pub(crate) fn check(
 fn belongs(bundle: &str, file: &str, vision: bool) -> bool {
     let asset = file.strip_prefix(&asset_name(bundle));
     let asset = asset.and_then(|rest| rest.strip_prefix('/'));
-    match (asset, file.strip_prefix("tokenizer/")) {
+    match (
+        asset,
+        file.strip_prefix(TOKENIZER)
+            .and_then(|rest| rest.strip_prefix('/')),
+    ) {
         (Some(part), _) => [aimodel::PROGRAM, aimodel::HASH, aimodel::METADATA].contains(&part),
         (None, Some(name)) => !vision && TokenizerFiles::NAMES.contains(&name),
-        (None, None) => !vision && file == aimodel::METADATA,
+        (None, None) => !vision && file == MANIFEST,
     }
 }
 
@@ -115,7 +115,7 @@ fn asset(
     recipe: &Recipe,
     problems: &mut Problems,
 ) -> Option<Asset> {
-    let place = format!("{FOLDER}/{bundle}/{}", asset_name(bundle));
+    let place = format!("{BUNDLES}/{bundle}/{}", asset_name(bundle));
     let program = format!("{place}/{}", aimodel::PROGRAM);
     let Some(entry) = listing.get(&program) else {
         problems.add(program, "is missing; export the bundle again");
@@ -168,7 +168,7 @@ fn shape_of_vision(
     recipe: &Recipe,
     problems: &mut Problems,
 ) -> Option<(String, u64, [u64; 3])> {
-    let place = format!("{FOLDER}/{}", recipe.vision());
+    let place = format!("{BUNDLES}/{}", recipe.vision());
     let (producer, created) = origin(asset, &place, problems)?;
     let summary = Summary::of(&asset.module).ok();
     let shape = summary.and_then(|summary| {
@@ -198,17 +198,17 @@ fn decoder_facts(
     problems: &mut Problems,
 ) -> Result<Option<Facts>> {
     let name = &decoder.name;
-    let place = format!("{FOLDER}/{name}");
+    let place = format!("{BUNDLES}/{name}");
     let Some(asset) = asset(folder, listing, name, recipe, problems) else {
         return Ok(None);
     };
     for needed in ["tokenizer.json", "tokenizer_config.json"] {
-        let file = format!("{place}/tokenizer/{needed}");
+        let file = format!("{place}/{TOKENIZER}/{needed}");
         problems.unless(listing.get(&file).is_some(), &file, || {
             "is missing".to_owned()
         });
     }
-    let file = format!("{place}/{}", aimodel::METADATA);
+    let file = format!("{place}/{MANIFEST}");
     let Some(text) = problems.take(read_text(folder, &file, MAX_BYTES))? else {
         return Ok(None);
     };

@@ -11,13 +11,7 @@ use gate::{
 use minijinja::{Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 use serde::Serialize;
 
-use crate::{
-    Error, Evidence, Release, Result, bundle, check, front_matter::FrontMatter, licence, recipe,
-    sums,
-};
-
-/// The file's name, which is the hub's.
-pub const FILE: &str = "README.md";
+use crate::{Error, Evidence, Release, Result, front_matter::FrontMatter, names};
 
 const TEMPLATE: &str = include_str!("card.md.jinja");
 
@@ -57,9 +51,10 @@ struct Card<'a> {
     static_inputs: String,
     cache_per_token: String,
     one_token: bool,
-    folder: &'static str,
     sums: &'static str,
     license_file: &'static str,
+    notice_file: &'static str,
+    transcripts_folder: &'static str,
     recipe_file: &'static str,
     gates_file: &'static str,
 }
@@ -238,18 +233,19 @@ fn card(release: &Release) -> Result<Card<'_>> {
         static_inputs: fsutil::size(images),
         cache_per_token: fsutil::size(2 * layers * heads * size * HALF),
         one_token: recipe.queries.contains(&CallShape::One),
-        folder: bundle::FOLDER,
-        sums: sums::FILE,
-        license_file: licence::FILE,
-        recipe_file: recipe::FILE,
-        gates_file: check::GATES,
+        sums: names::SUMS,
+        license_file: names::LICENSE,
+        notice_file: names::NOTICE,
+        transcripts_folder: names::TRANSCRIPTS,
+        recipe_file: names::RECIPE,
+        gates_file: names::GATES,
     })
 }
 
 fn files(release: &Release) -> Vec<Row> {
     let recipe = &release.given.recipe;
     let row = |name: String, what: String| {
-        let path = format!("{}/{name}", bundle::FOLDER);
+        let path = format!("{}/{name}", names::BUNDLES);
         let bytes = release.listing.below(&path).map(|(_, file)| file.bytes);
         Row {
             // A number stays with its unit.

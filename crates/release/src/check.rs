@@ -12,11 +12,8 @@ use crate::{
     evidence,
     folder::read_text,
     front_matter::FrontMatter,
-    licence, recipe, sums,
+    licence, names, recipe, sums,
 };
-
-/// The thresholds that applied, as `gates/` had them.
-pub const GATES: &str = "gates.toml";
 
 /// No card is larger.
 const LARGEST_CARD: u64 = 1 << 20;
@@ -56,12 +53,12 @@ impl Release {
     pub fn open(folder: &Path) -> Result<Release> {
         let listing = Listing::read(folder)?;
         let mut problems = Problems::default();
-        let stated = problems.take(read_text(folder, sums::FILE, sums::MAX_BYTES))?;
+        let stated = problems.take(read_text(folder, names::SUMS, sums::MAX_BYTES))?;
         if let Some(stated) = stated {
             sums::check(&stated, &listing, &mut problems)?;
         }
         let release = problems.take(Release::judge(folder, listing))?;
-        let card = problems.take(read_text(folder, card::FILE, LARGEST_CARD))?;
+        let card = problems.take(read_text(folder, names::CARD, LARGEST_CARD))?;
         if let (Some(release), Some(card)) = (&release, &card) {
             release.check_card(card, &mut problems)?;
         }
@@ -76,34 +73,23 @@ impl Release {
     pub(crate) fn judge(folder: &Path, listing: Listing) -> Result<Release> {
         let mut problems = Problems::default();
         for entry in &listing.files {
-            let single = [
-                card::FILE,
-                sums::FILE,
-                licence::FILE,
-                licence::NOTICE,
-                recipe::FILE,
-                GATES,
-            ];
-            let top = entry.path.split_once('/').map_or("", |(top, _)| top);
-            let known = single.contains(&entry.path.as_str())
-                || [bundle::FOLDER, evidence::FOLDER].contains(&top);
-            problems.unless(known, &entry.path, || {
+            problems.unless(names::is_known(&entry.path), &entry.path, || {
                 "is no file of a release, which holds nothing else".to_owned()
             });
         }
         // Nothing else can be said without these two.
-        let text = read_text(folder, recipe::FILE, recipe::MAX_BYTES);
+        let text = read_text(folder, names::RECIPE, recipe::MAX_BYTES);
         let recipe = text.and_then(|text| {
-            let recipe = as_problem(recipe::FILE, Recipe::parse(&text))?;
+            let recipe = as_problem(names::RECIPE, Recipe::parse(&text))?;
             Ok((text, recipe))
         });
         let Some((text, recipe)) = problems.take(recipe)? else {
             return Err(problems.refusal());
         };
-        let gates = read_text(folder, GATES, recipe::MAX_BYTES);
+        let gates = read_text(folder, names::GATES, recipe::MAX_BYTES);
         let gates = gates.and_then(|text| {
             let parsed = Gates::parse(&recipe.gates, &text).map_err(Error::from);
-            as_problem(GATES, parsed)
+            as_problem(names::GATES, parsed)
         });
         let Some(gates) = problems.take(gates)? else {
             return Err(problems.refusal());
@@ -117,28 +103,28 @@ impl Release {
             facts.as_ref(),
             &mut problems,
         )?;
-        let license = read_text(folder, licence::FILE, licence::MAX_BYTES);
+        let license = read_text(folder, names::LICENSE, licence::MAX_BYTES);
         let license = problems.take(license)?;
         let known = licence::text(&recipe.license);
         if let (Some(found), Some(known)) = (&license, known) {
             problems.unless(
                 recipe.license_file.is_some() || found == known,
-                licence::FILE,
+                names::LICENSE,
                 || format!("is not the text of {}", recipe.license),
             );
         }
         if let Some(facts) = &facts {
             let pinned = recipe.commit();
             let kept = pinned.is_none() || pinned == facts.revision.as_deref();
-            problems.unless(kept, recipe::FILE, || {
+            problems.unless(kept, names::RECIPE, || {
                 format!(
                     "pins revision {pinned:?}, and the bundles state {:?}",
                     facts.revision
                 )
             });
             let expected = licence::notice(&recipe, facts.revision.as_deref(), &facts.producer);
-            if let Some(found) = problems.take(read_text(folder, licence::NOTICE, 1 << 16))? {
-                problems.unless(found == expected, licence::NOTICE, || {
+            if let Some(found) = problems.take(read_text(folder, names::NOTICE, 1 << 16))? {
+                problems.unless(found == expected, names::NOTICE, || {
                     "is not what the recipe and the bundles give".to_owned()
                 });
             }
@@ -178,13 +164,13 @@ impl Release {
                     expected.len()
                 ),
             };
-            problems.add(card::FILE, message);
+            problems.add(names::CARD, message);
             return Ok(());
         }
         let front = FrontMatter::of_card(found).map_err(|why| vec![why]);
         if let Err(wrong) = front.and_then(|front| front.check()) {
             for why in wrong {
-                problems.add(card::FILE, why);
+                problems.add(names::CARD, why);
             }
         }
         Ok(())

@@ -9,13 +9,11 @@ use gate::{
 
 use crate::{
     Decoder, Error, Listing, Recipe, Result,
-    bundle::{self, Facts},
+    bundle::Facts,
     error::Problems,
     folder::read_text,
+    names::{self, TRANSCRIPTS},
 };
-
-/// The folder of a release that the transcripts are in.
-pub const FOLDER: &str = "transcripts";
 
 /// No transcript is larger: a number for every position of every prompt.
 const MAX_BYTES: u64 = 32 << 20;
@@ -45,7 +43,7 @@ impl Evidence {
 pub fn file_name(transcript: &Transcript) -> String {
     let decoder = transcript.bundles.first();
     let decoder = decoder.map_or("", |bundle| bundle.name.as_str());
-    format!("{decoder}_{}.json", transcript.environment.device)
+    names::transcript(decoder, &transcript.environment.device)
 }
 
 /// A transcript as it is published: without how long things took and how many
@@ -78,7 +76,7 @@ pub(crate) fn check(
 ) -> Result<Vec<Evidence>> {
     let decoders: Vec<Decoder> = recipe.decoders().collect();
     let mut all = Vec::new();
-    for (name, entry) in listing.below(FOLDER) {
+    for (name, entry) in listing.below(TRANSCRIPTS) {
         let path = &entry.path;
         let Some(text) = problems.take(read_text(folder, path, MAX_BYTES))? else {
             continue;
@@ -156,7 +154,7 @@ fn about_these_files(
         return;
     }
     for bundle in judged {
-        let folder = format!("{}/{}", bundle::FOLDER, bundle.name);
+        let folder = format!("{}/{}", names::BUNDLES, bundle.name);
         let there: BTreeSet<&str> = listing.below(&folder).map(|(path, _)| path).collect();
         for (path, entry) in listing.below(&folder) {
             let message = match bundle.files.get(path) {
@@ -198,7 +196,7 @@ fn about_this_model(
             "was judged by the set {} ({}), and {} holds {} ({}); run the gates again",
             set.0,
             short(set.1),
-            crate::check::GATES,
+            names::GATES,
             gates.name,
             short(&gates.sha256)
         )
@@ -372,7 +370,7 @@ fn required(decoder: &Decoder, all: &[&Evidence], recipe: &Recipe, problems: &mu
     let name = &decoder.name;
     if all.is_empty() {
         problems.add(
-            format!("{FOLDER}/{name}_cpu.json"),
+            format!("{TRANSCRIPTS}/{}", names::transcript(name, "cpu")),
             format!("is missing: there is no evidence of {name}; run the gates on it"),
         );
         return;

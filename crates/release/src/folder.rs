@@ -8,7 +8,7 @@ use std::{
 
 use rayon::prelude::*;
 
-use crate::{Error, Result, error::Problems, names};
+use crate::{Error, Result, error::Problems, path};
 
 /// What git and the hub's tools keep beside a published folder's files. It is
 /// no part of the release: it is not looked at, and not uploaded.
@@ -141,7 +141,7 @@ fn walk(
             continue;
         };
         let path = format!("{prefix}{name}");
-        if let Err(why) = names::check(&path) {
+        if let Err(why) = path::check(&path) {
             problems.add(format!("{path:?}"), why);
             continue;
         }

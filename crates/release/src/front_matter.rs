@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Recipe, Result};
+use crate::{Error, Recipe, Result, names};
 
 /// The task that all these models do.
 const TASK: &str = "image-text-to-text";
@@ -165,7 +165,7 @@ impl FrontMatter {
         FrontMatter {
             // The hub's ids are SPDX's in lower case.
             license: recipe.license.to_ascii_lowercase(),
-            license_link: other.is_some().then(|| crate::licence::FILE.to_owned()),
+            license_link: other.is_some().then(|| names::LICENSE.to_owned()),
             license_name: other,
             base_model_relation: base.is_some().then(|| "quantized".to_owned()),
             base_model: base,

@@ -4,10 +4,6 @@ use std::path::Path;
 
 use crate::Recipe;
 
-/// The terms of the weights.
-pub const FILE: &str = "LICENSE";
-/// Whose the weights are, and what was changed.
-pub const NOTICE: &str = "NOTICE";
 /// No licence is longer.
 pub(crate) const MAX_BYTES: u64 = 1 << 18;
 

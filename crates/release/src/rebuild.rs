@@ -2,16 +2,12 @@
 
 use std::path::Path;
 
-use ::bundle::Layout;
+use ::bundle::{Layout, TOKENIZER};
 use checkpoint::{Source, TokenizerFiles};
 use export::Options;
 
 use crate::{
-    Listing, Recipe, Release, Result,
-    bundle::{self, Facts},
-    error::Problems,
-    folder::Entry,
-    licence,
+    Listing, Recipe, Release, Result, bundle::Facts, error::Problems, folder::Entry, licence, names,
 };
 
 /// How to export a recipe's bundles of one mode.
@@ -48,7 +44,7 @@ pub fn differences(release: &Release, exports: &Path) -> Result<()> {
     let mut problems = Problems::default();
     let names = recipe.decoders().map(|decoder| decoder.name);
     for name in names.chain([recipe.vision()]) {
-        let place = format!("{}/{name}", bundle::FOLDER);
+        let place = format!("{}/{name}", names::BUNDLES);
         let anew = Listing::read(&exports.join(&name))?;
         for (path, entry) in release.listing.below(&place) {
             let found = anew.get(path);
@@ -67,10 +63,10 @@ pub fn differences(release: &Release, exports: &Path) -> Result<()> {
     }
     let notice = licence::notice(recipe, facts.revision.as_deref(), &facts.producer);
     let hash = fsutil::sha256(notice.as_bytes());
-    let found = release.listing.get(licence::NOTICE);
+    let found = release.listing.get(names::NOTICE);
     problems.unless(
         found.is_some_and(|found| found.sha256 == hash),
-        licence::NOTICE,
+        names::NOTICE,
         || "is not what the recipe and the bundles give".to_owned(),
     );
     problems.none()
@@ -108,7 +104,7 @@ impl Release {
         }
         let theirs = TokenizerFiles::load(source)?;
         for decoder in recipe.decoders() {
-            let place = format!("{}/{}/tokenizer", bundle::FOLDER, decoder.name);
+            let place = format!("{}/{}/{TOKENIZER}", names::BUNDLES, decoder.name);
             for (name, bytes) in &theirs.files {
                 let path = format!("{place}/{name}");
                 let hash = fsutil::sha256(bytes);

@@ -6,10 +6,8 @@ use ::bundle::{BundleName, CallShape, Layout, VisionName};
 use gate::Stage;
 use serde::Deserialize;
 
-use crate::{Error, Result, front_matter, licence};
+use crate::{Error, Result, front_matter, licence, names};
 
-/// The file's name in a release.
-pub const FILE: &str = "recipe.toml";
 /// No recipe is larger.
 pub(crate) const MAX_BYTES: u64 = 1 << 16;
 
@@ -90,7 +88,7 @@ impl Recipe {
     /// # Errors
     /// TOML that is no recipe, or one that cannot be released.
     pub fn parse(toml: &str) -> Result<Recipe> {
-        let wrong = |problem: String| Error::input(FILE, problem);
+        let wrong = |problem: String| Error::input(names::RECIPE, problem);
         let recipe: Recipe = toml::from_str(toml).map_err(|error| wrong(error.to_string()))?;
         recipe.check().map_err(wrong)?;
         Ok(recipe)
