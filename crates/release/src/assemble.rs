@@ -12,7 +12,13 @@ use fsutil::StagedDir;
 use gate::Transcript;
 
 use crate::{
-    Error, Given, Listing, Release, Result, card, error::Problems, evidence, licence, names, path,
+    card,
+    error::{Error, Problems, Result},
+    evidence,
+    folder::Listing,
+    names, path,
+    recipe::Given,
+    release::Release,
     sums,
 };
 
@@ -74,7 +80,7 @@ pub fn assemble(parts: &Parts<'_>, out: &Path) -> Result<Release> {
         .producer;
     let revision = parts.transcripts.first();
     let revision = revision.and_then(|first| first.model.revision.as_deref());
-    let notice = licence::notice(recipe, revision, producer.as_deref().unwrap_or_default());
+    let notice = recipe.notice(revision, producer.as_deref().unwrap_or_default());
     staged.write_file(names::NOTICE, notice.as_bytes())?;
 
     let mut listing = Listing::read(staged.path())?;

@@ -6,7 +6,12 @@ use ::bundle::{MANIFEST, Manifest, TOKENIZER, asset_name, contract};
 use aimodel::{Asset, Parameter, Summary};
 use checkpoint::TokenizerFiles;
 
-use crate::{Decoder, Listing, Recipe, Result, error::Problems, folder::read_text, names::BUNDLES};
+use crate::{
+    error::{Problems, Result},
+    folder::{Listing, read_text},
+    names::BUNDLES,
+    recipe::{Decoder, Recipe},
+};
 
 /// No metadata of a bundle is larger.
 const MAX_BYTES: u64 = 1 << 20;

@@ -11,7 +11,12 @@ use gate::{
 use minijinja::{Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 use serde::Serialize;
 
-use crate::{Error, Evidence, Release, Result, front_matter::FrontMatter, names};
+use crate::{
+    error::{Error, Result},
+    evidence::Evidence,
+    names,
+    release::Release,
+};
 
 const TEMPLATE: &str = include_str!("card.md.jinja");
 
@@ -172,7 +177,7 @@ fn card(release: &Release) -> Result<Card<'_>> {
     let images = 4 * facts.image_tokens * facts.hidden * HALF;
     let [layers, heads, size] = facts.cache;
     Ok(Card {
-        front_matter: FrontMatter::new(recipe).to_yaml()?,
+        front_matter: recipe.front_matter().to_yaml()?,
         title: text(&recipe.title),
         model: &recipe.model,
         on_hub: recipe.is_on_hub(),

@@ -8,11 +8,11 @@ use gate::{
 };
 
 use crate::{
-    Decoder, Error, Listing, Recipe, Result,
     bundle::Facts,
-    error::Problems,
-    folder::read_text,
+    error::{Error, Problems, Result},
+    folder::{Listing, read_text},
     names::{self, TRANSCRIPTS},
+    recipe::{Decoder, Recipe},
 };
 
 /// No transcript is larger: a number for every position of every prompt.

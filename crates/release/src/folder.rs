@@ -8,7 +8,10 @@ use std::{
 
 use rayon::prelude::*;
 
-use crate::{Error, Result, error::Problems, path};
+use crate::{
+    error::{Error, Problems, Result},
+    path,
+};
 
 /// What git and the hub's tools keep beside a published folder's files. It is
 /// no part of the release: it is not looked at, and not uploaded.

@@ -5,14 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Recipe, Result, names};
+use crate::error::{Error, Result};
 
 /// The task that all these models do.
-const TASK: &str = "image-text-to-text";
+pub(crate) const TASK: &str = "image-text-to-text";
 /// The framework that runs them.
-const LIBRARY: &str = "coreai";
+pub(crate) const LIBRARY: &str = "coreai";
 /// What every release is tagged with.
-const TAGS: [&str; 6] = [
+pub(crate) const TAGS: [&str; 6] = [
     "coreai",
     "aimodel",
     "apple",
@@ -152,30 +152,6 @@ pub struct FrontMatter {
 }
 
 impl FrontMatter {
-    /// That of a recipe's card.
-    pub fn new(recipe: &Recipe) -> FrontMatter {
-        let other = recipe.license_name.clone();
-        let mut tags: Vec<String> = TAGS.map(str::to_owned).to_vec();
-        let more = recipe
-            .tags
-            .iter()
-            .filter(|tag| !TAGS.contains(&tag.as_str()));
-        tags.extend(more.cloned());
-        let base = recipe.is_on_hub().then(|| recipe.model.clone());
-        FrontMatter {
-            // The hub's ids are SPDX's in lower case.
-            license: recipe.license.to_ascii_lowercase(),
-            license_link: other.is_some().then(|| names::LICENSE.to_owned()),
-            license_name: other,
-            base_model_relation: base.is_some().then(|| "quantized".to_owned()),
-            base_model: base,
-            pipeline_tag: TASK.to_owned(),
-            library_name: LIBRARY.to_owned(),
-            language: recipe.languages.clone(),
-            tags,
-        }
-    }
-
     /// As YAML.
     ///
     /// # Errors

@@ -7,7 +7,12 @@ use checkpoint::{Source, TokenizerFiles};
 use export::Options;
 
 use crate::{
-    Listing, Recipe, Release, Result, bundle::Facts, error::Problems, folder::Entry, licence, names,
+    bundle::Facts,
+    error::{Problems, Result},
+    folder::{Entry, Listing},
+    names,
+    recipe::Recipe,
+    release::Release,
 };
 
 /// How to export a recipe's bundles of one mode.
@@ -61,7 +66,7 @@ pub fn differences(release: &Release, exports: &Path) -> Result<()> {
             });
         }
     }
-    let notice = licence::notice(recipe, facts.revision.as_deref(), &facts.producer);
+    let notice = recipe.notice(facts.revision.as_deref(), &facts.producer);
     let hash = fsutil::sha256(notice.as_bytes());
     let found = release.listing.get(names::NOTICE);
     problems.unless(

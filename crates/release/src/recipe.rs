@@ -6,7 +6,12 @@ use ::bundle::{BundleName, CallShape, Layout, VisionName};
 use gate::Stage;
 use serde::Deserialize;
 
-use crate::{Error, Result, front_matter, licence, names};
+use crate::{
+    error::{Error, Result},
+    front_matter::{self, FrontMatter},
+    licence::{self, Notice},
+    names,
+};
 
 /// No recipe is larger.
 pub(crate) const MAX_BYTES: u64 = 1 << 16;
@@ -148,6 +153,41 @@ impl Recipe {
         self.model.contains('/')
     }
 
+    /// The front matter of its model card.
+    pub fn front_matter(&self) -> FrontMatter {
+        let always = front_matter::TAGS.map(str::to_owned);
+        let more = self.tags.iter().filter(|tag| !always.contains(tag));
+        let base = self.is_on_hub().then(|| self.model.clone());
+        FrontMatter {
+            // The hub's ids are SPDX's in lower case.
+            license: self.license.to_ascii_lowercase(),
+            license_name: self.license_name.clone(),
+            license_link: self
+                .license_name
+                .is_some()
+                .then(|| names::LICENSE.to_owned()),
+            base_model_relation: base.is_some().then(|| "quantized".to_owned()),
+            base_model: base,
+            pipeline_tag: front_matter::TASK.to_owned(),
+            library_name: front_matter::LIBRARY.to_owned(),
+            language: self.languages.clone(),
+            tags: always.iter().chain(more).cloned().collect(),
+        }
+    }
+
+    /// The text of `NOTICE` for bundles that `producer` made of this commit.
+    pub(crate) fn notice(&self, revision: Option<&str>, producer: &str) -> String {
+        let notice = Notice {
+            title: &self.title,
+            model: &self.model,
+            on_hub: self.is_on_hub(),
+            revision,
+            license: self.stated_license(),
+            producer,
+        };
+        notice.to_string()
+    }
+
     fn check(&self) -> Result<(), String> {
         let plain = |text: &str, most: usize| {
             !text.trim().is_empty() && text.len() <= most && !text.chars().any(fsutil::is_unseen)
@@ -202,7 +242,7 @@ impl Recipe {
                 self.stated_license()
             ));
         }
-        front_matter::FrontMatter::new(self)
+        self.front_matter()
             .check()
             .map_err(|problems| problems.join("; "))
     }

@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Listing, Result,
-    error::Problems,
+    error::{Problems, Result},
+    folder::Listing,
     names::{self, SUMS},
     path,
 };
