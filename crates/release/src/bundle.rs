@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ::bundle::{MANIFEST, Manifest, TOKENIZER, asset_name, contract};
+use ::bundle::{MANIFEST, Manifest, PictureGeometry, TOKENIZER, asset_name, contract};
 use aimodel::{Asset, Parameter, Summary};
 use checkpoint::TokenizerFiles;
 
@@ -17,7 +17,7 @@ use crate::{
 const MAX_BYTES: u64 = 1 << 20;
 
 /// What the bundles of a release say of themselves, all of them alike.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
     /// What made them.
     pub producer: String,
@@ -25,12 +25,8 @@ pub struct Facts {
     pub created: u64,
     /// The commit of the checkpoint on the hub.
     pub revision: Option<String>,
-    /// Image tokens of a picture.
-    pub image_tokens: u64,
-    /// Hidden size.
-    pub hidden: u64,
-    /// Numbers in a patch.
-    pub patch: u64,
+    /// How pictures are cut, and what of them the decoders take.
+    pub geometry: PictureGeometry,
     /// Tokens that there are.
     pub vocabulary: u64,
     /// Layers, and key-value heads, and their size: of the cache.
@@ -79,22 +75,26 @@ pub(crate) fn check(
             format!("says other things of itself than {first} beside it: {other:?}, {facts:?}")
         });
     }
-    let theirs = [facts.image_tokens, facts.hidden];
-    problems.unless(shape[..2] == theirs, format!("{BUNDLES}/{vision}"), || {
-        format!(
-            "gives embeddings of {:?}, and the decoders take {theirs:?}",
-            &shape[..2]
-        )
+    let geometry = &facts.geometry;
+    let [tokens, hidden, patch] = shape;
+    let expected = [geometry.image_tokens, geometry.hidden_size].map(|size| size as u64);
+    problems.unless(
+        [tokens, hidden] == expected,
+        format!("{BUNDLES}/{vision}"),
+        || {
+            let actual = [tokens, hidden];
+            format!("gives embeddings of {actual:?}, and the decoders take {expected:?}")
+        },
+    );
+    let expected = geometry.patches.cols() as u64;
+    problems.unless(patch == expected, format!("{BUNDLES}/{vision}"), || {
+        format!("takes patches of {patch} numbers, and the decoders state {expected}")
     });
     let same = (&facts.producer, facts.created) == (&producer, created);
     problems.unless(same, format!("{BUNDLES}/{vision}"), || {
         "was made by another program, or at another time, than the decoders".to_owned()
     });
-    let facts = Facts {
-        patch: shape[2],
-        ..facts.clone()
-    };
-    Ok(whole.then_some(facts))
+    Ok(whole.then(|| facts.clone()))
 }
 
 /// Whether a bundle may hold a file.
@@ -228,7 +228,8 @@ fn decoder_facts(
     if let Some(problem) = written_otherwise(&metadata, &text) {
         problems.add(&file, problem);
     }
-    if let Err(error) = metadata.geometry() {
+    let geometry = metadata.geometry();
+    if let Err(error) = &geometry {
         problems.add(&file, error.to_string());
     }
     let Some((producer, created)) = origin(&asset, &place, problems) else {
@@ -243,10 +244,14 @@ fn decoder_facts(
         let [layers, _, heads, _, size] = sizes(&main.states, contract::KEY_CACHE)?[..] else {
             return None;
         };
+        // A model that adds nothing after its layers need not have the input.
+        let added = sizes(&main.inputs, contract::DEEPSTACK_EMBEDS);
+        let added = added.map_or(Some(0), |sizes| *sizes.first()?);
         let vocabulary = *sizes(&main.outputs, contract::LOGITS)?.last()?;
-        Some(([tokens?, hidden?], [layers?, heads?, size?], vocabulary?))
+        let embeds = [tokens?, hidden?, added?];
+        Some((embeds, [layers?, heads?, size?], vocabulary?))
     });
-    let Some(([image_tokens, hidden], cache, vocabulary)) = shapes else {
+    let Some((embeds, cache, vocabulary)) = shapes else {
         problems.add(place, "has not the inputs, states and outputs of a decoder");
         return Ok(None);
     };
@@ -322,24 +327,43 @@ fn decoder_facts(
             metadata.compilation.targets.join(", "),
             String::new(),
         ),
-        (
-            "the input image_embeds' rows",
-            image_tokens.to_string(),
-            (recipe.grid * recipe.grid).to_string(),
-        ),
     ];
-    for (what, found, expected) in facts {
+    let pictures = geometry.iter().flat_map(|geometry| {
+        let tokens = geometry.image_tokens;
+        let first = geometry.first_image_id;
+        [
+            (
+                "user_data.grid",
+                geometry.grid.to_string(),
+                recipe.grid.to_string(),
+            ),
+            (
+                "user_data.first_image_id",
+                first.map_or_else(String::new, |id| id.to_string()),
+                vocabulary.to_string(),
+            ),
+            (
+                "the input image_embeds",
+                format!("{} × {}", embeds[0], embeds[1]),
+                format!("{tokens} × {}", geometry.hidden_size),
+            ),
+            (
+                "the input deepstack_embeds' rows",
+                embeds[2].to_string(),
+                (geometry.deepstack_layers.len() * tokens).to_string(),
+            ),
+        ]
+    });
+    for (what, found, expected) in facts.into_iter().chain(pictures) {
         problems.unless(found == expected, &file, || {
             format!("{what}: expected {expected:?}, found {found:?}")
         });
     }
-    Ok(Some(Facts {
+    Ok(geometry.ok().map(|geometry| Facts {
         producer,
         created,
         revision: origin.hf_revision.clone(),
-        image_tokens,
-        hidden,
-        patch: 0,
+        geometry,
         vocabulary,
         cache,
     }))

@@ -1,7 +1,7 @@
 //! The model card. A template says how it reads; every name and figure in it
 //! comes from bundles, recipe and transcripts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ::bundle::CallShape;
 use gate::{
@@ -9,6 +9,7 @@ use gate::{
     transcript::{Check, CheckId, Found},
 };
 use minijinja::{Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
+use quantize::Storage;
 use serde::Serialize;
 
 use crate::{
@@ -20,8 +21,8 @@ use crate::{
 
 const TEMPLATE: &str = include_str!("card.md.jinja");
 
-/// Bytes that an image's static inputs and the cache are made of: f16.
-const HALF: u64 = 2;
+/// Bytes of an f16, of which the static inputs of a picture and the cache are made.
+const F16_BYTES: u64 = 2;
 
 /// What the template is given.
 #[derive(Serialize)]
@@ -32,10 +33,7 @@ struct Card<'a> {
     on_hub: bool,
     revision: Option<&'a str>,
     license: &'a str,
-    license_other: bool,
-    decoder: String,
     mode: String,
-    vision: String,
     files: Vec<Row>,
     columns: Vec<Column>,
     gates: Vec<Gate>,
@@ -47,10 +45,15 @@ struct Card<'a> {
     set: &'a str,
     required: String,
     producer: &'a str,
-    grid: u64,
-    pixels: u64,
-    image_tokens: u64,
-    hidden: u64,
+    grid: usize,
+    pixels: usize,
+    merge: usize,
+    resampling: &'a str,
+    image_tokens: usize,
+    hidden: usize,
+    added: Option<Added>,
+    blocks: Vec<Block>,
+    f16_embedding: bool,
     vocabulary: u64,
     max_context: u64,
     static_inputs: String,
@@ -64,11 +67,28 @@ struct Card<'a> {
     gates_file: &'static str,
 }
 
+/// What of a picture is added after layers of the decoder, in words.
+#[derive(Serialize)]
+struct Added {
+    /// How much it is beside the embeddings of the picture: `three times as many`.
+    amount: String,
+    /// After which layers: `the first three layers`.
+    layers: String,
+}
+
+/// A way in which blocks of weights become integers.
+#[derive(Serialize, PartialEq, Eq, PartialOrd, Ord)]
+struct Block {
+    bits: u8,
+    inputs: usize,
+}
+
 /// A bundle.
 #[derive(Serialize)]
 struct Row {
     path: String,
-    what: String,
+    /// What a decoder is; the vision encoder's row is in the template.
+    decoder: Option<String>,
     size: String,
 }
 
@@ -174,7 +194,10 @@ fn card(release: &Release) -> Result<Card<'_>> {
         })
     };
     let device = |one: &Evidence| text(&one.transcript.environment.device);
-    let images = 4 * facts.image_tokens * facts.hidden * HALF;
+    let geometry = &facts.geometry;
+    let tokens = geometry.image_tokens * (1 + geometry.deepstack_layers.len());
+    let images = tokens as u64 * geometry.hidden_size as u64 * F16_BYTES;
+    let blocks: BTreeSet<Block> = recipe.modes.iter().flat_map(|mode| blocks(mode)).collect();
     let [layers, heads, size] = facts.cache;
     Ok(Card {
         front_matter: recipe.front_matter().to_yaml()?,
@@ -183,10 +206,7 @@ fn card(release: &Release) -> Result<Card<'_>> {
         on_hub: recipe.is_on_hub(),
         revision: facts.revision.as_deref(),
         license: recipe.stated_license(),
-        license_other: recipe.license_name.is_some(),
-        decoder: first.map_or_else(String::new, |decoder| decoder.name.clone()),
         mode: first.map_or_else(String::new, |decoder| decoder.mode.to_string()),
-        vision: recipe.vision(),
         files: files(release),
         columns: evidence
             .iter()
@@ -229,14 +249,22 @@ fn card(release: &Release) -> Result<Card<'_>> {
             .collect::<Vec<_>>()
             .join(", "),
         producer: &facts.producer,
-        grid: recipe.grid,
-        pixels: recipe.grid * 32,
-        image_tokens: facts.image_tokens,
-        hidden: facts.hidden,
+        grid: geometry.grid,
+        pixels: geometry.pixels(),
+        merge: geometry.patches.merge_size,
+        resampling: &geometry.resampling,
+        image_tokens: geometry.image_tokens,
+        hidden: geometry.hidden_size,
+        added: added(&geometry.deepstack_layers),
+        blocks: blocks.into_iter().collect(),
+        f16_embedding: recipe
+            .modes
+            .iter()
+            .all(|mode| mode.embedding == Storage::F16),
         vocabulary: facts.vocabulary,
         max_context: recipe.max_context,
         static_inputs: fsutil::size(images),
-        cache_per_token: fsutil::size(2 * layers * heads * size * HALF),
+        cache_per_token: fsutil::size(2 * layers * heads * size * F16_BYTES),
         one_token: recipe.queries.contains(&CallShape::One),
         sums: names::SUMS,
         license_file: names::LICENSE,
@@ -249,14 +277,14 @@ fn card(release: &Release) -> Result<Card<'_>> {
 
 fn files(release: &Release) -> Vec<Row> {
     let recipe = &release.given.recipe;
-    let row = |name: String, what: String| {
+    let row = |name: String, decoder: Option<String>| {
         let path = format!("{}/{name}", names::BUNDLES);
         let bytes = release.listing.below(&path).map(|(_, file)| file.bytes);
         Row {
             // A number stays with its unit.
             size: fsutil::size(bytes.sum()).replace(' ', "\u{a0}"),
             path: format!("{path}/"),
-            what,
+            decoder,
         }
     };
     let mut decoders = recipe.decoders().enumerate().map(|(index, decoder)| {
@@ -271,23 +299,53 @@ fn files(release: &Release) -> Vec<Row> {
         } else {
             "text decoder, alternative"
         };
-        row(
-            decoder.name,
-            format!("{role}: {weights}; {call}; with tokenizer and metadata"),
-        )
+        let what = format!("{role}: {weights}; {call}; with tokenizer and metadata");
+        row(decoder.name, Some(what))
     });
     let mut rows: Vec<Row> = decoders.next().into_iter().collect();
-    let pixels = recipe.grid * 32;
-    rows.push(row(
-        recipe.vision(),
-        format!(
-            "vision encoder, f16: {pixels} × {pixels} pixels to {} tokens, and DeepStack; the same \
-             for every decoder",
-            release.facts.image_tokens
-        ),
-    ));
+    rows.push(row(recipe.vision(), None));
     rows.extend(decoders);
     rows
+}
+
+/// How a weight recipe makes integers of blocks of weights.
+fn blocks(recipe: &quantize::Recipe) -> impl Iterator<Item = Block> {
+    let stored = [recipe.body, recipe.head, recipe.embedding];
+    stored.into_iter().filter_map(|storage| match storage {
+        Storage::F16 => None,
+        Storage::Block(format) => Some(Block {
+            bits: format.bits,
+            inputs: format.block,
+        }),
+    })
+}
+
+/// What is added after these layers, which are counted from 0, if there are any.
+fn added(layers: &[usize]) -> Option<Added> {
+    let (last, others) = layers.split_last()?;
+    let number = word(layers.len());
+    let first = layers.iter().copied().eq(0..layers.len());
+    let others: Vec<String> = others.iter().map(usize::to_string).collect();
+    Some(Added {
+        amount: match layers.len() {
+            1 => "as many".to_owned(),
+            2 => "twice as many".to_owned(),
+            _ => format!("{number} times as many"),
+        },
+        layers: match (first, &others[..]) {
+            (true, []) => "the first layer".to_owned(),
+            (true, _) => format!("the first {number} layers"),
+            (false, []) => format!("layer {last}"),
+            (false, others) => format!("layers {} and {last}", others.join(", ")),
+        },
+    })
+}
+
+/// A small number as a word.
+fn word(number: usize) -> String {
+    let words = ["no", "one", "two", "three", "four", "five", "six", "seven"];
+    let word = words.get(number);
+    word.map_or_else(|| number.to_string(), |word| (*word).to_owned())
 }
 
 /// What is compared, in the words of a reader of the card.
@@ -551,7 +609,23 @@ fn text(given: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::text;
+    use super::{added, text};
+
+    #[test]
+    fn what_is_added_is_said_of_the_layers_that_there_are() {
+        let said = |layers: &[usize]| added(layers).map(|added| (added.amount, added.layers));
+        for (layers, amount, after) in [
+            (&[0][..], "as many", "the first layer"),
+            (&[0, 1], "twice as many", "the first two layers"),
+            (&[0, 1, 2], "three times as many", "the first three layers"),
+            (&[7], "as many", "layer 7"),
+            (&[5, 11, 17], "three times as many", "layers 5, 11 and 17"),
+        ] {
+            let expected = (amount.to_owned(), after.to_owned());
+            assert_eq!(said(layers), Some(expected));
+        }
+        assert_eq!(said(&[]), None);
+    }
 
     #[test]
     fn text_stays_text() {

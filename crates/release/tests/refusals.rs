@@ -453,6 +453,22 @@ fn metadata_that_says_something_else() {
             "source.hf_model_id",
         ),
         ("1970-01-01", "1971-01-01", "compilation.date"),
+        ("\"grid\": \"4\"", "\"grid\": \"5\"", "user_data.image_tokens"),
+        (
+            "\"hidden_size\": \"",
+            "\"hidden_size\": \"1",
+            "the input image_embeds",
+        ),
+        (
+            "\"deepstack_layers\": \"0,",
+            "\"deepstack_layers\": \"",
+            "the input deepstack_embeds' rows",
+        ),
+        (
+            "\"first_image_id\": \"",
+            "\"first_image_id\": \"1",
+            "user_data.first_image_id",
+        ),
         ("\"kind\"", "\"extra\": 1, \"kind\"", "extra"),
         (
             "\"main\"\n",
