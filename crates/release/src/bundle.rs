@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use ::bundle::{MANIFEST, Manifest, PictureGeometry, TOKENIZER, asset_name, contract};
+use ::bundle::{
+    AssetRole, LLM, MANIFEST, Manifest, PictureGeometry, TOKENIZER, VERSION, asset_name, contract,
+};
 use aimodel::{Asset, Parameter, Summary};
 use checkpoint::TokenizerFiles;
 
@@ -258,28 +260,31 @@ fn decoder_facts(
     let functions = decoder.query.functions();
     let functions: Vec<&str> = functions.iter().map(|(name, _)| *name).collect();
     let scheme = metadata.compression.as_ref();
-    let scheme = scheme.map_or("fp16", |compression| compression.scheme.as_str());
+    let scheme = scheme.map_or(quantize::Recipe::F16.name, |compression| {
+        compression.scheme.as_str()
+    });
     let date = ::bundle::iso_date(created).unwrap_or_default();
-    let main = metadata.assets.get("main").map(String::as_str);
-    let mapped = metadata.language.function_map.get("main");
+    let main_key = AssetRole::Main.key();
+    let main = metadata.asset(AssetRole::Main);
+    let mapped = metadata.language.function_map.get(main_key);
     let language = &metadata.language;
     let origin = &metadata.source;
     let facts = [
         (
             "metadata_version",
             metadata.metadata_version.clone(),
-            "0.2".to_owned(),
+            VERSION.to_owned(),
         ),
-        ("kind", metadata.kind.clone(), "llm".to_owned()),
+        ("kind", metadata.kind.clone(), LLM.to_owned()),
         ("name", metadata.name.clone(), name.clone()),
         (
             "assets",
             format!(
-                "{} with main {}",
+                "{} with {main_key} {}",
                 metadata.assets.len(),
                 main.unwrap_or("absent")
             ),
-            format!("1 with main {}", asset_name(name)),
+            format!("1 with {main_key} {}", asset_name(name)),
         ),
         (
             "language.tokenizer",
@@ -304,11 +309,11 @@ fn decoder_facts(
         (
             "language.function_map",
             format!(
-                "{} with main {}",
+                "{} with {main_key} {}",
                 language.function_map.len(),
                 mapped.map_or_else(String::new, |list| list.join(", "))
             ),
-            format!("1 with main {}", functions.join(", ")),
+            format!("1 with {main_key} {}", functions.join(", ")),
         ),
         (
             "source.model_definition",

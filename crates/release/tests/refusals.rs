@@ -435,7 +435,9 @@ fn paths_that_lead_elsewhere() {
 fn metadata_that_says_something_else() {
     let metadata = "gpu-pipelined/nano_decode_int8hu_s1/metadata.json";
     for (from, to, part) in [
-        ("\"kind\": \"llm\"", "\"kind\": \"vlm\"", "kind"),
+        ("\"kind\": \"llm\"", "\"kind\": \"other\"", "kind"),
+        // A bundle of that kind has further assets.
+        ("\"kind\": \"llm\"", "\"kind\": \"vlm\"", "assets.embedding"),
         (
             "\"scheme\": \"int8hu\"",
             "\"scheme\": \"int8lin\"",
@@ -453,7 +455,11 @@ fn metadata_that_says_something_else() {
             "source.hf_model_id",
         ),
         ("1970-01-01", "1971-01-01", "compilation.date"),
-        ("\"grid\": \"4\"", "\"grid\": \"5\"", "user_data.image_tokens"),
+        (
+            "\"grid\": \"4\"",
+            "\"grid\": \"5\"",
+            "user_data.image_tokens",
+        ),
         (
             "\"hidden_size\": \"",
             "\"hidden_size\": \"1",
