@@ -6,7 +6,8 @@ use ::bundle::{
     AssetRole, LLM, MANIFEST, Manifest, PictureGeometry, TOKENIZER, VERSION, asset_name, contract,
 };
 use aimodel::{Asset, Parameter, Summary};
-use checkpoint::TokenizerFiles;
+use checkpoint::{Source, TokenizerFiles};
+use text::Tokenizer;
 
 use crate::{
     error::{Problems, Result},
@@ -31,6 +32,8 @@ pub struct Facts {
     pub geometry: PictureGeometry,
     /// Tokens that there are.
     pub vocabulary: u64,
+    /// Those that end an answer, as the tokenizer's files say.
+    pub stop_tokens: Vec<u32>,
     /// Layers, and key-value heads, and their size: of the cache.
     pub cache: [u64; 3],
 }
@@ -131,10 +134,7 @@ fn asset(
     let asset = match aimodel::open_asset(folder.join(&place)) {
         Ok(asset) => asset,
         Err(error) => {
-            // Said of the place in the release, wherever the folder lies.
-            let said = error.to_string();
-            let prefix = folder.join("").display().to_string();
-            problems.add(&place, said.replace(&prefix, ""));
+            problems.add(&place, without_prefix(error.to_string(), folder));
             return None;
         }
     };
@@ -154,6 +154,17 @@ fn asset(
         )
     });
     Some(asset)
+}
+
+/// A message about the place in the release, wherever the folder lies.
+fn without_prefix(message: String, folder: &Path) -> String {
+    message.replace(&folder.join("").display().to_string(), "")
+}
+
+/// The tokens that end an answer, by a bundle's tokenizer.
+fn stop_tokens(folder: &Path) -> Result<Vec<u32>> {
+    let files = TokenizerFiles::load(&Source::folder(folder)?)?;
+    Ok(Tokenizer::load(&files)?.stop_tokens().to_vec())
 }
 
 /// What made an asset, and when.
@@ -229,6 +240,11 @@ fn decoder_facts(
     // Nobody vouches for anything else that is in it.
     if let Some(problem) = written_otherwise(&metadata, &text) {
         problems.add(&file, problem);
+    }
+    let stop_tokens = stop_tokens(&folder.join(&place).join(TOKENIZER));
+    if let Err(error) = &stop_tokens {
+        let problem = without_prefix(error.to_string(), folder);
+        problems.add(format!("{place}/{TOKENIZER}"), problem);
     }
     let geometry = metadata.geometry();
     if let Err(error) = &geometry {
@@ -364,12 +380,16 @@ fn decoder_facts(
             format!("{what}: expected {expected:?}, found {found:?}")
         });
     }
-    Ok(geometry.ok().map(|geometry| Facts {
+    let (Ok(geometry), Ok(stop_tokens)) = (geometry, stop_tokens) else {
+        return Ok(None);
+    };
+    Ok(Some(Facts {
         producer,
         created,
         revision: origin.hf_revision.clone(),
         geometry,
         vocabulary,
+        stop_tokens,
         cache,
     }))
 }

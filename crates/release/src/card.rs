@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ::bundle::CallShape;
 use gate::{
     Stage, StageReport, Verdict,
-    transcript::{Check, CheckId, Found},
+    transcript::{Bundle, Check, CheckId, Found},
 };
 use minijinja::{Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 use quantize::Storage;
@@ -23,6 +23,16 @@ const TEMPLATE: &str = include_str!("card.md.jinja");
 
 /// Bytes of an f16, of which the static inputs of a picture and the cache are made.
 const F16_BYTES: u64 = 2;
+
+/// Names of the facts of reports that the card quotes.
+mod fact {
+    pub const TRANSFORMERS: &str = "transformers";
+    pub const HOST: &str = "host";
+    pub const ENGINE: &str = "engine";
+    pub const MADE_WITH: &str = "made with";
+    pub const DECODER_LOADED: &str = "decoder loaded in";
+    pub const VISION_LOADED: &str = "vision encoder loaded in";
+}
 
 /// What the template is given.
 #[derive(Serialize)]
@@ -237,7 +247,7 @@ fn card(release: &Release) -> Result<Card<'_>> {
                 checkpoint: &one.transcript.model.checkpoint,
                 oracle: one
                     .stage(Stage::Oracle)
-                    .and_then(|report| report.facts.get("transformers"))
+                    .and_then(|report| report.facts.get(fact::TRANSFORMERS))
                     .map_or_else(String::new, |version| text(version)),
             })
             .collect(),
@@ -471,11 +481,11 @@ fn device_figures(evidence: &[Evidence], label: impl Fn(&Evidence) -> String) ->
         }
         let fact = |name: &str| report.facts.get(name).map(|fact| text(fact));
         let said: Vec<String> = [
-            fact("host"),
-            fact("engine"),
-            fact("made with"),
-            fact("decoder loaded in").map(|time| format!("decoder loaded in {time}")),
-            fact("vision encoder loaded in").map(|time| format!("vision encoder in {time}")),
+            fact(fact::HOST),
+            fact(fact::ENGINE),
+            fact(fact::MADE_WITH),
+            fact(fact::DECODER_LOADED).map(|time| format!("decoder loaded in {time}")),
+            fact(fact::VISION_LOADED).map(|time| format!("vision encoder in {time}")),
         ]
         .into_iter()
         .flatten()
@@ -514,23 +524,16 @@ fn answers(release: &Release) -> Vec<Answered> {
         let mut prompts = release.gates.prompts.iter();
         let prompt = prompts.find(|prompt| prompt.name == row.prompt)?;
         let picture = prompt.image.as_ref();
-        // The gates go on past the end of an answer; `<|…|>` ends it here.
-        let special = |token: &&String| token.starts_with("<|") && token.ends_with("|>");
-        let said: Vec<&str> = row
-            .found_text
-            .iter()
-            .take_while(|token| !special(token))
-            .map(String::as_str)
-            .collect();
-        let more = if said.len() == row.found_text.len() {
-            " …"
-        } else {
-            ""
-        };
+        // The gates go on past the end of an answer.
+        let is_stop = |id: &u32| release.facts.stop_tokens.contains(id);
+        let end = row.found.iter().position(is_stop);
+        let end = end.filter(|end| *end < row.found_text.len());
+        let said = row.found_text[..end.unwrap_or(row.found_text.len())].concat();
+        let more = if end.is_none() { " …" } else { "" };
         Some(Answered {
             prompt: text(&prompt.text),
             picture: picture.map(|path| text(path.rsplit('/').next().unwrap_or(path))),
-            answer: format!("{}{more}", text(said.concat().trim())),
+            answer: format!("{}{more}", text(said.trim())),
             equal: format!(
                 "{} of {} tokens as {}",
                 row.divergence.unwrap_or(row.expected.len()),
@@ -546,22 +549,12 @@ fn answers(release: &Release) -> Vec<Answered> {
 fn checks(stage: Stage, evidence: &[Evidence]) -> Vec<Checked> {
     let mut rows: Vec<Checked> = Vec::new();
     for (column, one) in evidence.iter().enumerate() {
-        let names = one
-            .transcript
-            .bundles
-            .iter()
-            .map(|bundle| bundle.name.as_str());
-        let names: Vec<&str> = names.collect();
         let report = one
             .stage(stage)
             .filter(|report| report.verdict == Verdict::Pass);
         for check in report.iter().flat_map(|report| &report.checks) {
-            // The same row for each decoder, whatever it is called.
-            let mut what = check.what();
-            for (name, called) in names.iter().zip(["decoder", "vision encoder"]) {
-                what = what.replace(name, called);
-            }
-            let (what, must) = (text(&what), text(&check.must()));
+            let what = text(&compared_in(check, &one.transcript.bundles));
+            let must = text(&check.must());
             let prompt = text(check.prompt.as_deref().unwrap_or_default());
             let same = |row: &&mut Checked| {
                 (&row.what, &row.prompt, &row.must) == (&what, &prompt, &must)
@@ -587,6 +580,21 @@ fn checks(stage: Stage, evidence: &[Evidence]) -> Vec<Checked> {
     rows
 }
 
+/// What a check compares, with bundles called by their part: the same row for
+/// each decoder.
+fn compared_in(check: &Check, bundles: &[Bundle]) -> String {
+    let names = bundles.iter().map(|bundle| bundle.name.as_str());
+    let mut parts = names.zip(["decoder", "vision encoder"]);
+    if check.id == CheckId::Version1 {
+        // All that version 1 had is the sentence.
+        return parts.fold(check.what(), |what, (name, part)| what.replace(name, part));
+    }
+    match parts.find(|(name, _)| check.of.as_deref() == Some(name)) {
+        Some((_, part)) => check.clone().of(part).what(),
+        None => check.what(),
+    }
+}
+
 /// Text of somebody else's, as text of a line of Markdown and of a cell of a
 /// table.
 fn text(given: &str) -> String {
@@ -609,7 +617,27 @@ fn text(given: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{added, text};
+    use gate::transcript::{Bound, Bundle, Check, CheckId, Found};
+
+    use super::{added, compared_in, text};
+
+    #[test]
+    fn bundles_are_called_by_their_part() {
+        let bundle = |name: &str| Bundle {
+            name: name.to_owned(),
+            files: Default::default(),
+        };
+        let bundles = ["a", "a_vision"].map(bundle);
+        let what = |id, of: &str| {
+            let found = Found::Count { count: 0, of: 1 };
+            compared_in(&Check::new(id, None, found, Bound::None).of(of), &bundles)
+        };
+        assert_eq!(what(CheckId::LintFindings, "a"), "findings in decoder");
+        let vision = what(CheckId::LintFindings, "a_vision");
+        assert_eq!(vision, "findings in vision encoder");
+        // The name of a bundle within other words is left alone.
+        assert_eq!(what(CheckId::Tokens, "a token"), "a token");
+    }
 
     #[test]
     fn what_is_added_is_said_of_the_layers_that_there_are() {

@@ -40,6 +40,9 @@ pub enum Error {
     /// The checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] text::Error),
     /// The model is not what it should be.
     #[error(transparent)]
     Architecture(#[from] models::Error),

@@ -15,6 +15,9 @@ use crate::{
     recipe::{Decoder, Recipe},
 };
 
+/// What the axis of a series counts that has a value for every layer.
+const LAYER_AXIS: &str = "layer";
+
 /// No transcript is larger: a number for every position of every prompt.
 const MAX_BYTES: u64 = 32 << 20;
 
@@ -247,6 +250,24 @@ fn short(hash: &str) -> &str {
     hash.get(..12).unwrap_or(hash)
 }
 
+/// What cosines of a stage must reach.
+fn cosine_bound(stage: Stage, gates: &Gates) -> Option<f64> {
+    match stage {
+        Stage::Ladder => Some(gates.ladder.cosine),
+        Stage::Execute => Some(gates.execute.cosine),
+        Stage::Lint | Stage::Oracle | Stage::Weights | Stage::Engine | Stage::Device => None,
+    }
+}
+
+/// Whether a stage that passed has a check of every prompt. A device answers
+/// those of its fixture.
+fn checks_each_prompt(stage: Stage) -> bool {
+    match stage {
+        Stage::Oracle | Stage::Ladder | Stage::Execute | Stage::Engine => true,
+        Stage::Lint | Stage::Weights | Stage::Device => false,
+    }
+}
+
 /// What does not fit together in a report.
 fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -260,11 +281,7 @@ fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<
     if pass && let Some(finding) = report.findings.first() {
         wrong.push(format!("passes with a finding: {}", finding.rule));
     }
-    let cosine = match report.stage {
-        Stage::Ladder => Some(gates.ladder.cosine),
-        Stage::Execute => Some(gates.execute.cosine),
-        _ => None,
-    };
+    let cosine = cosine_bound(report.stage, gates);
     for check in &report.checks {
         let what = match &check.prompt {
             Some(prompt) => format!("{prompt}: {}", check.what()),
@@ -320,7 +337,9 @@ fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<
             ));
         }
         let layers = transcript.model.layers;
-        if report.stage == Stage::Ladder && series.axis == "layer" && series.values.len() != layers
+        if report.stage == Stage::Ladder
+            && series.axis == LAYER_AXIS
+            && series.values.len() != layers
         {
             wrong.push(format!(
                 "compares {} of {layers} layers; run it without --layers",
@@ -328,10 +347,7 @@ fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<
             ));
         }
     }
-    if matches!(
-        report.stage,
-        Stage::Oracle | Stage::Ladder | Stage::Execute | Stage::Engine
-    ) {
+    if checks_each_prompt(report.stage) {
         for prompt in &gates.prompts {
             let mut checks = report.checks.iter();
             if !checks.any(|check| check.prompt.as_ref() == Some(&prompt.name)) {
