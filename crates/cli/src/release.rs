@@ -253,11 +253,21 @@ pub fn source(recipe: &Recipe, model: Option<&str>, revision: Option<&str>) -> R
     Ok(source.called(&recipe.model, commit.map(str::to_owned)))
 }
 
-/// A failed check as [`Refused`], which gives exit code 1; other errors as they
-/// are.
+/// A failed check as [`Refused`], which gives exit code 1, with the flags of the
+/// options that caused it; other errors as they are.
 pub fn refused(error: ::release::Error) -> anyhow::Error {
     match error {
-        ::release::Error::Refused(refusal) => Refused(refusal.to_string()).into(),
+        ::release::Error::Refused(mut refusal) => {
+            for problem in &mut refusal.0 {
+                let flag = match problem.option {
+                    Some("license") => "export --license",
+                    Some("layers") => "gate --layers",
+                    _ => continue,
+                };
+                problem.message.push_str(&format!(" ({flag})"));
+            }
+            Refused(refusal.to_string()).into()
+        }
         other => other.into(),
     }
 }

@@ -147,12 +147,14 @@ fn asset(
         )
     });
     let license = asset.metadata.license.as_deref();
-    problems.unless(license == Some(recipe.stated_license()), &place, || {
-        format!(
-            "states the licence {license:?}, and the recipe {:?}; export it with --license",
-            recipe.stated_license()
-        )
-    });
+    let expected = recipe.stated_license();
+    if license != Some(expected) {
+        let message = format!(
+            "states the licence {license:?}, and the recipe {expected:?}; export it with that \
+             `license`"
+        );
+        problems.add_of_option("license", &place, message);
+    }
     Some(asset)
 }
 

@@ -15,7 +15,7 @@ use crate::{
 /// No card is larger.
 const LARGEST_CARD: u64 = 1 << 20;
 
-/// What `--push` would upload: every file of a release that holds.
+/// What may be uploaded: every file of a release that holds.
 ///
 /// # Errors
 /// [`Error::Refused`] where a required gate is missing, failed, was skipped or

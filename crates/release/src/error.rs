@@ -92,6 +92,9 @@ pub struct Problem {
     pub place: String,
     /// What is wrong with it, and what to do.
     pub message: String,
+    /// The option of an export or of the gates that caused it, where one did:
+    /// `license`, `layers`.
+    pub option: Option<&'static str>,
 }
 
 impl fmt::Display for Problem {
@@ -110,6 +113,21 @@ impl Problems {
         self.0.push(Problem {
             place: place.to_string(),
             message: message.into(),
+            option: None,
+        });
+    }
+
+    /// Adds one that an option of an export or of the gates caused.
+    pub fn add_of_option(
+        &mut self,
+        option: &'static str,
+        place: impl ToString,
+        message: impl Into<String>,
+    ) {
+        self.0.push(Problem {
+            place: place.to_string(),
+            message: message.into(),
+            option: Some(option),
         });
     }
 

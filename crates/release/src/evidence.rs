@@ -120,11 +120,9 @@ pub(crate) fn check(
         about_these_files(evidence, listing, recipe, problems);
         about_this_model(evidence, &all, recipe, gates, facts, problems);
         for report in &evidence.transcript.stages {
-            let place = format!("{}, {}", evidence.path, report.stage);
-            for why in unsound(report, &evidence.transcript, gates) {
-                problems.add(&place, why);
-            }
+            unsound(report, evidence, gates, problems);
             if report.verdict == Verdict::Fail {
+                let place = format!("{}, {}", evidence.path, report.stage);
                 problems.add(place, format!("failed: {}", report.summary));
             }
         }
@@ -268,18 +266,18 @@ fn checks_each_prompt(stage: Stage) -> bool {
     }
 }
 
-/// What does not fit together in a report.
-fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<String> {
-    let mut wrong = Vec::new();
+/// Adds what does not fit together in a report.
+fn unsound(report: &StageReport, evidence: &Evidence, gates: &Gates, problems: &mut Problems) {
+    let place = format!("{}, {}", evidence.path, report.stage);
     let pass = report.verdict == Verdict::Pass;
     if report.verdict == Verdict::Skipped && !report.checks.is_empty() {
-        wrong.push("was skipped, and has checks".to_owned());
+        problems.add(&place, "was skipped, and has checks".to_owned());
     }
     if pass && report.checks.is_empty() {
-        wrong.push("passes without a check".to_owned());
+        problems.add(&place, "passes without a check".to_owned());
     }
     if pass && let Some(finding) = report.findings.first() {
-        wrong.push(format!("passes with a finding: {}", finding.rule));
+        problems.add(&place, format!("passes with a finding: {}", finding.rule));
     }
     let cosine = cosine_bound(report.stage, gates);
     for check in &report.checks {
@@ -288,13 +286,13 @@ fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<
             None => check.what(),
         };
         if pass && !check.holds {
-            wrong.push(format!("passes, and {what} does not hold"));
+            problems.add(&place, format!("passes, and {what} does not hold"));
         }
         // No cosine is above 1 by more than a rounding.
         if let Some(found) = check.cosine()
             && (!found.is_finite() || found > 1.0 + 1e-6)
         {
-            wrong.push(format!("{what}: {found} is not a cosine"));
+            problems.add(&place, format!("{what}: {found} is not a cosine"));
         }
         // Tokens may be forgiven, and a check may fail by the number of values
         // though its bound is met. A cosine alone decides.
@@ -304,26 +302,32 @@ fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<
         );
         let met = check.bound.is_met_by(&check.found);
         if check.holds != met && (exact || check.holds && check.id != CheckId::Tokens) {
-            wrong.push(format!(
-                "{what}: {} is said to {}, and must be {}",
-                check.found(),
-                if check.holds { "hold" } else { "fail" },
-                check.must()
-            ));
+            problems.add(
+                &place,
+                format!(
+                    "{what}: {} is said to {}, and must be {}",
+                    check.found(),
+                    if check.holds { "hold" } else { "fail" },
+                    check.must()
+                ),
+            );
         }
         if let (Bound::AtLeast(bound), Found::Cosine(_)) = (&check.bound, &check.found)
             && cosine.is_some_and(|cosine| cosine != *bound)
         {
-            wrong.push(format!(
-                "{what}: the bound is {bound}, and not that of the gates"
-            ));
+            problems.add(
+                &place,
+                format!("{what}: the bound is {bound}, and not that of the gates"),
+            );
         }
     }
     for rows in &report.tokens {
-        wrong.extend(unsound_tokens(rows, pass, gates));
+        if let Some(why) = unsound_tokens(rows, pass, gates) {
+            problems.add(&place, why);
+        }
     }
     if !pass {
-        return wrong;
+        return;
     }
     for series in &report.series {
         let below = |bar: f64| {
@@ -331,31 +335,34 @@ fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<
             values.any(|value| value.is_nan() || *value < bar)
         };
         if series.measure == Measure::Cosine && series.bar.is_some_and(below) {
-            wrong.push(format!(
-                "passes, and a value of {} is below its bar",
-                series.what
-            ));
+            problems.add(
+                &place,
+                format!("passes, and a value of {} is below its bar", series.what),
+            );
         }
-        let layers = transcript.model.layers;
+        let layers = evidence.transcript.model.layers;
         if report.stage == Stage::Ladder
             && series.axis == LAYER_AXIS
             && series.values.len() != layers
         {
-            wrong.push(format!(
-                "compares {} of {layers} layers; run it without --layers",
+            let message = format!(
+                "compares {} of {layers} layers; run it on all of them, without `layers`",
                 series.values.len()
-            ));
+            );
+            problems.add_of_option("layers", &place, message);
         }
     }
     if checks_each_prompt(report.stage) {
         for prompt in &gates.prompts {
             let mut checks = report.checks.iter();
             if !checks.any(|check| check.prompt.as_ref() == Some(&prompt.name)) {
-                wrong.push(format!("has no check of the prompt {}", prompt.name));
+                problems.add(
+                    &place,
+                    format!("has no check of the prompt {}", prompt.name),
+                );
             }
         }
     }
-    wrong
 }
 
 /// What does not fit together in rows of tokens.

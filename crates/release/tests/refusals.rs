@@ -493,7 +493,7 @@ fn metadata_that_says_something_else() {
     case.sum_up();
     case.refuses(&[
         "nano_vision.aimodel: states the licence Some(\"Apache-2.0\")",
-        "--license",
+        "export it with that `license`",
     ]);
     for (file, from, to) in [("LICENSE", "BSD", "MIT"), ("NOTICE", "nano", "mine")] {
         let case = Case::new();
