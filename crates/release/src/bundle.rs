@@ -204,7 +204,10 @@ fn shape_of_vision(
     match shape {
         Some(shape) => Some((producer, created, shape)),
         None => {
-            problems.add(place, "has not the inputs and outputs of a vision encoder");
+            problems.add(
+                place,
+                "does not have the inputs and outputs of a vision encoder",
+            );
             None
         }
     }
@@ -272,7 +275,10 @@ fn decoder_facts(
         Some((embeds, [layers?, heads?, size?], vocabulary?))
     });
     let Some((embeds, cache, vocabulary)) = shapes else {
-        problems.add(place, "has not the inputs, states and outputs of a decoder");
+        problems.add(
+            place,
+            "does not have the inputs, states and outputs of a decoder",
+        );
         return Ok(None);
     };
     let functions = decoder.query.functions();

@@ -139,8 +139,8 @@ struct DeviceRow {
     what: String,
     prompt: String,
     runs: usize,
-    least: String,
-    greatest: String,
+    min: String,
+    max: String,
 }
 
 /// A prompt, and what the decoder to use said.
@@ -495,14 +495,14 @@ fn device_figures(evidence: &[Evidence], label: impl Fn(&Evidence) -> String) ->
             .push(format!("{}: {}", label(one), said.join("; ")));
         for series in &report.series {
             let fold = |pick: fn(f64, f64) -> f64| series.values.iter().copied().reduce(pick);
-            if let (Some(least), Some(greatest)) = (fold(f64::min), fold(f64::max)) {
+            if let (Some(min), Some(max)) = (fold(f64::min), fold(f64::max)) {
                 figures.rows.push(DeviceRow {
                     decoder: label(one),
                     what: text(&series.what),
                     prompt: text(series.prompt.as_deref().unwrap_or_default()),
                     runs: series.values.len(),
-                    least: format!("{least:.3}"),
-                    greatest: format!("{greatest:.3}"),
+                    min: format!("{min:.3}"),
+                    max: format!("{max:.3}"),
                 });
             }
         }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// No card is larger.
-const LARGEST_CARD: u64 = 1 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
 /// What may be uploaded: every file of a release that holds.
 ///
@@ -40,7 +40,7 @@ impl Release {
             sums::check(&stated, &listing, &mut problems)?;
         }
         let release = problems.take(Release::judge(folder, listing))?;
-        let card = problems.take(read_text(folder, names::CARD, LARGEST_CARD))?;
+        let card = problems.take(read_text(folder, names::CARD, MAX_BYTES))?;
         if let (Some(release), Some(card)) = (&release, &card) {
             release.check_card(card, &mut problems)?;
         }

@@ -140,9 +140,10 @@ impl Problems {
 
     /// An error if there are any.
     pub fn none(self) -> Result<()> {
-        match self.0.is_empty() {
-            true => Ok(()),
-            false => Err(self.refusal()),
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(self.refusal())
         }
     }
 

@@ -87,7 +87,7 @@ pub(crate) fn check(
         let transcript = match Transcript::parse(text.as_bytes()) {
             Ok(transcript) => transcript,
             Err(error) => {
-                problems.add(path, format!("is no transcript of the gates: {error}"));
+                problems.add(path, format!("is not a transcript of the gates: {error}"));
                 continue;
             }
         };
@@ -104,7 +104,7 @@ pub(crate) fn check(
         let Some(decoder) = decoders.iter().position(|decoder| decoder.name == about) else {
             problems.add(
                 path,
-                format!("is about {about:?}, which is no decoder of the recipe"),
+                format!("is about {about:?}, which is not a decoder of the recipe"),
             );
             continue;
         };

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What git and the hub's tools keep beside a published folder's files. It is
-/// no part of the release: it is not looked at, and not uploaded.
+/// not part of the release: it is not looked at, and not uploaded.
 pub const IGNORED: [&str; 3] = [".git", ".gitattributes", ".cache"];
 
 /// More files than any release has.

@@ -107,10 +107,10 @@ impl Release {
                 )
             });
         }
-        let theirs = TokenizerFiles::load(source)?;
+        let expected = TokenizerFiles::load(source)?;
         for decoder in recipe.decoders() {
             let place = format!("{}/{}/{TOKENIZER}", names::BUNDLES, decoder.name);
-            for (name, bytes) in &theirs.files {
+            for (name, bytes) in &expected.files {
                 let path = format!("{place}/{name}");
                 let hash = fsutil::sha256(bytes);
                 let found = self.listing.get(&path);
@@ -121,9 +121,9 @@ impl Release {
                 );
             }
             for (name, entry) in self.listing.below(&place) {
-                let known = theirs.files.iter().any(|(known, _)| *known == name);
+                let known = expected.files.iter().any(|(known, _)| *known == name);
                 problems.unless(known, &entry.path, || {
-                    "is no file of the checkpoint's tokenizer".to_owned()
+                    "is not a file of the checkpoint's tokenizer".to_owned()
                 });
             }
         }

@@ -91,7 +91,7 @@ impl Recipe {
     /// Reads a recipe from TOML.
     ///
     /// # Errors
-    /// TOML that is no recipe, or one that cannot be released.
+    /// TOML that is not a recipe, or one that cannot be released.
     pub fn parse(toml: &str) -> Result<Recipe> {
         let wrong = |problem: String| Error::input(names::RECIPE, problem);
         let recipe: Recipe = toml::from_str(toml).map_err(|error| wrong(error.to_string()))?;
@@ -189,8 +189,8 @@ impl Recipe {
     }
 
     fn check(&self) -> Result<(), String> {
-        let plain = |text: &str, most: usize| {
-            !text.trim().is_empty() && text.len() <= most && !text.chars().any(fsutil::is_unseen)
+        let plain = |text: &str, max: usize| {
+            !text.trim().is_empty() && text.len() <= max && !text.chars().any(fsutil::is_unseen)
         };
         if !plain(&self.title, 100) {
             return Err(format!(
@@ -211,11 +211,11 @@ impl Recipe {
             && (digest.len() != 64 || !digest.chars().all(hex))
         {
             return Err(format!(
-                "checkpoint: {digest:?} is no SHA-256 in hexadecimal"
+                "checkpoint: {digest:?} is not a SHA-256 in hexadecimal"
             ));
         }
         if self.modes.is_empty() || self.queries.is_empty() {
-            return Err("modes and queries: expected one of each at least".to_owned());
+            return Err("modes and queries: expected at least one of each".to_owned());
         }
         let mut names: Vec<String> = self.decoders().map(|decoder| decoder.name).collect();
         names.sort();

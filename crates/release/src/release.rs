@@ -34,7 +34,7 @@ impl Release {
         let mut problems = Problems::default();
         for entry in &listing.files {
             problems.unless(names::is_known(&entry.path), &entry.path, || {
-                "is no file of a release, which holds nothing else".to_owned()
+                "is not a file of a release, which holds nothing else".to_owned()
             });
         }
         // Nothing else can be said without these two.

@@ -48,7 +48,10 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, String>> {
         };
         let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
         if hash.len() != 64 || !hash.bytes().all(hex) {
-            problems.add(&place, format!("{hash:.100?} is no SHA-256 in hexadecimal"));
+            problems.add(
+                &place,
+                format!("{hash:.100?} is not a SHA-256 in hexadecimal"),
+            );
         }
         if let Err(why) = path::check(path) {
             problems.add(&place, format!("{path:.100?}: {why}"));
@@ -81,9 +84,10 @@ pub(crate) fn check(text: &str, listing: &Listing, problems: &mut Problems) -> R
         }
     }
     for path in stated.keys() {
-        let message = match lists(path) {
-            true => format!("is missing, and {SUMS} lists it"),
-            false => format!("is in {SUMS}, which lists neither card nor evidence"),
+        let message = if lists(path) {
+            format!("is missing, and {SUMS} lists it")
+        } else {
+            format!("is in {SUMS}, which lists neither card nor evidence")
         };
         problems.add(path, message);
     }
@@ -104,7 +108,7 @@ mod tests {
             (format!("{hash}  /etc/passwd\n"), "line 1: \"/etc/passwd\""),
             (format!("{hash}  ../x\n"), "would lead to another folder"),
             (format!("{hash}  a\\..\\b\n"), "found '\\\\'"),
-            (format!("{}  LICENSE\n", "G".repeat(64)), "no SHA-256"),
+            (format!("{}  LICENSE\n", "G".repeat(64)), "not a SHA-256"),
             (
                 format!("{hash}  b\n{hash}  a\n"),
                 "line 2: a is not behind b",

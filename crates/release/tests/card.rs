@@ -70,7 +70,7 @@ fn it_is_a_page() {
                 if let Some((_, said)) = &mut heading {
                     said.push_str(&text);
                 }
-                // A table that was none, or markup that was not understood.
+                // A table that was not read as one, or markup that was not understood.
                 assert!(
                     !text.starts_with("| ")
                         && !text.contains("|-")
@@ -242,7 +242,7 @@ fn an_answer_ends_at_a_stop_token() {
 }
 
 #[test]
-fn words_of_others_are_no_markup() {
+fn words_of_others_are_not_markup() {
     let mut transcripts = bench().transcripts.clone();
     for transcript in &mut transcripts {
         let mut stages = transcript.stages.iter_mut();

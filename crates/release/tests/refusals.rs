@@ -507,7 +507,7 @@ fn metadata_that_says_something_else() {
 }
 
 #[test]
-fn files_that_are_too_large_or_no_json() {
+fn files_that_are_too_large_or_not_json() {
     for name in ["SHA256SUMS", "recipe.toml", "gates.toml", "README.md", HU] {
         let case = Case::new();
         let file = fs::File::options()
@@ -526,7 +526,7 @@ fn files_that_are_too_large_or_no_json() {
     let case = Case::new();
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     fs::write(case.path(HU), deep).unwrap();
-    case.refuses(&[HU, "is no transcript"]);
+    case.refuses(&[HU, "is not a transcript"]);
     let case = Case::new();
     let mut value: Value = serde_json::from_str(&case.read(HU)).unwrap();
     value["note"] = "measured by hand".into();
