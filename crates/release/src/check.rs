@@ -18,7 +18,7 @@ const MAX_BYTES: u64 = 1 << 20;
 /// What may be uploaded: every file of a release that holds.
 ///
 /// # Errors
-/// [`Error::Refused`] where a required gate is missing, failed, was skipped or
+/// [`crate::Error::Refused`] where a required gate is missing, failed, was skipped or
 /// judged other bytes than the folder holds, and where anything else in the
 /// folder is not as `release` wrote it.
 pub fn check_for_push(folder: &Path) -> Result<Listing> {
@@ -31,7 +31,7 @@ impl Release {
     /// the evidence gives.
     ///
     /// # Errors
-    /// [`Error::Refused`] with everything that is wrong.
+    /// [`crate::Error::Refused`] with everything that is wrong.
     pub fn open(folder: &Path) -> Result<Release> {
         let listing = Listing::read(folder)?;
         let mut problems = Problems::default();
