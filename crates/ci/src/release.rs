@@ -4,7 +4,7 @@
 use super::Outcome;
 use crate::repo;
 use anyhow::{Context, Result, bail, ensure};
-use release::{Listing, Release};
+use release::{Listing, Release, names};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -50,8 +50,9 @@ pub fn run() -> Outcome {
     );
 
     // Evidence of another bundle, and of one that was made again.
-    let transcripts = scratch.path().join("exports/transcripts");
-    let file = |recipe: &str| transcripts.join(format!("nano_decode_{recipe}_s1_cpu.json"));
+    let transcripts = scratch.path().join("exports").join(names::TRANSCRIPTS);
+    let file =
+        |mode: &str| transcripts.join(names::transcript(&format!("nano_decode_{mode}_s1"), "cpu"));
     let good = fs::read(file("int8hu"))?;
     fs::copy(file("int8lin"), file("int8hu"))?;
     let out = path("c");
@@ -66,7 +67,7 @@ pub fn run() -> Outcome {
     ensure!(!Path::new(&out).exists(), "a refused release appeared");
 
     // The published folder, spoilt.
-    let model_card = Path::new(&a).join("README.md");
+    let model_card = Path::new(&a).join(names::CARD);
     let text = fs::read_to_string(&model_card)?;
     fs::write(
         &model_card,

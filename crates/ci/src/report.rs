@@ -8,6 +8,7 @@ use ::gate::{Stage, Transcript, Verdict, report};
 use aimodel_cli::export;
 use aimodel_cli::gate::Job;
 use anyhow::{Context, Result, ensure};
+use bundle::{CallShape, Layout};
 use checkpoint::Source;
 use gate::transcript::{Bound, CheckId};
 use serde::Deserialize;

@@ -9,6 +9,7 @@ use ::gate::device::IPhone;
 use ::gate::{
     Candidate, CoreAi, Gates, Settings, Stage, StageReport, Transcript, Verdict, device_name,
 };
+use ::release::names;
 use anyhow::{Context, Result, ensure};
 use bundle::Layout;
 use checkpoint::Source;
@@ -308,8 +309,8 @@ impl Job {
             self.candidate.decoder.name(),
             device_name(&self.settings.device),
         );
-        let file = format!("{name}_{device}.json");
-        self.exports.join("transcripts").join(file)
+        let file = names::transcript(name, device);
+        self.exports.join(names::TRANSCRIPTS).join(file)
     }
 }
 

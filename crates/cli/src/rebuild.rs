@@ -4,7 +4,7 @@
 use crate::progress::{say, seconds};
 use crate::release::{refused, source};
 use crate::{export, home};
-use ::release::Release;
+use ::release::{Release, names::SUMS};
 use anyhow::Result;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -60,7 +60,7 @@ pub fn run(args: Args) -> Result<()> {
     say(
         "same",
         &format!(
-            "the checkpoint gives every file of SHA256SUMS again, in {}",
+            "the checkpoint gives every file of {SUMS} again, in {}",
             seconds(started.elapsed())
         ),
     )

@@ -5,7 +5,7 @@ use crate::progress::{say, seconds, size};
 use crate::{Refused, embedded, export, gate, hub, progress};
 use ::export::Options;
 use ::gate::Transcript;
-use ::release::{Given, Listing, Parts, Recipe, Release, TRANSCRIPTS};
+use ::release::{Given, Listing, Parts, Recipe, Release, names};
 use anyhow::{Result, bail};
 use bundle::Layout;
 use checkpoint::Source;
@@ -186,10 +186,10 @@ impl Job {
     /// What the gates found of each decoder; they run where that is not known.
     fn transcripts(&self) -> Result<Vec<Transcript>> {
         let recipe = &self.given.recipe;
-        let folder = self.exports.join(TRANSCRIPTS);
+        let folder = self.exports.join(names::TRANSCRIPTS);
         let mut found = Vec::new();
         for decoder in recipe.decoders() {
-            let file = |device: &str| folder.join(format!("{}_{device}.json", decoder.name));
+            let file = |device: &str| folder.join(names::transcript(&decoder.name, device));
             let mut known = DEVICES.map(file).to_vec();
             known.retain(|path| path.exists());
             let wanted = self.device.map(|device| file(&device.to_string()));
@@ -259,11 +259,21 @@ pub fn source(recipe: &Recipe, model: Option<&str>, revision: Option<&str>) -> R
     Ok(source.called(&recipe.model, commit.map(str::to_owned)))
 }
 
-/// A failed check as [`Refused`], which gives exit code 1; other errors as they
-/// are.
+/// A failed check as [`Refused`], which gives exit code 1, with the flags of the
+/// options that caused it; other errors as they are.
 pub fn refused(error: ::release::Error) -> anyhow::Error {
     match error {
-        ::release::Error::Refused(refusal) => Refused(refusal.to_string()).into(),
+        ::release::Error::Refused(mut refusal) => {
+            for problem in &mut refusal.0 {
+                let flag = match problem.option {
+                    Some("license") => "export --license",
+                    Some("layers") => "gate --layers",
+                    _ => continue,
+                };
+                problem.message.push_str(&format!(" ({flag})"));
+            }
+            Refused(refusal.to_string()).into()
+        }
         other => other.into(),
     }
 }

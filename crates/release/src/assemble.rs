@@ -12,8 +12,14 @@ use fsutil::StagedDir;
 use gate::Transcript;
 
 use crate::{
-    Error, Given, Listing, Release, Result, bundle, card, check, error::Problems, evidence,
-    licence, names, recipe, sums,
+    card,
+    error::{Error, Problems, Result},
+    evidence,
+    folder::Listing,
+    names, path,
+    recipe::Given,
+    release::Release,
+    sums,
 };
 
 /// What a release is made from.
@@ -47,18 +53,18 @@ pub fn assemble(parts: &Parts<'_>, out: &Path) -> Result<Release> {
         copy(
             &parts.exports.join(&name),
             &staged,
-            &format!("{}/{name}", bundle::FOLDER),
+            &format!("{}/{name}", names::BUNDLES),
         )?;
     }
-    staged.write_file(recipe::FILE, text.as_bytes())?;
-    staged.write_file(check::GATES, parts.gates.as_bytes())?;
-    staged.write_file(licence::FILE, license.as_bytes())?;
+    staged.write_file(names::RECIPE, text.as_bytes())?;
+    staged.write_file(names::GATES, parts.gates.as_bytes())?;
+    staged.write_file(names::LICENSE, license.as_bytes())?;
     let mut names = BTreeSet::new();
     for transcript in parts.transcripts {
-        let name = format!("{}/{}", evidence::FOLDER, evidence::file_name(transcript));
+        let name = format!("{}/{}", names::TRANSCRIPTS, evidence::file_name(transcript));
         // Somebody else may have written what it is called after.
         let mut problems = Problems::default();
-        if let Err(why) = names::check(&name) {
+        if let Err(why) = path::check(&name) {
             problems.add(format!("{name:?}"), why);
         }
         problems.unless(names.insert(name.clone()), &name, || {
@@ -68,20 +74,20 @@ pub fn assemble(parts: &Parts<'_>, out: &Path) -> Result<Release> {
         staged.write_file(&name, evidence::publish(transcript)?.as_bytes())?;
     }
     let vision = recipe.vision();
-    let asset = format!("{}/{vision}/{}", bundle::FOLDER, asset_name(&vision));
+    let asset = format!("{}/{vision}/{}", names::BUNDLES, asset_name(&vision));
     let producer = aimodel::open_asset(staged.path().join(asset))?
         .metadata
         .producer;
     let revision = parts.transcripts.first();
     let revision = revision.and_then(|first| first.model.revision.as_deref());
-    let notice = licence::notice(recipe, revision, producer.as_deref().unwrap_or_default());
-    staged.write_file(licence::NOTICE, notice.as_bytes())?;
+    let notice = recipe.notice(revision, producer.as_deref().unwrap_or_default());
+    staged.write_file(names::NOTICE, notice.as_bytes())?;
 
     let mut listing = Listing::read(staged.path())?;
-    staged.write_file(sums::FILE, sums::write(&listing).as_bytes())?;
+    staged.write_file(names::SUMS, sums::write(&listing).as_bytes())?;
     let mut release = Release::judge(staged.path(), listing.clone())?;
-    staged.write_file(card::FILE, card::render(&release)?.as_bytes())?;
-    for file in [sums::FILE, card::FILE] {
+    staged.write_file(names::CARD, card::render(&release)?.as_bytes())?;
+    for file in [names::SUMS, names::CARD] {
         listing.add(staged.path(), file)?;
     }
     release.listing = listing;

@@ -2,21 +2,25 @@
 
 use std::path::Path;
 
-use ::bundle::{Manifest, asset_name, contract};
+use ::bundle::{
+    AssetRole, LLM, MANIFEST, Manifest, PictureGeometry, TOKENIZER, VERSION, asset_name, contract,
+};
 use aimodel::{Asset, Parameter, Summary};
-use checkpoint::TokenizerFiles;
+use checkpoint::{Source, TokenizerFiles};
+use text::Tokenizer;
 
-use crate::{Decoder, Listing, Recipe, Result, error::Problems, folder::read_text};
-
-/// The folder of a release that the bundles are in. Its name says which engine
-/// they are for, as published repositories have it.
-pub const FOLDER: &str = "gpu-pipelined";
+use crate::{
+    error::{Problems, Result},
+    folder::{Listing, read_text},
+    names::BUNDLES,
+    recipe::{Decoder, Recipe},
+};
 
 /// No metadata of a bundle is larger.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// What the bundles of a release say of themselves, all of them alike.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
     /// What made them.
     pub producer: String,
@@ -24,14 +28,12 @@ pub struct Facts {
     pub created: u64,
     /// The commit of the checkpoint on the hub.
     pub revision: Option<String>,
-    /// Image tokens of a picture.
-    pub image_tokens: u64,
-    /// Hidden size.
-    pub hidden: u64,
-    /// Numbers in a patch.
-    pub patch: u64,
+    /// How pictures are cut, and what of them the decoders take.
+    pub geometry: PictureGeometry,
     /// Tokens that there are.
     pub vocabulary: u64,
+    /// Those that end an answer, as the tokenizer's files say.
+    pub stop_tokens: Vec<u32>,
     /// Layers, and key-value heads, and their size: of the cache.
     pub cache: [u64; 3],
 }
@@ -51,7 +53,7 @@ pub(crate) fn check(
         .map(|decoder| decoder.name.as_str())
         .chain([vision.as_str()])
         .collect();
-    for (path, entry) in listing.below(FOLDER) {
+    for (path, entry) in listing.below(BUNDLES) {
         let (bundle, file) = path.split_once('/').unwrap_or((path, ""));
         let known = names.contains(&bundle) && belongs(bundle, file, bundle == vision);
         problems.unless(known, &entry.path, || {
@@ -74,36 +76,44 @@ pub(crate) fn check(
         return Ok(None);
     };
     for (name, other) in rest {
-        problems.unless(facts == other, format!("{FOLDER}/{name}"), || {
+        problems.unless(facts == other, format!("{BUNDLES}/{name}"), || {
             format!("says other things of itself than {first} beside it: {other:?}, {facts:?}")
         });
     }
-    let theirs = [facts.image_tokens, facts.hidden];
-    problems.unless(shape[..2] == theirs, format!("{FOLDER}/{vision}"), || {
-        format!(
-            "gives embeddings of {:?}, and the decoders take {theirs:?}",
-            &shape[..2]
-        )
+    let geometry = &facts.geometry;
+    let [tokens, hidden, patch] = shape;
+    let expected = [geometry.image_tokens, geometry.hidden_size].map(|size| size as u64);
+    problems.unless(
+        [tokens, hidden] == expected,
+        format!("{BUNDLES}/{vision}"),
+        || {
+            let actual = [tokens, hidden];
+            format!("gives embeddings of {actual:?}, and the decoders take {expected:?}")
+        },
+    );
+    let expected = geometry.patches.cols() as u64;
+    problems.unless(patch == expected, format!("{BUNDLES}/{vision}"), || {
+        format!("takes patches of {patch} numbers, and the decoders state {expected}")
     });
     let same = (&facts.producer, facts.created) == (&producer, created);
-    problems.unless(same, format!("{FOLDER}/{vision}"), || {
+    problems.unless(same, format!("{BUNDLES}/{vision}"), || {
         "was made by another program, or at another time, than the decoders".to_owned()
     });
-    let facts = Facts {
-        patch: shape[2],
-        ..facts.clone()
-    };
-    Ok(whole.then_some(facts))
+    Ok(whole.then(|| facts.clone()))
 }
 
 /// Whether a bundle may hold a file.
 fn belongs(bundle: &str, file: &str, vision: bool) -> bool {
     let asset = file.strip_prefix(&asset_name(bundle));
     let asset = asset.and_then(|rest| rest.strip_prefix('/'));
-    match (asset, file.strip_prefix("tokenizer/")) {
+    match (
+        asset,
+        file.strip_prefix(TOKENIZER)
+            .and_then(|rest| rest.strip_prefix('/')),
+    ) {
         (Some(part), _) => [aimodel::PROGRAM, aimodel::HASH, aimodel::METADATA].contains(&part),
         (None, Some(name)) => !vision && TokenizerFiles::NAMES.contains(&name),
-        (None, None) => !vision && file == aimodel::METADATA,
+        (None, None) => !vision && file == MANIFEST,
     }
 }
 
@@ -115,7 +125,7 @@ fn asset(
     recipe: &Recipe,
     problems: &mut Problems,
 ) -> Option<Asset> {
-    let place = format!("{FOLDER}/{bundle}/{}", asset_name(bundle));
+    let place = format!("{BUNDLES}/{bundle}/{}", asset_name(bundle));
     let program = format!("{place}/{}", aimodel::PROGRAM);
     let Some(entry) = listing.get(&program) else {
         problems.add(program, "is missing; export the bundle again");
@@ -124,10 +134,7 @@ fn asset(
     let asset = match aimodel::open_asset(folder.join(&place)) {
         Ok(asset) => asset,
         Err(error) => {
-            // Said of the place in the release, wherever the folder lies.
-            let said = error.to_string();
-            let prefix = folder.join("").display().to_string();
-            problems.add(&place, said.replace(&prefix, ""));
+            problems.add(&place, without_prefix(error.to_string(), folder));
             return None;
         }
     };
@@ -140,13 +147,26 @@ fn asset(
         )
     });
     let license = asset.metadata.license.as_deref();
-    problems.unless(license == Some(recipe.stated_license()), &place, || {
-        format!(
-            "states the licence {license:?}, and the recipe {:?}; export it with --license",
-            recipe.stated_license()
-        )
-    });
+    let expected = recipe.stated_license();
+    if license != Some(expected) {
+        let message = format!(
+            "states the licence {license:?}, and the recipe {expected:?}; export it with that \
+             `license`"
+        );
+        problems.add_of_option("license", &place, message);
+    }
     Some(asset)
+}
+
+/// A message about the place in the release, wherever the folder lies.
+fn without_prefix(message: String, folder: &Path) -> String {
+    message.replace(&folder.join("").display().to_string(), "")
+}
+
+/// The tokens that end an answer, by a bundle's tokenizer.
+fn stop_tokens(folder: &Path) -> Result<Vec<u32>> {
+    let files = TokenizerFiles::load(&Source::folder(folder)?)?;
+    Ok(Tokenizer::load(&files)?.stop_tokens().to_vec())
 }
 
 /// What made an asset, and when.
@@ -168,7 +188,7 @@ fn shape_of_vision(
     recipe: &Recipe,
     problems: &mut Problems,
 ) -> Option<(String, u64, [u64; 3])> {
-    let place = format!("{FOLDER}/{}", recipe.vision());
+    let place = format!("{BUNDLES}/{}", recipe.vision());
     let (producer, created) = origin(asset, &place, problems)?;
     let summary = Summary::of(&asset.module).ok();
     let shape = summary.and_then(|summary| {
@@ -184,7 +204,10 @@ fn shape_of_vision(
     match shape {
         Some(shape) => Some((producer, created, shape)),
         None => {
-            problems.add(place, "has not the inputs and outputs of a vision encoder");
+            problems.add(
+                place,
+                "does not have the inputs and outputs of a vision encoder",
+            );
             None
         }
     }
@@ -198,17 +221,17 @@ fn decoder_facts(
     problems: &mut Problems,
 ) -> Result<Option<Facts>> {
     let name = &decoder.name;
-    let place = format!("{FOLDER}/{name}");
+    let place = format!("{BUNDLES}/{name}");
     let Some(asset) = asset(folder, listing, name, recipe, problems) else {
         return Ok(None);
     };
     for needed in ["tokenizer.json", "tokenizer_config.json"] {
-        let file = format!("{place}/tokenizer/{needed}");
+        let file = format!("{place}/{TOKENIZER}/{needed}");
         problems.unless(listing.get(&file).is_some(), &file, || {
             "is missing".to_owned()
         });
     }
-    let file = format!("{place}/{}", aimodel::METADATA);
+    let file = format!("{place}/{MANIFEST}");
     let Some(text) = problems.take(read_text(folder, &file, MAX_BYTES))? else {
         return Ok(None);
     };
@@ -223,7 +246,13 @@ fn decoder_facts(
     if let Some(problem) = written_otherwise(&metadata, &text) {
         problems.add(&file, problem);
     }
-    if let Err(error) = metadata.geometry() {
+    let stop_tokens = stop_tokens(&folder.join(&place).join(TOKENIZER));
+    if let Err(error) = &stop_tokens {
+        let problem = without_prefix(error.to_string(), folder);
+        problems.add(format!("{place}/{TOKENIZER}"), problem);
+    }
+    let geometry = metadata.geometry();
+    if let Err(error) = &geometry {
         problems.add(&file, error.to_string());
     }
     let Some((producer, created)) = origin(&asset, &place, problems) else {
@@ -238,38 +267,48 @@ fn decoder_facts(
         let [layers, _, heads, _, size] = sizes(&main.states, contract::KEY_CACHE)?[..] else {
             return None;
         };
+        // A model that adds nothing after its layers need not have the input.
+        let added = sizes(&main.inputs, contract::DEEPSTACK_EMBEDS);
+        let added = added.map_or(Some(0), |sizes| *sizes.first()?);
         let vocabulary = *sizes(&main.outputs, contract::LOGITS)?.last()?;
-        Some(([tokens?, hidden?], [layers?, heads?, size?], vocabulary?))
+        let embeds = [tokens?, hidden?, added?];
+        Some((embeds, [layers?, heads?, size?], vocabulary?))
     });
-    let Some(([image_tokens, hidden], cache, vocabulary)) = shapes else {
-        problems.add(place, "has not the inputs, states and outputs of a decoder");
+    let Some((embeds, cache, vocabulary)) = shapes else {
+        problems.add(
+            place,
+            "does not have the inputs, states and outputs of a decoder",
+        );
         return Ok(None);
     };
     let functions = decoder.query.functions();
     let functions: Vec<&str> = functions.iter().map(|(name, _)| *name).collect();
     let scheme = metadata.compression.as_ref();
-    let scheme = scheme.map_or("fp16", |compression| compression.scheme.as_str());
+    let scheme = scheme.map_or(quantize::Recipe::F16.name, |compression| {
+        compression.scheme.as_str()
+    });
     let date = ::bundle::iso_date(created).unwrap_or_default();
-    let main = metadata.assets.get("main").map(String::as_str);
-    let mapped = metadata.language.function_map.get("main");
+    let main_key = AssetRole::Main.key();
+    let main = metadata.asset(AssetRole::Main);
+    let mapped = metadata.language.function_map.get(main_key);
     let language = &metadata.language;
     let origin = &metadata.source;
     let facts = [
         (
             "metadata_version",
             metadata.metadata_version.clone(),
-            "0.2".to_owned(),
+            VERSION.to_owned(),
         ),
-        ("kind", metadata.kind.clone(), "llm".to_owned()),
+        ("kind", metadata.kind.clone(), LLM.to_owned()),
         ("name", metadata.name.clone(), name.clone()),
         (
             "assets",
             format!(
-                "{} with main {}",
+                "{} with {main_key} {}",
                 metadata.assets.len(),
                 main.unwrap_or("absent")
             ),
-            format!("1 with main {}", asset_name(name)),
+            format!("1 with {main_key} {}", asset_name(name)),
         ),
         (
             "language.tokenizer",
@@ -294,11 +333,11 @@ fn decoder_facts(
         (
             "language.function_map",
             format!(
-                "{} with main {}",
+                "{} with {main_key} {}",
                 language.function_map.len(),
                 mapped.map_or_else(String::new, |list| list.join(", "))
             ),
-            format!("1 with main {}", functions.join(", ")),
+            format!("1 with {main_key} {}", functions.join(", ")),
         ),
         (
             "source.model_definition",
@@ -317,25 +356,48 @@ fn decoder_facts(
             metadata.compilation.targets.join(", "),
             String::new(),
         ),
-        (
-            "the input image_embeds' rows",
-            image_tokens.to_string(),
-            (recipe.grid * recipe.grid).to_string(),
-        ),
     ];
-    for (what, found, expected) in facts {
+    let pictures = geometry.iter().flat_map(|geometry| {
+        let tokens = geometry.image_tokens;
+        let first = geometry.first_image_id;
+        [
+            (
+                "user_data.grid",
+                geometry.grid.to_string(),
+                recipe.grid.to_string(),
+            ),
+            (
+                "user_data.first_image_id",
+                first.map_or_else(String::new, |id| id.to_string()),
+                vocabulary.to_string(),
+            ),
+            (
+                "the input image_embeds",
+                format!("{} × {}", embeds[0], embeds[1]),
+                format!("{tokens} × {}", geometry.hidden_size),
+            ),
+            (
+                "the input deepstack_embeds' rows",
+                embeds[2].to_string(),
+                (geometry.deepstack_layers.len() * tokens).to_string(),
+            ),
+        ]
+    });
+    for (what, found, expected) in facts.into_iter().chain(pictures) {
         problems.unless(found == expected, &file, || {
             format!("{what}: expected {expected:?}, found {found:?}")
         });
     }
+    let (Ok(geometry), Ok(stop_tokens)) = (geometry, stop_tokens) else {
+        return Ok(None);
+    };
     Ok(Some(Facts {
         producer,
         created,
         revision: origin.hf_revision.clone(),
-        image_tokens,
-        hidden,
-        patch: 0,
+        geometry,
         vocabulary,
+        stop_tokens,
         cache,
     }))
 }

@@ -1,28 +1,32 @@
 //! The model card. A template says how it reads; every name and figure in it
 //! comes from bundles, recipe and transcripts.
 
-use std::collections::BTreeMap;
+mod markdown;
+mod measured;
+
+use std::collections::BTreeSet;
 
 use ::bundle::CallShape;
-use gate::{
-    Stage, StageReport, Verdict,
-    transcript::{Check, CheckId, Found},
-};
+use gate::Stage;
 use minijinja::{Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
+use quantize::Storage;
 use serde::Serialize;
 
-use crate::{
-    Error, Evidence, Release, Result, bundle, check, front_matter::FrontMatter, licence, recipe,
-    sums,
+use self::{
+    markdown::text,
+    measured::{Answered, Checked, Device, Gate, NotRun},
 };
-
-/// The file's name, which is the hub's.
-pub const FILE: &str = "README.md";
+use crate::{
+    error::{Error, Result},
+    evidence::Evidence,
+    names,
+    release::Release,
+};
 
 const TEMPLATE: &str = include_str!("card.md.jinja");
 
-/// Bytes that an image's static inputs and the cache are made of: f16.
-const HALF: u64 = 2;
+/// Bytes of an f16, of which the static inputs of a picture and the cache are made.
+const F16_BYTES: u64 = 2;
 
 /// What the template is given.
 #[derive(Serialize)]
@@ -33,10 +37,7 @@ struct Card<'a> {
     on_hub: bool,
     revision: Option<&'a str>,
     license: &'a str,
-    license_other: bool,
-    decoder: String,
     mode: String,
-    vision: String,
     files: Vec<Row>,
     columns: Vec<Column>,
     gates: Vec<Gate>,
@@ -48,27 +49,50 @@ struct Card<'a> {
     set: &'a str,
     required: String,
     producer: &'a str,
-    grid: u64,
-    pixels: u64,
-    image_tokens: u64,
-    hidden: u64,
+    grid: usize,
+    pixels: usize,
+    merge: usize,
+    resampling: &'a str,
+    image_tokens: usize,
+    hidden: usize,
+    added: Option<Added>,
+    blocks: Vec<Block>,
+    f16_embedding: bool,
     vocabulary: u64,
     max_context: u64,
     static_inputs: String,
     cache_per_token: String,
     one_token: bool,
-    folder: &'static str,
     sums: &'static str,
     license_file: &'static str,
+    notice_file: &'static str,
+    transcripts_folder: &'static str,
     recipe_file: &'static str,
     gates_file: &'static str,
+}
+
+/// What of a picture is added after layers of the decoder, in words.
+#[derive(Serialize)]
+struct Added {
+    /// How much it is beside the embeddings of the picture: `three times as many`.
+    amount: String,
+    /// After which layers: `the first three layers`.
+    layers: String,
+}
+
+/// A way in which blocks of weights become integers.
+#[derive(Serialize, PartialEq, Eq, PartialOrd, Ord)]
+struct Block {
+    bits: u8,
+    inputs: usize,
 }
 
 /// A bundle.
 #[derive(Serialize)]
 struct Row {
     path: String,
-    what: String,
+    /// What a decoder is; the vision encoder's row is in the template.
+    decoder: Option<String>,
     size: String,
 }
 
@@ -77,59 +101,6 @@ struct Row {
 struct Column {
     mode: String,
     device: String,
-}
-
-/// A stage over all runs.
-#[derive(Serialize)]
-struct Gate {
-    stage: &'static str,
-    compared: &'static str,
-    cells: Vec<String>,
-}
-
-/// A stage that did not run somewhere, and why.
-#[derive(Serialize)]
-struct NotRun {
-    stage: &'static str,
-    why: String,
-    /// Where, unless everywhere.
-    only: Option<String>,
-}
-
-/// What an Apple device measured.
-#[derive(Serialize)]
-struct Device {
-    hosts: Vec<String>,
-    rows: Vec<DeviceRow>,
-}
-
-#[derive(Serialize)]
-struct DeviceRow {
-    decoder: String,
-    what: String,
-    prompt: String,
-    runs: usize,
-    least: String,
-    greatest: String,
-}
-
-/// A prompt, and what the decoder to use said.
-#[derive(Serialize)]
-struct Answered {
-    prompt: String,
-    picture: Option<String>,
-    answer: String,
-    equal: String,
-}
-
-/// One check over all runs.
-#[derive(Serialize)]
-struct Checked {
-    stage: &'static str,
-    what: String,
-    prompt: String,
-    must: String,
-    cells: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -174,19 +145,19 @@ fn card(release: &Release) -> Result<Card<'_>> {
         })
     };
     let device = |one: &Evidence| text(&one.transcript.environment.device);
-    let images = 4 * facts.image_tokens * facts.hidden * HALF;
+    let geometry = &facts.geometry;
+    let tokens = geometry.image_tokens * (1 + geometry.deepstack_layers.len());
+    let images = tokens as u64 * geometry.hidden_size as u64 * F16_BYTES;
+    let blocks: BTreeSet<Block> = recipe.modes.iter().flat_map(|mode| blocks(mode)).collect();
     let [layers, heads, size] = facts.cache;
     Ok(Card {
-        front_matter: FrontMatter::new(recipe).to_yaml()?,
+        front_matter: recipe.front_matter().to_yaml()?,
         title: text(&recipe.title),
         model: &recipe.model,
         on_hub: recipe.is_on_hub(),
         revision: facts.revision.as_deref(),
         license: recipe.stated_license(),
-        license_other: recipe.license_name.is_some(),
-        decoder: first.map_or_else(String::new, |decoder| decoder.name.clone()),
         mode: first.map_or_else(String::new, |decoder| decoder.mode.to_string()),
-        vision: recipe.vision(),
         files: files(release),
         columns: evidence
             .iter()
@@ -195,16 +166,18 @@ fn card(release: &Release) -> Result<Card<'_>> {
                 device: device(one),
             })
             .collect(),
-        gates: Stage::ALL.map(|stage| gate(stage, evidence)).into(),
+        gates: Stage::ALL
+            .map(|stage| measured::gate(stage, evidence))
+            .into(),
         not_run: Stage::ALL
             .iter()
-            .flat_map(|stage| not_run(*stage, evidence, label))
+            .flat_map(|stage| measured::not_run(*stage, evidence, label))
             .collect(),
-        device: device_figures(evidence, label),
-        answers: answers(release),
+        device: measured::device_figures(evidence, label),
+        answers: measured::answers(evidence, &release.gates, &facts.stop_tokens),
         checks: Stage::ALL
             .iter()
-            .flat_map(|stage| checks(*stage, evidence))
+            .flat_map(|stage| measured::checks(*stage, evidence))
             .collect(),
         transcripts: evidence
             .iter()
@@ -215,10 +188,7 @@ fn card(release: &Release) -> Result<Card<'_>> {
                 platform: text(&one.transcript.environment.platform),
                 device: device(one),
                 checkpoint: &one.transcript.model.checkpoint,
-                oracle: one
-                    .stage(Stage::Oracle)
-                    .and_then(|report| report.facts.get("transformers"))
-                    .map_or_else(String::new, |version| text(version)),
+                oracle: measured::transformers(one),
             })
             .collect(),
         set: &release.gates.name,
@@ -229,33 +199,42 @@ fn card(release: &Release) -> Result<Card<'_>> {
             .collect::<Vec<_>>()
             .join(", "),
         producer: &facts.producer,
-        grid: recipe.grid,
-        pixels: recipe.grid * 32,
-        image_tokens: facts.image_tokens,
-        hidden: facts.hidden,
+        grid: geometry.grid,
+        pixels: geometry.pixels(),
+        merge: geometry.patches.merge_size,
+        resampling: &geometry.resampling,
+        image_tokens: geometry.image_tokens,
+        hidden: geometry.hidden_size,
+        added: added(&geometry.deepstack_layers),
+        blocks: blocks.into_iter().collect(),
+        f16_embedding: recipe
+            .modes
+            .iter()
+            .all(|mode| mode.embedding == Storage::F16),
         vocabulary: facts.vocabulary,
         max_context: recipe.max_context,
         static_inputs: fsutil::size(images),
-        cache_per_token: fsutil::size(2 * layers * heads * size * HALF),
+        cache_per_token: fsutil::size(2 * layers * heads * size * F16_BYTES),
         one_token: recipe.queries.contains(&CallShape::One),
-        folder: bundle::FOLDER,
-        sums: sums::FILE,
-        license_file: licence::FILE,
-        recipe_file: recipe::FILE,
-        gates_file: check::GATES,
+        sums: names::SUMS,
+        license_file: names::LICENSE,
+        notice_file: names::NOTICE,
+        transcripts_folder: names::TRANSCRIPTS,
+        recipe_file: names::RECIPE,
+        gates_file: names::GATES,
     })
 }
 
 fn files(release: &Release) -> Vec<Row> {
     let recipe = &release.given.recipe;
-    let row = |name: String, what: String| {
-        let path = format!("{}/{name}", bundle::FOLDER);
+    let row = |name: String, decoder: Option<String>| {
+        let path = format!("{}/{name}", names::BUNDLES);
         let bytes = release.listing.below(&path).map(|(_, file)| file.bytes);
         Row {
             // A number stays with its unit.
             size: fsutil::size(bytes.sum()).replace(' ', "\u{a0}"),
             path: format!("{path}/"),
-            what,
+            decoder,
         }
     };
     let mut decoders = recipe.decoders().enumerate().map(|(index, decoder)| {
@@ -270,294 +249,73 @@ fn files(release: &Release) -> Vec<Row> {
         } else {
             "text decoder, alternative"
         };
-        row(
-            decoder.name,
-            format!("{role}: {weights}; {call}; with tokenizer and metadata"),
-        )
+        let what = format!("{role}: {weights}; {call}; with tokenizer and metadata");
+        row(decoder.name, Some(what))
     });
     let mut rows: Vec<Row> = decoders.next().into_iter().collect();
-    let pixels = recipe.grid * 32;
-    rows.push(row(
-        recipe.vision(),
-        format!(
-            "vision encoder, f16: {pixels} × {pixels} pixels to {} tokens, and DeepStack; the same \
-             for every decoder",
-            release.facts.image_tokens
-        ),
-    ));
+    rows.push(row(recipe.vision(), None));
     rows.extend(decoders);
     rows
 }
 
-/// What is compared, in the words of a reader of the card.
-fn compared(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Lint => "the bundle with what is known to break on Apple's delegates",
-        Stage::Oracle => "the recording of transformers in fp32 with this very checkpoint",
-        Stage::Ladder => {
-            "our fp32 model with transformers: prompt, positions, every layer, logits, answer"
-        }
-        Stage::Weights => {
-            "every operation and constant of the file with the checkpoint, to the bit"
-        }
-        Stage::Execute => "the file, executed, with transformers in fp32",
-        Stage::Engine => "our decoding loop with Core AI's own runtime on the same file",
-        Stage::Device => "a Mac or an iPhone with our decoding loop",
-    }
-}
-
-fn gate(stage: Stage, evidence: &[Evidence]) -> Gate {
-    let cells = evidence.iter().map(|one| match one.stage(stage) {
-        Some(report) if report.verdict == Verdict::Pass => {
-            format!("**pass**{}", figures(report))
-        }
-        // A release holds no failed gate.
-        _ => "not run".to_owned(),
-    });
-    Gate {
-        stage: stage.name(),
-        compared: compared(stage),
-        cells: cells.collect(),
-    }
-}
-
-/// The figures that sum a passed stage up.
-fn figures(report: &StageReport) -> String {
-    let min = |pick: fn(&Check) -> Option<f64>| {
-        let found = report.checks.iter();
-        let found = found.filter_map(|check| Some((pick(check)?, check)));
-        found
-            .min_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, check)| check.found())
-    };
-    let mut said = Vec::new();
-    if let Some(found) = min(Check::cosine) {
-        said.push(format!("min cosine {}", text(&found)));
-    }
-    if let Some(found) = min(margin) {
-        said.push(format!("min margin {}", text(&found)));
-    }
-    let all: usize = report.tokens.iter().map(|rows| rows.expected.len()).sum();
-    if all > 0 {
-        let pairs = report
-            .tokens
-            .iter()
-            .map(|rows| rows.divergence.unwrap_or(rows.expected.len()));
-        said.push(format!("{} of {all} tokens", pairs.sum::<usize>()));
-    }
-    if said.is_empty() {
-        said.push(match report.checks.len() {
-            1 => "1 check".to_owned(),
-            count => format!("{count} checks"),
-        });
-    }
-    if report.apple_device == Some(false) {
-        said.push("not on an Apple device".to_owned());
-    }
-    if report.core_ai_recorded == Some(true) {
-        said.push("by what Core AI answered before".to_owned());
-    }
-    format!(", {}", said.join(", "))
-}
-
-/// The margin that a check found, if that is what it is about.
-fn margin(check: &Check) -> Option<f64> {
-    match (check.id, &check.found) {
-        (CheckId::OracleMargin, Found::Number(margin)) => Some(*margin),
-        _ => None,
-    }
-}
-
-/// Where a stage did not run, one entry for each reason.
-fn not_run(
-    stage: Stage,
-    evidence: &[Evidence],
-    label: impl Fn(&Evidence) -> String,
-) -> Vec<NotRun> {
-    let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for one in evidence {
-        let why = match one.stage(stage) {
-            None => "it was not asked for".to_owned(),
-            Some(report) if report.verdict == Verdict::Skipped => text(&report.summary),
-            Some(_) => continue,
-        };
-        let run = format!(
-            "{} on {}",
-            label(one),
-            text(&one.transcript.environment.device)
-        );
-        reasons.entry(why).or_default().push(run);
-    }
-    let reasons = reasons.into_iter().map(|(why, runs)| NotRun {
-        stage: stage.name(),
-        only: (runs.len() < evidence.len()).then(|| runs.join(", ")),
-        why,
-    });
-    reasons.collect()
-}
-
-/// Times of an Apple device, where one made a transcript.
-fn device_figures(evidence: &[Evidence], label: impl Fn(&Evidence) -> String) -> Option<Device> {
-    let mut figures = Device {
-        hosts: Vec::new(),
-        rows: Vec::new(),
-    };
-    for one in evidence {
-        let Some(report) = one.stage(Stage::Device) else {
-            continue;
-        };
-        let apple = report.apple_device == Some(true);
-        if report.verdict != Verdict::Pass || !apple {
-            continue;
-        }
-        let fact = |name: &str| report.facts.get(name).map(|fact| text(fact));
-        let said: Vec<String> = [
-            fact("host"),
-            fact("engine"),
-            fact("made with"),
-            fact("decoder loaded in").map(|time| format!("decoder loaded in {time}")),
-            fact("vision encoder loaded in").map(|time| format!("vision encoder in {time}")),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        figures
-            .hosts
-            .push(format!("{}: {}", label(one), said.join("; ")));
-        for series in &report.series {
-            let fold = |pick: fn(f64, f64) -> f64| series.values.iter().copied().reduce(pick);
-            if let (Some(least), Some(greatest)) = (fold(f64::min), fold(f64::max)) {
-                figures.rows.push(DeviceRow {
-                    decoder: label(one),
-                    what: text(&series.what),
-                    prompt: text(series.prompt.as_deref().unwrap_or_default()),
-                    runs: series.values.len(),
-                    least: format!("{least:.3}"),
-                    greatest: format!("{greatest:.3}"),
-                });
-            }
-        }
-    }
-    (!figures.hosts.is_empty()).then_some(figures)
-}
-
-/// What the decoder to use said to each prompt, by the first transcript.
-fn answers(release: &Release) -> Vec<Answered> {
-    let Some(first) = release.evidence.first() else {
-        return Vec::new();
-    };
-    let rows = [Stage::Engine, Stage::Execute].iter().find_map(|stage| {
-        let report = first.stage(*stage)?;
-        (!report.tokens.is_empty()).then_some(&report.tokens)
-    });
-    let rows = rows.into_iter().flatten();
-    rows.filter_map(|row| {
-        let mut prompts = release.gates.prompts.iter();
-        let prompt = prompts.find(|prompt| prompt.name == row.prompt)?;
-        let picture = prompt.image.as_ref();
-        // The gates go on past the end of an answer; `<|…|>` ends it here.
-        let special = |token: &&String| token.starts_with("<|") && token.ends_with("|>");
-        let said: Vec<&str> = row
-            .found_text
-            .iter()
-            .take_while(|token| !special(token))
-            .map(String::as_str)
-            .collect();
-        let more = if said.len() == row.found_text.len() {
-            " …"
-        } else {
-            ""
-        };
-        Some(Answered {
-            prompt: text(&prompt.text),
-            picture: picture.map(|path| text(path.rsplit('/').next().unwrap_or(path))),
-            answer: format!("{}{more}", text(said.concat().trim())),
-            equal: format!(
-                "{} of {} tokens as {}",
-                row.divergence.unwrap_or(row.expected.len()),
-                row.expected.len(),
-                text(&row.sides[0])
-            ),
-        })
+/// How a weight recipe makes integers of blocks of weights.
+fn blocks(recipe: &quantize::Recipe) -> impl Iterator<Item = Block> {
+    let stored = [recipe.body, recipe.head, recipe.embedding];
+    stored.into_iter().filter_map(|storage| match storage {
+        Storage::F16 => None,
+        Storage::Block(format) => Some(Block {
+            bits: format.bits,
+            inputs: format.block,
+        }),
     })
-    .collect()
 }
 
-/// Every check of a stage, side by side for all runs.
-fn checks(stage: Stage, evidence: &[Evidence]) -> Vec<Checked> {
-    let mut rows: Vec<Checked> = Vec::new();
-    for (column, one) in evidence.iter().enumerate() {
-        let names = one
-            .transcript
-            .bundles
-            .iter()
-            .map(|bundle| bundle.name.as_str());
-        let names: Vec<&str> = names.collect();
-        let report = one
-            .stage(stage)
-            .filter(|report| report.verdict == Verdict::Pass);
-        for check in report.iter().flat_map(|report| &report.checks) {
-            // The same row for each decoder, whatever it is called.
-            let mut what = check.what();
-            for (name, called) in names.iter().zip(["decoder", "vision encoder"]) {
-                what = what.replace(name, called);
-            }
-            let (what, must) = (text(&what), text(&check.must()));
-            let prompt = text(check.prompt.as_deref().unwrap_or_default());
-            let same = |row: &&mut Checked| {
-                (&row.what, &row.prompt, &row.must) == (&what, &prompt, &must)
-                    && row.cells[column].is_empty()
-            };
-            let found = text(&check.found());
-            match rows.iter_mut().find(same) {
-                Some(row) => row.cells[column] = found,
-                None => {
-                    let mut cells = vec![String::new(); evidence.len()];
-                    cells[column] = found;
-                    rows.push(Checked {
-                        stage: stage.name(),
-                        what,
-                        prompt,
-                        must,
-                        cells,
-                    });
-                }
-            }
-        }
-    }
-    rows
+/// What is added after these layers, which are counted from 0, if there are any.
+fn added(layers: &[usize]) -> Option<Added> {
+    let (last, others) = layers.split_last()?;
+    let number = word(layers.len());
+    let first = layers.iter().copied().eq(0..layers.len());
+    let others: Vec<String> = others.iter().map(usize::to_string).collect();
+    Some(Added {
+        amount: match layers.len() {
+            1 => "as many".to_owned(),
+            2 => "twice as many".to_owned(),
+            _ => format!("{number} times as many"),
+        },
+        layers: match (first, &others[..]) {
+            (true, []) => "the first layer".to_owned(),
+            (true, _) => format!("the first {number} layers"),
+            (false, []) => format!("layer {last}"),
+            (false, others) => format!("layers {} and {last}", others.join(", ")),
+        },
+    })
 }
 
-/// Text of somebody else's, as text of a line of Markdown and of a cell of a
-/// table.
-fn text(given: &str) -> String {
-    let mut out = String::new();
-    for c in given.chars() {
-        match c {
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '~' | '$' | '!' => {
-                out.push('\\');
-                out.push(c);
-            }
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            c if fsutil::is_unseen(c) => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
+/// A small number as a word.
+fn word(number: usize) -> String {
+    let words = ["no", "one", "two", "three", "four", "five", "six", "seven"];
+    let word = words.get(number);
+    word.map_or_else(|| number.to_string(), |word| (*word).to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::text;
+    use super::added;
 
     #[test]
-    fn text_stays_text() {
-        assert_eq!(
-            text("a | <b> *c*\n`d` [e](f)"),
-            "a \\| &lt;b&gt; \\*c\\* \\`d\\` \\[e\\](f)"
-        );
+    fn what_is_added_is_said_of_the_layers_that_there_are() {
+        let said = |layers: &[usize]| added(layers).map(|added| (added.amount, added.layers));
+        for (layers, amount, after) in [
+            (&[0][..], "as many", "the first layer"),
+            (&[0, 1], "twice as many", "the first two layers"),
+            (&[0, 1, 2], "three times as many", "the first three layers"),
+            (&[7], "as many", "layer 7"),
+            (&[5, 11, 17], "three times as many", "layers 5, 11 and 17"),
+        ] {
+            let expected = (amount.to_owned(), after.to_owned());
+            assert_eq!(said(layers), Some(expected));
+        }
+        assert_eq!(said(&[]), None);
     }
 
     #[test]

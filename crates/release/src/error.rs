@@ -40,6 +40,9 @@ pub enum Error {
     /// The checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] text::Error),
     /// The model is not what it should be.
     #[error(transparent)]
     Architecture(#[from] models::Error),
@@ -89,6 +92,9 @@ pub struct Problem {
     pub place: String,
     /// What is wrong with it, and what to do.
     pub message: String,
+    /// The option of an export or of the gates that caused it, where one did:
+    /// `license`, `layers`.
+    pub option: Option<&'static str>,
 }
 
 impl fmt::Display for Problem {
@@ -107,6 +113,21 @@ impl Problems {
         self.0.push(Problem {
             place: place.to_string(),
             message: message.into(),
+            option: None,
+        });
+    }
+
+    /// Adds one that an option of an export or of the gates caused.
+    pub fn add_of_option(
+        &mut self,
+        option: &'static str,
+        place: impl ToString,
+        message: impl Into<String>,
+    ) {
+        self.0.push(Problem {
+            place: place.to_string(),
+            message: message.into(),
+            option: Some(option),
         });
     }
 
@@ -119,9 +140,10 @@ impl Problems {
 
     /// An error if there are any.
     pub fn none(self) -> Result<()> {
-        match self.0.is_empty() {
-            true => Ok(()),
-            false => Err(self.refusal()),
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(self.refusal())
         }
     }
 

@@ -8,14 +8,12 @@ use gate::{
 };
 
 use crate::{
-    Decoder, Error, Listing, Recipe, Result,
-    bundle::{self, Facts},
-    error::Problems,
-    folder::read_text,
+    bundle::Facts,
+    error::{Error, Problems, Result},
+    folder::{Listing, read_text},
+    names::{self, TRANSCRIPTS},
+    recipe::{Decoder, Recipe},
 };
-
-/// The folder of a release that the transcripts are in.
-pub const FOLDER: &str = "transcripts";
 
 /// No transcript is larger: a number for every position of every prompt.
 const MAX_BYTES: u64 = 32 << 20;
@@ -45,7 +43,7 @@ impl Evidence {
 pub fn file_name(transcript: &Transcript) -> String {
     let decoder = transcript.bundles.first();
     let decoder = decoder.map_or("", |bundle| bundle.name.as_str());
-    format!("{decoder}_{}.json", transcript.environment.device)
+    names::transcript(decoder, &transcript.environment.device)
 }
 
 /// A transcript as it is published: without how long things took and how many
@@ -78,7 +76,7 @@ pub(crate) fn check(
 ) -> Result<Vec<Evidence>> {
     let decoders: Vec<Decoder> = recipe.decoders().collect();
     let mut all = Vec::new();
-    for (name, entry) in listing.below(FOLDER) {
+    for (name, entry) in listing.below(TRANSCRIPTS) {
         let path = &entry.path;
         let Some(text) = problems.take(read_text(folder, path, MAX_BYTES))? else {
             continue;
@@ -86,7 +84,7 @@ pub(crate) fn check(
         let transcript = match Transcript::parse(text.as_bytes()) {
             Ok(transcript) => transcript,
             Err(error) => {
-                problems.add(path, format!("is no transcript of the gates: {error}"));
+                problems.add(path, format!("is not a transcript of the gates: {error}"));
                 continue;
             }
         };
@@ -103,7 +101,7 @@ pub(crate) fn check(
         let Some(decoder) = decoders.iter().position(|decoder| decoder.name == about) else {
             problems.add(
                 path,
-                format!("is about {about:?}, which is no decoder of the recipe"),
+                format!("is about {about:?}, which is not a decoder of the recipe"),
             );
             continue;
         };
@@ -119,11 +117,9 @@ pub(crate) fn check(
         about_these_files(evidence, listing, recipe, problems);
         about_this_model(evidence, &all, recipe, gates, facts, problems);
         for report in &evidence.transcript.stages {
-            let place = format!("{}, {}", evidence.path, report.stage);
-            for why in unsound(report, &evidence.transcript, gates) {
-                problems.add(&place, why);
-            }
+            unsound(report, evidence, gates, problems);
             if report.verdict == Verdict::Fail {
+                let place = format!("{}, {}", evidence.path, report.stage);
                 problems.add(place, format!("failed: {}", report.summary));
             }
         }
@@ -156,7 +152,7 @@ fn about_these_files(
         return;
     }
     for bundle in judged {
-        let folder = format!("{}/{}", bundle::FOLDER, bundle.name);
+        let folder = format!("{}/{}", names::BUNDLES, bundle.name);
         let there: BTreeSet<&str> = listing.below(&folder).map(|(path, _)| path).collect();
         for (path, entry) in listing.below(&folder) {
             let message = match bundle.files.get(path) {
@@ -198,7 +194,7 @@ fn about_this_model(
             "was judged by the set {} ({}), and {} holds {} ({}); run the gates again",
             set.0,
             short(set.1),
-            crate::check::GATES,
+            names::GATES,
             gates.name,
             short(&gates.sha256)
         )
@@ -249,37 +245,51 @@ fn short(hash: &str) -> &str {
     hash.get(..12).unwrap_or(hash)
 }
 
-/// What does not fit together in a report.
-fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let pass = report.verdict == Verdict::Pass;
-    if report.verdict == Verdict::Skipped && !report.checks.is_empty() {
-        wrong.push("was skipped, and has checks".to_owned());
-    }
-    if pass && report.checks.is_empty() {
-        wrong.push("passes without a check".to_owned());
-    }
-    if pass && let Some(finding) = report.findings.first() {
-        wrong.push(format!("passes with a finding: {}", finding.rule));
-    }
-    let cosine = match report.stage {
+/// What cosines of a stage must reach.
+fn cosine_bound(stage: Stage, gates: &Gates) -> Option<f64> {
+    match stage {
         Stage::Ladder => Some(gates.ladder.cosine),
         Stage::Execute => Some(gates.execute.cosine),
-        _ => None,
-    };
+        Stage::Lint | Stage::Oracle | Stage::Weights | Stage::Engine | Stage::Device => None,
+    }
+}
+
+/// Whether a stage that passed has a check of every prompt. A device answers
+/// those of its fixture.
+fn checks_each_prompt(stage: Stage) -> bool {
+    match stage {
+        Stage::Oracle | Stage::Ladder | Stage::Execute | Stage::Engine => true,
+        Stage::Lint | Stage::Weights | Stage::Device => false,
+    }
+}
+
+/// Adds what does not fit together in a report.
+fn unsound(report: &StageReport, evidence: &Evidence, gates: &Gates, problems: &mut Problems) {
+    let place = format!("{}, {}", evidence.path, report.stage);
+    let pass = report.verdict == Verdict::Pass;
+    if report.verdict == Verdict::Skipped && !report.checks.is_empty() {
+        problems.add(&place, "was skipped, and has checks".to_owned());
+    }
+    if pass && report.checks.is_empty() {
+        problems.add(&place, "passes without a check".to_owned());
+    }
+    if pass && let Some(finding) = report.findings.first() {
+        problems.add(&place, format!("passes with a finding: {}", finding.rule));
+    }
+    let cosine = cosine_bound(report.stage, gates);
     for check in &report.checks {
         let what = match &check.prompt {
             Some(prompt) => format!("{prompt}: {}", check.what()),
             None => check.what(),
         };
         if pass && !check.holds {
-            wrong.push(format!("passes, and {what} does not hold"));
+            problems.add(&place, format!("passes, and {what} does not hold"));
         }
         // No cosine is above 1 by more than a rounding.
         if let Some(found) = check.cosine()
             && (!found.is_finite() || found > 1.0 + 1e-6)
         {
-            wrong.push(format!("{what}: {found} is not a cosine"));
+            problems.add(&place, format!("{what}: {found} is not a cosine"));
         }
         // Tokens may be forgiven, and a check may fail by the number of values
         // though its bound is met. A cosine alone decides.
@@ -289,26 +299,32 @@ fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<
         );
         let met = check.bound.is_met_by(&check.found);
         if check.holds != met && (exact || check.holds && check.id != CheckId::Tokens) {
-            wrong.push(format!(
-                "{what}: {} is said to {}, and must be {}",
-                check.found(),
-                if check.holds { "hold" } else { "fail" },
-                check.must()
-            ));
+            problems.add(
+                &place,
+                format!(
+                    "{what}: {} is said to {}, and must be {}",
+                    check.found(),
+                    if check.holds { "hold" } else { "fail" },
+                    check.must()
+                ),
+            );
         }
         if let (Bound::AtLeast(bound), Found::Cosine(_)) = (&check.bound, &check.found)
             && cosine.is_some_and(|cosine| cosine != *bound)
         {
-            wrong.push(format!(
-                "{what}: the bound is {bound}, and not that of the gates"
-            ));
+            problems.add(
+                &place,
+                format!("{what}: the bound is {bound}, and not that of the gates"),
+            );
         }
     }
     for rows in &report.tokens {
-        wrong.extend(unsound_tokens(rows, pass, gates));
+        if let Some(why) = unsound_tokens(rows, pass, gates) {
+            problems.add(&place, why);
+        }
     }
     if !pass {
-        return wrong;
+        return;
     }
     for series in &report.series {
         let below = |bar: f64| {
@@ -316,34 +332,34 @@ fn unsound(report: &StageReport, transcript: &Transcript, gates: &Gates) -> Vec<
             values.any(|value| value.is_nan() || *value < bar)
         };
         if series.measure == Measure::Cosine && series.bar.is_some_and(below) {
-            wrong.push(format!(
-                "passes, and a value of {} is below its bar",
-                series.what
-            ));
+            problems.add(
+                &place,
+                format!("passes, and a value of {} is below its bar", series.what),
+            );
         }
-        let layers = transcript.model.layers;
+        let layers = evidence.transcript.model.layers;
         if report.stage == Stage::Ladder
             && series.axis == Axis::Layer
             && series.values.len() != layers
         {
-            wrong.push(format!(
-                "compares {} of {layers} layers; run it without --layers",
+            let message = format!(
+                "compares {} of {layers} layers; run it on all of them, without `layers`",
                 series.values.len()
-            ));
+            );
+            problems.add_of_option("layers", &place, message);
         }
     }
-    if matches!(
-        report.stage,
-        Stage::Oracle | Stage::Ladder | Stage::Execute | Stage::Engine
-    ) {
+    if checks_each_prompt(report.stage) {
         for prompt in &gates.prompts {
             let mut checks = report.checks.iter();
             if !checks.any(|check| check.prompt.as_ref() == Some(&prompt.name)) {
-                wrong.push(format!("has no check of the prompt {}", prompt.name));
+                problems.add(
+                    &place,
+                    format!("has no check of the prompt {}", prompt.name),
+                );
             }
         }
     }
-    wrong
 }
 
 /// What does not fit together in rows of tokens.
@@ -374,7 +390,7 @@ fn required(decoder: &Decoder, all: &[&Evidence], recipe: &Recipe, problems: &mu
     let name = &decoder.name;
     if all.is_empty() {
         problems.add(
-            format!("{FOLDER}/{name}_cpu.json"),
+            format!("{TRANSCRIPTS}/{}", names::transcript(name, "cpu")),
             format!("is missing: there is no evidence of {name}; run the gates on it"),
         );
         return;

@@ -8,10 +8,13 @@ use std::{
 
 use rayon::prelude::*;
 
-use crate::{Error, Result, error::Problems, names};
+use crate::{
+    error::{Error, Problems, Result},
+    path,
+};
 
 /// What git and the hub's tools keep beside a published folder's files. It is
-/// no part of the release: it is not looked at, and not uploaded.
+/// not part of the release: it is not looked at, and not uploaded.
 pub const IGNORED: [&str; 3] = [".git", ".gitattributes", ".cache"];
 
 /// More files than any release has.
@@ -141,7 +144,7 @@ fn walk(
             continue;
         };
         let path = format!("{prefix}{name}");
-        if let Err(why) = names::check(&path) {
+        if let Err(why) = path::check(&path) {
             problems.add(format!("{path:?}"), why);
             continue;
         }

@@ -5,14 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Recipe, Result};
+use crate::error::{Error, Result};
 
 /// The task that all these models do.
-const TASK: &str = "image-text-to-text";
+pub(crate) const TASK: &str = "image-text-to-text";
 /// The framework that runs them.
-const LIBRARY: &str = "coreai";
+pub(crate) const LIBRARY: &str = "coreai";
 /// What every release is tagged with.
-const TAGS: [&str; 6] = [
+pub(crate) const TAGS: [&str; 6] = [
     "coreai",
     "aimodel",
     "apple",
@@ -152,30 +152,6 @@ pub struct FrontMatter {
 }
 
 impl FrontMatter {
-    /// That of a recipe's card.
-    pub fn new(recipe: &Recipe) -> FrontMatter {
-        let other = recipe.license_name.clone();
-        let mut tags: Vec<String> = TAGS.map(str::to_owned).to_vec();
-        let more = recipe
-            .tags
-            .iter()
-            .filter(|tag| !TAGS.contains(&tag.as_str()));
-        tags.extend(more.cloned());
-        let base = recipe.is_on_hub().then(|| recipe.model.clone());
-        FrontMatter {
-            // The hub's ids are SPDX's in lower case.
-            license: recipe.license.to_ascii_lowercase(),
-            license_link: other.is_some().then(|| crate::licence::FILE.to_owned()),
-            license_name: other,
-            base_model_relation: base.is_some().then(|| "quantized".to_owned()),
-            base_model: base,
-            pipeline_tag: TASK.to_owned(),
-            library_name: LIBRARY.to_owned(),
-            language: recipe.languages.clone(),
-            tags,
-        }
-    }
-
     /// As YAML.
     ///
     /// # Errors
@@ -187,7 +163,7 @@ impl FrontMatter {
     /// Takes it from the top of a card.
     ///
     /// # Errors
-    /// There is none, or it is no YAML or has keys that nobody needs.
+    /// There is none, or it is not YAML or has keys that nobody needs.
     pub fn of_card(card: &str) -> Result<FrontMatter, String> {
         let rest = card.strip_prefix("---\n");
         let rest = rest.ok_or("expected front matter: the line `---` at the top")?;
@@ -248,38 +224,38 @@ impl FrontMatter {
         let word = |c: char| c.is_ascii_alphanumeric() || "-_.:+".contains(c);
         let plain = |text: &str| !text.is_empty() && text.len() <= 64 && text.chars().all(word);
         if !plain(&self.library_name) {
-            wrong.push(format!("library_name: {:?} is no word", self.library_name));
+            wrong.push(format!(
+                "library_name: {:?} is not a word",
+                self.library_name
+            ));
         }
         if self.language.is_empty() {
-            wrong.push("language: expected one at least".to_owned());
+            wrong.push("language: expected at least one".to_owned());
         }
         for language in &self.language {
             let code =
                 matches!(language.len(), 2 | 3) && language.chars().all(|c| c.is_ascii_lowercase());
             if !code && language != "multilingual" && language != "code" {
                 wrong.push(format!(
-                    "language: {language:?} is no ISO 639 code: two or three small letters"
+                    "language: {language:?} is not an ISO 639 code: two or three small letters"
                 ));
             }
         }
         for (list, what) in [(&self.tags, "tags"), (&self.language, "language")] {
             for (index, item) in list.iter().enumerate() {
                 if !plain(item) {
-                    wrong.push(format!("{what}: {item:?} is no word"));
+                    wrong.push(format!("{what}: {item:?} is not a word"));
                 }
                 if list[..index].contains(item) {
                     wrong.push(format!("{what}: {item:?} is there twice"));
                 }
             }
         }
-        match wrong.is_empty() {
-            true => Ok(()),
-            false => Err(wrong),
-        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 }
 
-/// Says why a text is no id of a model on the hub.
+/// Says why a text is not the id of a model on the hub.
 pub(crate) fn model_id(id: &str) -> Result<(), String> {
     let part = |part: &str| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -292,11 +268,12 @@ pub(crate) fn model_id(id: &str) -> Result<(), String> {
             && !part.contains("..")
     };
     let known = id.split_once('/');
-    match known.is_some_and(|(organization, name)| part(organization) && part(name)) {
-        true => Ok(()),
-        false => Err(format!(
+    if known.is_some_and(|(organization, name)| part(organization) && part(name)) {
+        Ok(())
+    } else {
+        Err(format!(
             "expected the id of a model on the hub, such as Qwen/Qwen3-VL-2B-Instruct, found {id:?}"
-        )),
+        ))
     }
 }
 
@@ -342,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_front_matter_is_refused() {
+    fn what_is_not_front_matter_is_refused() {
         for (card, part) in [
             ("# A card\n", "at the top"),
             ("---\nlicense: mit\n", "behind"),

@@ -15,6 +15,10 @@
 //! | `SHA256SUMS` | all of the above | [`rebuild`](differences) on any machine |
 //! | `transcripts/` | what the gates found | the card, by hash |
 //! | `README.md` | the card | made again, and compared |
+//!
+//! A module uses only those before it in this list: `error`, `names`, `path`,
+//! `folder`, `sums`; `front_matter`, `licence`, `recipe`; `bundle`, `evidence`,
+//! `release`; `card`, `check`; `rebuild`, `assemble`.
 #![deny(missing_docs)]
 
 mod assemble;
@@ -26,18 +30,21 @@ mod evidence;
 pub mod folder;
 mod front_matter;
 mod licence;
-mod names;
+pub mod names;
+mod path;
 mod rebuild;
 mod recipe;
+mod release;
 pub mod sums;
 
 pub use assemble::{Parts, assemble};
-pub use bundle::{FOLDER as BUNDLES, Facts};
-pub use card::{FILE as CARD, render as render_card};
-pub use check::{GATES, Release, check_for_push};
+pub use bundle::Facts;
+pub use card::render as render_card;
+pub use check::check_for_push;
 pub use error::{Error, Problem, Refusal, Result};
-pub use evidence::{Evidence, FOLDER as TRANSCRIPTS, file_name as transcript_name, publish};
+pub use evidence::{Evidence, file_name as transcript_name, publish};
 pub use folder::{Entry, Listing};
 pub use front_matter::FrontMatter;
 pub use rebuild::{differences, options};
-pub use recipe::{Decoder, FILE as RECIPE, Given, Recipe};
+pub use recipe::{Decoder, Given, Recipe};
+pub use release::Release;

@@ -1,13 +1,12 @@
 //! `LICENSE` and `NOTICE`.
 
-use std::path::Path;
+use std::{fmt, path::Path};
 
-use crate::Recipe;
+use ::bundle::TOKENIZER;
+use quantize::BLOCK;
 
-/// The terms of the weights.
-pub const FILE: &str = "LICENSE";
-/// Whose the weights are, and what was changed.
-pub const NOTICE: &str = "NOTICE";
+use crate::names::LICENSE;
+
 /// No licence is longer.
 pub(crate) const MAX_BYTES: u64 = 1 << 18;
 
@@ -40,28 +39,52 @@ pub(crate) fn check_file(path: &Path) -> Result<(), String> {
     }
 }
 
-/// What a release says of the weights' origin. Apache-2.0, section 4, asks for
-/// a statement of changes.
-pub(crate) fn notice(recipe: &Recipe, revision: Option<&str>, producer: &str) -> String {
-    let Recipe { title, model, .. } = recipe;
-    let license = recipe.stated_license();
-    let from = match (recipe.is_on_hub(), revision) {
-        (true, Some(revision)) => {
-            format!("{model} (https://huggingface.co/{model}, commit {revision})")
-        }
-        (true, None) => format!("{model} (https://huggingface.co/{model})"),
-        (false, _) => format!("{model}, which comes with the program that made these files"),
-    };
-    format!(
-        "{title} for Core AI\n\
-         \n\
-         The weights are those of\n\
-         {from}.\n\
-         They belong to its authors, and are under {license}; see LICENSE.\n\
-         \n\
-         Changed: the model was converted to Apple's Core AI format (.aimodel) by\n\
-         {producer}. Weights were rounded to f16, and those of the int8 decoders\n\
-         to 8 bits in blocks of 32; nothing was trained. The files in tokenizer/ are\n\
-         the checkpoint's own, unchanged.\n"
-    )
+/// What `NOTICE` is made of.
+pub(crate) struct Notice<'a> {
+    /// What people call the model.
+    pub title: &'a str,
+    /// The checkpoint: an id on the hub, or `nano`.
+    pub model: &'a str,
+    /// Whether it is on the hub.
+    pub on_hub: bool,
+    /// The commit there, where that is known.
+    pub revision: Option<&'a str>,
+    /// The licence of the weights.
+    pub license: &'a str,
+    /// What made the bundles.
+    pub producer: &'a str,
+}
+
+impl fmt::Display for Notice<'_> {
+    /// What a release says of the weights' origin. Apache-2.0, section 4, asks
+    /// for a statement of changes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Notice {
+            title,
+            model,
+            license,
+            producer,
+            ..
+        } = self;
+        let from = match (self.on_hub, self.revision) {
+            (true, Some(revision)) => {
+                format!("{model} (https://huggingface.co/{model}, commit {revision})")
+            }
+            (true, None) => format!("{model} (https://huggingface.co/{model})"),
+            (false, _) => format!("{model}, which comes with the program that made these files"),
+        };
+        write!(
+            f,
+            "{title} for Core AI\n\
+             \n\
+             The weights are those of\n\
+             {from}.\n\
+             They belong to its authors, and are under {license}; see {LICENSE}.\n\
+             \n\
+             Changed: the model was converted to Apple's Core AI format (.aimodel) by\n\
+             {producer}. Weights were rounded to f16, and those of the int8 decoders\n\
+             to 8 bits in blocks of {BLOCK}; nothing was trained. The files in {TOKENIZER}/ are\n\
+             the checkpoint's own, unchanged.\n"
+        )
+    }
 }

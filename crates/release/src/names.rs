@@ -1,87 +1,38 @@
-//! Paths of a release: stricter than what [`fsutil::check_relative`] lets pass.
+//! The names of a release's files and folders.
 
-/// The longest path in a release, in bytes.
-const MAX_BYTES: usize = 400;
-/// How many folders deep a file may lie.
-const MAX_DEPTH: usize = 6;
+/// The model card. The hub shows a file of this name.
+pub const CARD: &str = "README.md";
+/// Hashes of all that follows from checkpoint and recipe: see [`crate::sums`].
+pub const SUMS: &str = "SHA256SUMS";
+/// The release recipe.
+pub const RECIPE: &str = "recipe.toml";
+/// The thresholds that applied, as `gates/` had them.
+pub const GATES: &str = "gates.toml";
+/// The terms of the weights.
+pub const LICENSE: &str = "LICENSE";
+/// Whose the weights are, and what was changed.
+pub const NOTICE: &str = "NOTICE";
+/// The folder of the bundles. Its name says which engine they are for, as
+/// published repositories have it.
+pub const BUNDLES: &str = "gpu-pipelined";
+/// The folder of the transcripts. Beside exported bundles, it has the same name.
+pub const TRANSCRIPTS: &str = "transcripts";
 
-/// Says why a path cannot be one of a release's: relative, with `/`, of names
-/// that every file system can hold, and that lead nowhere else on any.
-pub fn check(path: &str) -> Result<(), String> {
-    if path.is_empty() || path.len() > MAX_BYTES {
-        return Err(format!(
-            "expected a path of 1 to {MAX_BYTES} bytes, found {}",
-            path.len()
-        ));
-    }
-    let parts = path.split('/');
-    if parts.clone().count() > MAX_DEPTH {
-        return Err(format!("lies more than {MAX_DEPTH} folders deep"));
-    }
-    for part in parts {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        if part.is_empty() {
-            return Err("expected names with one `/` between them".to_owned());
-        }
-        if let Some(other) = part.chars().find(|c| !plain(*c)) {
-            return Err(format!(
-                "expected Latin letters, digits, `_`, `-` and `.`, found {other:?}"
-            ));
-        }
-    }
-    fsutil::check_relative(path)
+/// The name of a transcript about a decoder's bundle on a device.
+pub fn transcript(decoder: &str, device: &str) -> String {
+    format!("{decoder}_{device}.json")
 }
 
-#[cfg(test)]
-mod tests {
-    use super::check;
-
-    #[test]
-    fn plain_paths_pass() {
-        for path in [
-            "README.md",
-            "gpu-pipelined/a_decode_int8hu_s1/a.aimodel/main.mlirb",
-            "transcripts/a_cpu.json",
-            "console.txt",
-            "com10.json",
-        ] {
-            assert_eq!(check(path), Ok(()), "{path}");
-        }
+/// Whether a release has a file of this name, or a folder that it is in.
+pub(crate) fn is_known(path: &str) -> bool {
+    match path.split_once('/') {
+        Some((folder, _)) => [BUNDLES, TRANSCRIPTS].contains(&folder),
+        None => [CARD, SUMS, RECIPE, GATES, LICENSE, NOTICE].contains(&path),
     }
+}
 
-    #[test]
-    fn what_leads_elsewhere_is_refused() {
-        let long = "a".repeat(401);
-        for path in [
-            "",
-            "/etc/passwd",
-            "../x",
-            "a/../b",
-            "a/./b",
-            "a//b",
-            "a/",
-            "a\\b",
-            "C:/x",
-            "C:x",
-            "\\\\host\\share",
-            "a b",
-            "a\n",
-            "a\0b",
-            "é",
-            "~/x",
-            "$HOME",
-            "-rf",
-            "a/-rf",
-            "x.",
-            "nul",
-            "NUL.txt",
-            "a/Con.json",
-            "com1",
-            "LPT9.md",
-            "a/b/c/d/e/f/g",
-            &long,
-        ] {
-            assert!(check(path).is_err(), "{path}");
-        }
-    }
+/// Whether a path lies in a folder.
+pub(crate) fn is_in(path: &str, folder: &str) -> bool {
+    let rest = path.strip_prefix(folder);
+    rest.is_some_and(|rest| rest.starts_with('/'))
 }

@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use ::bundle::Layout;
+use ::bundle::{Layout, TOKENIZER};
 use checkpoint::{Source, TokenizerFiles};
 use export::Options;
 
 use crate::{
-    Listing, Recipe, Release, Result,
-    bundle::{self, Facts},
-    error::Problems,
-    folder::Entry,
-    licence,
+    bundle::Facts,
+    error::{Problems, Result},
+    folder::{Entry, Listing},
+    names,
+    recipe::Recipe,
+    release::Release,
 };
 
 /// How to export a recipe's bundles of one mode.
@@ -48,7 +49,7 @@ pub fn differences(release: &Release, exports: &Path) -> Result<()> {
     let mut problems = Problems::default();
     let names = recipe.decoders().map(|decoder| decoder.name);
     for name in names.chain([recipe.vision()]) {
-        let place = format!("{}/{name}", bundle::FOLDER);
+        let place = format!("{}/{name}", names::BUNDLES);
         let anew = Listing::read(&exports.join(&name))?;
         for (path, entry) in release.listing.below(&place) {
             let found = anew.get(path);
@@ -65,12 +66,12 @@ pub fn differences(release: &Release, exports: &Path) -> Result<()> {
             });
         }
     }
-    let notice = licence::notice(recipe, facts.revision.as_deref(), &facts.producer);
+    let notice = recipe.notice(facts.revision.as_deref(), &facts.producer);
     let hash = fsutil::sha256(notice.as_bytes());
-    let found = release.listing.get(licence::NOTICE);
+    let found = release.listing.get(names::NOTICE);
     problems.unless(
         found.is_some_and(|found| found.sha256 == hash),
-        licence::NOTICE,
+        names::NOTICE,
         || "is not what the recipe and the bundles give".to_owned(),
     );
     problems.none()
@@ -106,10 +107,10 @@ impl Release {
                 )
             });
         }
-        let theirs = TokenizerFiles::load(source)?;
+        let expected = TokenizerFiles::load(source)?;
         for decoder in recipe.decoders() {
-            let place = format!("{}/{}/tokenizer", bundle::FOLDER, decoder.name);
-            for (name, bytes) in &theirs.files {
+            let place = format!("{}/{}/{TOKENIZER}", names::BUNDLES, decoder.name);
+            for (name, bytes) in &expected.files {
                 let path = format!("{place}/{name}");
                 let hash = fsutil::sha256(bytes);
                 let found = self.listing.get(&path);
@@ -120,9 +121,9 @@ impl Release {
                 );
             }
             for (name, entry) in self.listing.below(&place) {
-                let known = theirs.files.iter().any(|(known, _)| *known == name);
+                let known = expected.files.iter().any(|(known, _)| *known == name);
                 problems.unless(known, &entry.path, || {
-                    "is no file of the checkpoint's tokenizer".to_owned()
+                    "is not a file of the checkpoint's tokenizer".to_owned()
                 });
             }
         }

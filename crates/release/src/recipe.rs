@@ -6,10 +6,13 @@ use ::bundle::{BundleName, CallShape, Layout, VisionName};
 use gate::Stage;
 use serde::Deserialize;
 
-use crate::{Error, Result, front_matter, licence};
+use crate::{
+    error::{Error, Result},
+    front_matter::{self, FrontMatter},
+    licence::{self, Notice},
+    names,
+};
 
-/// The file's name in a release.
-pub const FILE: &str = "recipe.toml";
 /// No recipe is larger.
 pub(crate) const MAX_BYTES: u64 = 1 << 16;
 
@@ -88,9 +91,9 @@ impl Recipe {
     /// Reads a recipe from TOML.
     ///
     /// # Errors
-    /// TOML that is no recipe, or one that cannot be released.
+    /// TOML that is not a recipe, or one that cannot be released.
     pub fn parse(toml: &str) -> Result<Recipe> {
-        let wrong = |problem: String| Error::input(FILE, problem);
+        let wrong = |problem: String| Error::input(names::RECIPE, problem);
         let recipe: Recipe = toml::from_str(toml).map_err(|error| wrong(error.to_string()))?;
         recipe.check().map_err(wrong)?;
         Ok(recipe)
@@ -150,9 +153,44 @@ impl Recipe {
         self.model.contains('/')
     }
 
+    /// The front matter of its model card.
+    pub fn front_matter(&self) -> FrontMatter {
+        let always = front_matter::TAGS.map(str::to_owned);
+        let more = self.tags.iter().filter(|tag| !always.contains(tag));
+        let base = self.is_on_hub().then(|| self.model.clone());
+        FrontMatter {
+            // The hub's ids are SPDX's in lower case.
+            license: self.license.to_ascii_lowercase(),
+            license_name: self.license_name.clone(),
+            license_link: self
+                .license_name
+                .is_some()
+                .then(|| names::LICENSE.to_owned()),
+            base_model_relation: base.is_some().then(|| "quantized".to_owned()),
+            base_model: base,
+            pipeline_tag: front_matter::TASK.to_owned(),
+            library_name: front_matter::LIBRARY.to_owned(),
+            language: self.languages.clone(),
+            tags: always.iter().chain(more).cloned().collect(),
+        }
+    }
+
+    /// The text of `NOTICE` for bundles that `producer` made of this commit.
+    pub(crate) fn notice(&self, revision: Option<&str>, producer: &str) -> String {
+        let notice = Notice {
+            title: &self.title,
+            model: &self.model,
+            on_hub: self.is_on_hub(),
+            revision,
+            license: self.stated_license(),
+            producer,
+        };
+        notice.to_string()
+    }
+
     fn check(&self) -> Result<(), String> {
-        let plain = |text: &str, most: usize| {
-            !text.trim().is_empty() && text.len() <= most && !text.chars().any(fsutil::is_unseen)
+        let plain = |text: &str, max: usize| {
+            !text.trim().is_empty() && text.len() <= max && !text.chars().any(fsutil::is_unseen)
         };
         if !plain(&self.title, 100) {
             return Err(format!(
@@ -173,11 +211,11 @@ impl Recipe {
             && (digest.len() != 64 || !digest.chars().all(hex))
         {
             return Err(format!(
-                "checkpoint: {digest:?} is no SHA-256 in hexadecimal"
+                "checkpoint: {digest:?} is not a SHA-256 in hexadecimal"
             ));
         }
         if self.modes.is_empty() || self.queries.is_empty() {
-            return Err("modes and queries: expected one of each at least".to_owned());
+            return Err("modes and queries: expected at least one of each".to_owned());
         }
         let mut names: Vec<String> = self.decoders().map(|decoder| decoder.name).collect();
         names.sort();
@@ -204,7 +242,7 @@ impl Recipe {
                 self.stated_license()
             ));
         }
-        front_matter::FrontMatter::new(self)
+        self.front_matter()
             .check()
             .map_err(|problems| problems.join("; "))
     }

@@ -7,16 +7,19 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Listing, Result, error::Problems, names};
+use crate::{
+    error::{Problems, Result},
+    folder::Listing,
+    names::{self, SUMS},
+    path,
+};
 
-/// The file's name.
-pub const FILE: &str = "SHA256SUMS";
 /// No such file is larger.
 pub(crate) const MAX_BYTES: u64 = 1 << 20;
 
 /// Whether a file of a release is listed.
 pub fn lists(path: &str) -> bool {
-    path != FILE && path != crate::card::FILE && !path.starts_with("transcripts/")
+    ![SUMS, names::CARD].contains(&path) && !names::is_in(path, names::TRANSCRIPTS)
 }
 
 /// What the file says of a listing, as `sha256sum` writes and checks it.
@@ -35,7 +38,7 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, String>> {
     let mut sums = BTreeMap::new();
     let mut last = "";
     for (number, line) in (1..).zip(text.split_terminator('\n')) {
-        let place = format!("{FILE}, line {number}");
+        let place = format!("{SUMS}, line {number}");
         let Some((hash, path)) = line.split_once("  ") else {
             problems.add(
                 place,
@@ -45,9 +48,12 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, String>> {
         };
         let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
         if hash.len() != 64 || !hash.bytes().all(hex) {
-            problems.add(&place, format!("{hash:.100?} is no SHA-256 in hexadecimal"));
+            problems.add(
+                &place,
+                format!("{hash:.100?} is not a SHA-256 in hexadecimal"),
+            );
         }
-        if let Err(why) = names::check(path) {
+        if let Err(why) = path::check(path) {
             problems.add(&place, format!("{path:.100?}: {why}"));
             continue;
         }
@@ -70,17 +76,18 @@ pub(crate) fn check(text: &str, listing: &Listing, problems: &mut Problems) -> R
         match stated.remove(&entry.path) {
             None => problems.add(
                 &entry.path,
-                format!("is there, and {FILE} does not list it"),
+                format!("is there, and {SUMS} does not list it"),
             ),
             Some(hash) => problems.unless(hash == entry.sha256, &entry.path, || {
-                format!("its SHA-256 is {}, and {FILE} states {hash}", entry.sha256)
+                format!("its SHA-256 is {}, and {SUMS} states {hash}", entry.sha256)
             }),
         }
     }
     for path in stated.keys() {
-        let message = match lists(path) {
-            true => format!("is missing, and {FILE} lists it"),
-            false => format!("is in {FILE}, which lists neither card nor evidence"),
+        let message = if lists(path) {
+            format!("is missing, and {SUMS} lists it")
+        } else {
+            format!("is in {SUMS}, which lists neither card nor evidence")
         };
         problems.add(path, message);
     }
@@ -101,7 +108,7 @@ mod tests {
             (format!("{hash}  /etc/passwd\n"), "line 1: \"/etc/passwd\""),
             (format!("{hash}  ../x\n"), "would lead to another folder"),
             (format!("{hash}  a\\..\\b\n"), "found '\\\\'"),
-            (format!("{}  LICENSE\n", "G".repeat(64)), "no SHA-256"),
+            (format!("{}  LICENSE\n", "G".repeat(64)), "not a SHA-256"),
             (
                 format!("{hash}  b\n{hash}  a\n"),
                 "line 2: a is not behind b",

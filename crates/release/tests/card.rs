@@ -13,7 +13,7 @@ use gate::{
     transcript::{Axis, Bound, Check, CheckId, Found, Measure, Series},
 };
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
-use release::FrontMatter;
+use release::{FrontMatter, Release};
 
 /// A page around the card, about as the hub shows it.
 const PAGE: &str = "<!doctype html><meta charset=utf-8><title>card</title><style>\
@@ -70,7 +70,7 @@ fn it_is_a_page() {
                 if let Some((_, said)) = &mut heading {
                     said.push_str(&text);
                 }
-                // A table that was none, or markup that was not understood.
+                // A table that was not read as one, or markup that was not understood.
                 assert!(
                     !text.starts_with("| ")
                         && !text.contains("|-")
@@ -222,7 +222,27 @@ fn speed_is_that_of_an_apple_device() {
 }
 
 #[test]
-fn words_of_others_are_no_markup() {
+fn an_answer_ends_at_a_stop_token() {
+    let facts = Release::open(&Case::new().out()).unwrap().facts;
+    let mut transcripts = bench().transcripts.clone();
+    let mut stages = transcripts[0].stages.iter_mut();
+    let report = stages
+        .find(|report| report.stage == Stage::Execute)
+        .unwrap();
+    let rows = &mut report.tokens[0];
+    for ids in [&mut rows.expected, &mut rows.found] {
+        ids[3] = facts.stop_tokens[0];
+    }
+    // What the text of the token looks like does not matter.
+    rows.found_text[2] = "<|shows|>".to_owned();
+    let [first, second] = [0, 1].map(|at| rows.found_text[at].trim().to_owned());
+    let card = card_of(&transcripts);
+    let line = format!("| {first} {second}&lt;\\|shows\\|&gt; | 16 of 16 tokens");
+    assert!(card.contains(&line), "expected {line:?} in:\n{card}");
+}
+
+#[test]
+fn words_of_others_are_not_markup() {
     let mut transcripts = bench().transcripts.clone();
     for transcript in &mut transcripts {
         let mut stages = transcript.stages.iter_mut();

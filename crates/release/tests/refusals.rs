@@ -435,7 +435,9 @@ fn paths_that_lead_elsewhere() {
 fn metadata_that_says_something_else() {
     let metadata = "gpu-pipelined/nano_decode_int8hu_s1/metadata.json";
     for (from, to, part) in [
-        ("\"kind\": \"llm\"", "\"kind\": \"vlm\"", "kind"),
+        ("\"kind\": \"llm\"", "\"kind\": \"other\"", "kind"),
+        // A bundle of that kind has further assets.
+        ("\"kind\": \"llm\"", "\"kind\": \"vlm\"", "assets.embedding"),
         (
             "\"scheme\": \"int8hu\"",
             "\"scheme\": \"int8lin\"",
@@ -453,6 +455,26 @@ fn metadata_that_says_something_else() {
             "source.hf_model_id",
         ),
         ("1970-01-01", "1971-01-01", "compilation.date"),
+        (
+            "\"grid\": \"4\"",
+            "\"grid\": \"5\"",
+            "user_data.image_tokens",
+        ),
+        (
+            "\"hidden_size\": \"",
+            "\"hidden_size\": \"1",
+            "the input image_embeds",
+        ),
+        (
+            "\"deepstack_layers\": \"0,",
+            "\"deepstack_layers\": \"",
+            "the input deepstack_embeds' rows",
+        ),
+        (
+            "\"first_image_id\": \"",
+            "\"first_image_id\": \"1",
+            "user_data.first_image_id",
+        ),
         ("\"kind\"", "\"extra\": 1, \"kind\"", "extra"),
         (
             "\"main\"\n",
@@ -471,7 +493,7 @@ fn metadata_that_says_something_else() {
     case.sum_up();
     case.refuses(&[
         "nano_vision.aimodel: states the licence Some(\"Apache-2.0\")",
-        "--license",
+        "export it with that `license`",
     ]);
     for (file, from, to) in [("LICENSE", "BSD", "MIT"), ("NOTICE", "nano", "mine")] {
         let case = Case::new();
@@ -485,7 +507,7 @@ fn metadata_that_says_something_else() {
 }
 
 #[test]
-fn files_that_are_too_large_or_no_json() {
+fn files_that_are_too_large_or_not_json() {
     for name in ["SHA256SUMS", "recipe.toml", "gates.toml", "README.md", HU] {
         let case = Case::new();
         let file = fs::File::options()
@@ -504,7 +526,7 @@ fn files_that_are_too_large_or_no_json() {
     let case = Case::new();
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     fs::write(case.path(HU), deep).unwrap();
-    case.refuses(&[HU, "is no transcript"]);
+    case.refuses(&[HU, "is not a transcript"]);
     let case = Case::new();
     let mut value: Value = serde_json::from_str(&case.read(HU)).unwrap();
     value["note"] = "measured by hand".into();
