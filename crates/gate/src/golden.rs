@@ -242,12 +242,9 @@ mod tests {
             runtime: "coreai-core 1.0.0b3".to_owned(),
             decoder: asset("decoder"),
             vision: asset("vision"),
+            embedding: None,
             prompts: vec![answer("one", &[1]), answer("two", &[1, 2])],
         }
-    }
-
-    fn assets() -> [AssetId; 2] {
-        [asset("decoder"), asset("vision")]
     }
 
     #[test]
@@ -258,7 +255,7 @@ mod tests {
         assert!(answers().write(&path).is_err());
         let read: Answers = json::read(&path, "").unwrap();
         assert_eq!(read, answers());
-        assert_eq!(read.problem(&assets()), None);
+        assert_eq!(read.problem(&answers()), None);
         let found = read.to(&[asked("two", &[1, 2])], 2, 10, &path).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].tokens, [7, 8]);
@@ -268,13 +265,18 @@ mod tests {
     #[test]
     fn a_file_that_does_not_serve_is_refused() {
         type Change = fn(&mut Answers);
-        let cases: [(Change, &str); 9] = [
+        let expected = answers();
+        let cases: [(Change, &str); 10] = [
             (|a| a.version = 2, "has version 2"),
             (|a| a.runtime.clear(), "name the runtime"),
             (|a| a.runtime = "x".repeat(101), "name the runtime"),
             (|a| a.runtime.push('\u{1b}'), "name the runtime"),
             (|a| a.decoder = asset("d"), "another decoder"),
             (|a| a.vision = asset("v"), "another vision encoder"),
+            (
+                |a| a.embedding = Some(asset("e")),
+                "another table of embeddings",
+            ),
             (|a| a.prompts[1] = a.prompts[0].clone(), "twice"),
             (|a| a.prompts[1].margins[2] = f32::NAN, "leads by NaN"),
             (|a| a.prompts[0].margins[0] = -1.0, "leads by -1"),
@@ -282,7 +284,7 @@ mod tests {
         for (change, message) in cases {
             let mut answers = answers();
             change(&mut answers);
-            let problem = answers.problem(&assets()).unwrap();
+            let problem = answers.problem(&expected).unwrap();
             assert!(problem.contains(message), "{problem}");
         }
     }

@@ -153,6 +153,7 @@ fn answers_about_something_else_end_the_run_before_it_begins() {
     let says = Says::new(&[0; 24], 9.0);
     let file = case.path("answers.json");
     Answers::new(&case.candidate().unwrap(), "a test".to_owned(), Vec::new())
+        .unwrap()
         .write(&file)
         .unwrap();
     let run = |stages: &[Stage]| {
@@ -174,7 +175,7 @@ fn answers_about_something_else_end_the_run_before_it_begins() {
     let (error, _) = run(&[Stage::Lint]);
     assert!(error.contains("for the stage engine"), "{error}");
     let text = fs::read_to_string(&file).unwrap();
-    let hash = hex::encode(case.candidate().unwrap().decoder.asset.stated_hash);
+    let hash = hex::encode(case.candidate().unwrap().decoder.assets[0].1.stated_hash);
     for (change, message) in [
         (text.replace(&hash, &"0".repeat(64)), "another decoder"),
         (text.replace("a test", "\\u001b[2K"), "name the runtime"),

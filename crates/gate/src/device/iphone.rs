@@ -36,7 +36,7 @@ impl IPhone {
         transcript: &Path,
     ) -> Vec<Vec<OsString>> {
         let mut commands: Vec<_> = bundles
-            .into_iter()
+            .iter()
             .map(|bundle| {
                 let name = bundle.file_name().unwrap_or_default().to_string_lossy();
                 self.copy("to", bundle, &name)
@@ -183,7 +183,7 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let here = Path::new("");
-        let error = phone.run([here; 2], here, folder.path()).unwrap_err();
+        let error = phone.run(&[here; 2], here, folder.path()).unwrap_err();
         assert!(error.to_string().contains("exists already"), "{error}");
     }
 
@@ -196,7 +196,7 @@ mod tests {
             pipelined: false,
         };
         let here = Path::new("");
-        let error = phone.run([here; 2], here, here).unwrap_err();
+        let error = phone.run(&[here; 2], here, here).unwrap_err();
         assert!(error.to_string().contains("from a Mac"), "{error}");
     }
 }

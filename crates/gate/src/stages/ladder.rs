@@ -5,7 +5,7 @@
 //! With this, the model that the asset is judged by elsewhere is known to be
 //! the checkpoint's, and where a difference begins is known by the layer.
 
-use bundle::contract;
+use bundle::{CallShape, Layout, contract};
 use models::TokenizedPrompt;
 use reference::{
     Cache, VisionOutput,
@@ -125,8 +125,9 @@ fn climb(
     evidence.check(check);
     if steps > 0 {
         let count = bar.greedy;
-        let mut head = prompt;
-        head.ids.truncate(entry.prompt_tokens);
+        // The fp32 model takes the ids of pipelined decoders.
+        let head = recorded.input_ids[..entry.prompt_tokens].to_vec();
+        let head = architecture.prompt(head, &grids, Layout::Pipelined(CallShape::Dynamic))?;
         let made = text_model.greedy(&head, vision.as_ref(), count)?;
         let expected = recorded.greedy_ids.get(..count).unwrap_or_default();
         let margins = &recorded.margins[entry.prompt_tokens - 1..][..expected.len()];
