@@ -3,6 +3,7 @@
 // Helpers outside test functions, which clippy.toml does not exempt.
 #![allow(clippy::unwrap_used)]
 
+use bundle::{CallShape, Layout};
 use candle_core::{Device, Tensor};
 use checkpoint::Source;
 use checkpoint::TokenizerFiles;
@@ -35,6 +36,8 @@ use std::path::PathBuf;
 const BAR: f64 = 0.9999;
 /// What two programs in fp32 reach.
 const EXPECTED: f64 = 1.0 - 1e-9;
+
+const PIPELINED: Layout = Layout::Pipelined(CallShape::One);
 
 struct Nano {
     config: Config,
@@ -77,7 +80,7 @@ impl Nano {
         let recorded = self.oracle.read(entry).unwrap();
         let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
         let tokens = recorded.input_ids.clone();
-        let prompt = positions::prompt(tokens, &grids, &self.config).unwrap();
+        let prompt = positions::prompt(tokens, &grids, &self.config, PIPELINED).unwrap();
         Given {
             rope: GraphRope::of(&prompt, self.config.text_config.vocab_size),
             prompt,
@@ -196,7 +199,8 @@ fn the_recorded_patches_and_tokens_are_ours() {
         let prompt = chat.question(&entry.prompt, grid).unwrap();
         assert_eq!(prompt.hf_ids, recorded.input_ids[..entry.prompt_tokens]);
         let grids: Vec<_> = entry.image.iter().map(|image| image.grid).collect();
-        let graph = positions::prompt(prompt.hf_ids.clone(), &grids, &nano.config).unwrap();
+        let graph =
+            positions::prompt(prompt.hf_ids.clone(), &grids, &nano.config, PIPELINED).unwrap();
         assert_eq!(graph, prompt);
         if let (Some(image), Some(vision)) = (&entry.image, &recorded.vision) {
             assert_eq!(
