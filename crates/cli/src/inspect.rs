@@ -157,9 +157,10 @@ impl Contents {
         let programs = assets.iter().map(|path| Program::at(path));
         let programs: Vec<Program> = programs.collect::<Result<_>>()?;
         let opened = Program::opened(&programs);
-        let findings = match opened.len() == programs.len() {
-            true => Some(lint::opened_bundle(path, &opened)?),
-            false => None,
+        let findings = if opened.len() == programs.len() {
+            Some(lint::opened_bundle(path, &opened)?)
+        } else {
+            None
         };
         Ok(Self {
             bundle: Some((metadata, files)),

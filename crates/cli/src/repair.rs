@@ -246,9 +246,10 @@ fn size_of(folder: &Path) -> io::Result<u64> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let metadata = entry.metadata()?;
-        bytes += match metadata.is_dir() {
-            true => size_of(&entry.path())?,
-            false => metadata.len(),
+        bytes += if metadata.is_dir() {
+            size_of(&entry.path())?
+        } else {
+            metadata.len()
         };
     }
     Ok(bytes)

@@ -315,11 +315,12 @@ impl Repository<'_> {
         };
         let right = content::check_named(&path, &blob, &mut |bytes| meter.add(bytes))
             .map_err(Error::disk(&path))?;
-        match right {
-            true => Ok(()),
-            false => Err(Error::DamagedCache {
+        if right {
+            Ok(())
+        } else {
+            Err(Error::DamagedCache {
                 file: self.cache.blobs().join(blob).display().to_string(),
-            }),
+            })
         }
     }
 

@@ -126,9 +126,10 @@ fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Measured> {
     let load = |module| Program::new(module, device.clone(), Options::default());
     let load = |module| load(module).with_context(|| asset.display().to_string());
     let decoder = Decoder::new(load(&opened.module)?)?;
-    let vision = match work.vision {
-        true => Some(vision(bundle, &device)?),
-        false => None,
+    let vision = if work.vision {
+        Some(vision(bundle, &device)?)
+    } else {
+        None
     };
     let subject = Subject {
         prompt: TokenizedPrompt {
