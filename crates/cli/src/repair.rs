@@ -5,9 +5,10 @@
 mod tests;
 
 use crate::Refused;
+use crate::assets::open_asset;
 use crate::export::interrupt;
 use crate::progress::{self, Progress, size};
-use aimodel::{Asset, HASH, Locations, METADATA, PROGRAM, open_asset, repair_asset};
+use aimodel::{Asset, HASH, Locations, METADATA, PROGRAM, repair_asset};
 use anyhow::{Context, Result, bail};
 use fsutil::StagedDir;
 use std::{

@@ -1,12 +1,13 @@
 //! `verify`: checks a published folder.
 
+use crate::assets::open_asset;
 use crate::progress::{say, size};
 use crate::release::{refused, source};
 use crate::venv::{CORE_AI_NEWEST, Venv};
 use crate::{Refused, gate, hub, python};
 use ::gate::Gates;
 use ::release::{BUNDLES, GATES, Release, TRANSCRIPTS};
-use aimodel::{Summary, open_asset};
+use aimodel::Summary;
 use anyhow::{Context, Result};
 use bundle::asset_name;
 use serde_json::Value;

@@ -129,7 +129,10 @@ pub struct Program {
 
 impl Program {
     /// Opens an asset folder, verifies the program and compiles it for a device.
-    /// On the CPU, large constants stay in the mapped file.
+    ///
+    /// The program is read into memory, where its large constants stay on the
+    /// CPU. To leave them in the file, open it with `aimodel::open_asset_mmap`
+    /// and give its module to [`new`](Self::new).
     ///
     /// # Errors
     /// An asset that cannot be read or is not valid, or an operation that this

@@ -4,6 +4,7 @@
 use super::memory::{Stream, Touched};
 use super::timing::{Runs, median, peak_memory, timed};
 use super::{Report, memory_text};
+use crate::assets::open_asset;
 use crate::bundles::BundleArgs;
 use crate::device::Device;
 use crate::export::Job;
@@ -122,7 +123,7 @@ struct Subject {
 fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Measured> {
     let device = on.open()?;
     let asset = bundle.path.join(bundle.manifest()?.main_asset());
-    let opened = aimodel::open_asset(&asset)?;
+    let opened = open_asset(&asset)?;
     let load = |module| Program::new(module, device.clone(), Options::default());
     let load = |module| load(module).with_context(|| asset.display().to_string());
     let decoder = Decoder::new(load(&opened.module)?)?;
@@ -167,7 +168,8 @@ fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Measured> {
 /// The vision encoder of a bundle, and patches for it.
 fn vision(bundle: &Bundle, device: &candle_core::Device) -> Result<(VisionEncoder, Patches)> {
     let asset = bundle.vision()?;
-    let program = Program::load(&asset, device.clone(), Options::default())?;
+    let opened = open_asset(&asset)?;
+    let program = Program::new(&opened.module, device.clone(), Options::default())?;
     let encoder = VisionEncoder::new(program).with_context(|| asset.display().to_string())?;
     let [rows, cols] = encoder.dims();
     let mut levels = ids(1 << 12).map(|id| f16::from_f32(id as f32 / 2048.0 - 1.0));
