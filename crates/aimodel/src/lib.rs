@@ -40,6 +40,7 @@
 //! assert_eq!(Summary::of(&again.module)?.functions[0].name, "main");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs, unsafe_code)]
 
 /// The example of the README, as a test.

@@ -36,11 +36,8 @@ pub fn run(args: Args) -> Result<()> {
     });
     for ((key, first), (_, second)) in first.into_iter().zip(second) {
         if first != second {
-            found.push(Difference {
-                kind: "metadata",
-                place: key.to_owned(),
-                message: format!("is {}, and {} in the other", text(first), text(second)),
-            });
+            let message = format!("is {}, and {} in the other", text(first), text(second));
+            found.push(Difference::new("metadata", key, message));
         }
     }
     if args.json {
