@@ -7,6 +7,8 @@
 //! are cut. INPUT holds `ids` [T] i32, picture tokens as V + slot, and, if there is a
 //! picture, `patches` [4N, …] f16 and `image_start` [1] i32. Prints each new id
 //! on a line of its own, and to standard error how long it took.
+//!
+//! No CI job runs this: it is for comparisons by hand.
 
 use std::{error::Error, ops::ControlFlow, path::Path, time::Instant};
 

@@ -51,7 +51,7 @@ impl Hub {
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Anonymous`] or [`Error::Denied`] if there
-    /// is none for who asks, [`Error::Listing`] if the hub lists what cannot
+    /// is none for this token, [`Error::Listing`] if the hub lists what cannot
     /// be, an outage if there is none in the cache either.
     pub fn repository<'a>(
         &'a self,

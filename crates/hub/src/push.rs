@@ -45,7 +45,7 @@ pub struct Push<'a> {
     pub message: &'a str,
     /// Whether a repository that is made is private.
     pub private: bool,
-    /// Whether files that the repository has and the folder has not are
+    /// Whether files of the repository that are not in the folder are
     /// removed; otherwise they are a reason to stop.
     pub prune: bool,
 }
