@@ -23,9 +23,10 @@ fn main() -> ExitCode {
         features.extend(names.split(',').map(str::to_owned));
         args.drain(..2);
     }
-    let called = match features.is_empty() {
-        true => "cargo xtask".to_owned(),
-        false => format!("cargo xtask --features {}", features.join(",")),
+    let called = if features.is_empty() {
+        "cargo xtask".to_owned()
+    } else {
+        format!("cargo xtask --features {}", features.join(","))
     };
     let test = args.first().is_some_and(|command| command == "test");
     if test {
@@ -34,10 +35,14 @@ fn main() -> ExitCode {
     if test || needs_hub(&args) {
         features.push("hub".to_owned());
     }
-    match build(test, &features).and_then(|built| match built.success() {
-        true => command(test, &args, &called).status(),
-        false => Ok(built),
-    }) {
+    let status = build(test, &features).and_then(|built| {
+        if built.success() {
+            command(test, &args, &called).status()
+        } else {
+            Ok(built)
+        }
+    });
+    match status {
         Ok(status) => {
             // A program that a signal ended has no code.
             let code = status.code().and_then(|code| u8::try_from(code).ok());

@@ -5,6 +5,7 @@ use std::{
     io::{self, Read, Write},
     ops::ControlFlow,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use mlir_bytecode::{Module, Tables};
@@ -170,7 +171,7 @@ impl Drop for NewFolder {
 pub struct Asset {
     /// The folder.
     pub dir: PathBuf,
-    /// The program. Its large constants stay in the mapped file.
+    /// The program. Where it was mapped, its large constants stay in the file.
     pub module: Module,
     /// The order of the tables in the file.
     pub tables: Tables,
@@ -180,19 +181,42 @@ pub struct Asset {
     pub stated_hash: [u8; 32],
 }
 
-/// Opens an asset and maps its program. Whether the program has the hash that
-/// the asset states is left to [`Asset::check_hash`], which reads all of it.
+/// Opens an asset and reads its program into memory. Whether the program has
+/// the hash that the asset states is left to [`Asset::check_hash`].
 ///
-/// With the feature `mmap`, the program stays mapped for as long as the module
-/// or a constant of it is alive, and must not be changed in that time: replace
-/// an asset by a new folder, never by writing into its files. Nothing in this
-/// crate writes into an existing file. Without the feature the program is read
-/// into memory.
+/// [`open_asset_mmap`] is the way for programs that are too large for that.
 ///
 /// # Errors
 /// A file is missing or is not what it must be; the message names it.
 pub fn open_asset(dir: impl AsRef<Path>) -> Result<Asset> {
-    let dir = dir.as_ref();
+    open_with(dir.as_ref(), &|path| open_program(path))
+}
+
+/// As [`open_asset`], with the program mapped: its large constants stay in the
+/// file until they are used.
+///
+/// # Safety
+/// Nobody, this process or another one, may write into the program's file or
+/// truncate it while the module, a clone of it or a blob of it is alive. Blobs
+/// lend the mapped bytes as `&[u8]`: a change beneath such a slice is undefined
+/// behaviour, and reading past a new, earlier end of the file ends the process.
+///
+/// Nothing in this crate writes into an existing file: it makes new folders,
+/// and a folder that is removed or renamed stays mapped as it was. What is left
+/// to the caller is everybody else who may write to the place.
+///
+/// # Errors
+/// As [`open_asset`].
+#[cfg(feature = "mmap")]
+#[allow(unsafe_code)]
+pub unsafe fn open_asset_mmap(dir: impl AsRef<Path>) -> Result<Asset> {
+    open_with(dir.as_ref(), &|path| {
+        // SAFETY: the caller promises the same of the program in `dir`.
+        unsafe { open_program_mmap(path) }
+    })
+}
+
+fn open_with(dir: &Path, program: &dyn Fn(&Path) -> Result<(Module, Tables)>) -> Result<Asset> {
     if !dir.is_dir() {
         return Err(asset_error(
             dir,
@@ -212,7 +236,7 @@ pub fn open_asset(dir: impl AsRef<Path>) -> Result<Asset> {
         let problem = format!("expected the 32 bytes of a SHA-256, found {}", hash.len());
         asset_error(&path, problem)
     })?;
-    let (module, tables) = open_program(dir.join(PROGRAM))?;
+    let (module, tables) = program(&dir.join(PROGRAM))?;
     Ok(Asset {
         dir: dir.to_owned(),
         module,
@@ -222,33 +246,52 @@ pub fn open_asset(dir: impl AsRef<Path>) -> Result<Asset> {
     })
 }
 
-/// Maps and reads a program by itself: the `main.mlirb` of an asset. As with
-/// [`open_asset`], the file must not be changed while the module is alive.
+/// Reads a program by itself into memory: the `main.mlirb` of an asset.
 ///
 /// # Errors
 /// There is no such file, or it is not AICode in MLIR bytecode.
 pub fn open_program(path: impl AsRef<Path>) -> Result<(Module, Tables)> {
     let path = path.as_ref();
     regular_file(path)?;
-    read_program(path).map_err(|error| match error {
-        mlir_bytecode::Error::Io(error) => file_error(path, error),
-        other => asset_error(path, other.to_string()),
-    })
+    let bytes = read_whole(path).map_err(|error| file_error(path, error))?;
+    mlir_bytecode::read(bytes, &[&AiCode, &Builtin]).map_err(|error| program_error(path, error))
 }
 
+/// As [`open_program`], with the file mapped.
+///
+/// # Safety
+/// As for [`open_asset_mmap`], for this file.
+///
+/// # Errors
+/// As [`open_program`].
 #[cfg(feature = "mmap")]
 #[allow(unsafe_code)]
-fn read_program(path: &Path) -> mlir_bytecode::Result<(Module, Tables)> {
-    // SAFETY: nobody writes into a program that has its name. This crate
-    // creates such files and never opens one for writing again, and the
-    // documentation of `open_asset` and `open_program` asks the same of
-    // everybody else.
+pub unsafe fn open_program_mmap(path: impl AsRef<Path>) -> Result<(Module, Tables)> {
+    let path = path.as_ref();
+    regular_file(path)?;
+    // SAFETY: the caller promises the same.
     unsafe { mlir_bytecode::open_mmap(path, &[&AiCode, &Builtin]) }
+        .map_err(|error| program_error(path, error))
 }
 
-#[cfg(not(feature = "mmap"))]
-fn read_program(path: &Path) -> mlir_bytecode::Result<(Module, Tables)> {
-    mlir_bytecode::read(fs::read(path)?.into(), &[&AiCode, &Builtin])
+fn program_error(path: &Path, error: mlir_bytecode::Error) -> Error {
+    match error {
+        mlir_bytecode::Error::Io(error) => file_error(path, error),
+        other => asset_error(path, other.to_string()),
+    }
+}
+
+/// Reads a file into shared memory. A `Vec` that became an `Arc` would be
+/// copied, and a program is gigabytes.
+fn read_whole(path: &Path) -> io::Result<Arc<[u8]>> {
+    let mut file = File::open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
+    // Nobody else has it yet.
+    if let Some(bytes) = Arc::get_mut(&mut bytes) {
+        file.read_exact(bytes)?;
+    }
+    Ok(bytes)
 }
 
 impl Asset {

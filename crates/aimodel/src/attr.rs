@@ -69,6 +69,7 @@ pub enum Attribute {
 
 /// How GELU is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Approximate {
     /// Exactly, with erf.
     None = 0,

@@ -286,7 +286,13 @@ impl<'a> GraphBuilder<'a> {
         for operand in operands {
             self.ty(*operand)?;
         }
-        self.context.version = self.context.version.max(op_version(name));
+        let version = op_version(name).ok_or_else(|| {
+            Error::Invalid(format!(
+                "`{name}`: the version of the asset that it needs is not known; whoever adds an \
+                 operation to the builder adds its version to `op_version`"
+            ))
+        })?;
+        self.context.version = self.context.version.max(version);
         let name = self.context.module.op_name(NAMESPACE, name, true);
         let mut op = Operation::new(name, locate::nowhere(&mut self.context.module)?);
         op.operands = operands.to_vec();

@@ -24,6 +24,7 @@ const MAX_DIFFERENCES: usize = 200;
 
 /// A difference between two programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Difference {
     /// Its kind: `function`, `operation`, `attribute`, `constant`, `extra`.
     pub kind: &'static str,
@@ -31,6 +32,18 @@ pub struct Difference {
     pub place: String,
     /// What was found, and what was expected.
     pub message: String,
+}
+
+impl Difference {
+    /// A difference that the caller found beside those of [`diff`].
+    #[must_use]
+    pub fn new(kind: &'static str, place: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            place: place.into(),
+            message: message.into(),
+        }
+    }
 }
 
 /// Compares a program with the one that it should be. The data of constants

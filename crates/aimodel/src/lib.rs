@@ -10,7 +10,8 @@
 //!   results, and write the decompositions that the dialect stores.
 //! * [`write_asset`] writes a new folder, [`write_asset_into`] writes into one.
 //!   Large constants are streamed from their [`BlobSource`].
-//! * [`open_asset`] maps a program, and [`Asset::check_hash`] compares its hash.
+//! * [`open_asset`] reads an asset, `open_asset_mmap` (feature `mmap`) maps its
+//!   program, and [`Asset::check_hash`] compares its hash.
 //! * [`Locations`] finds the debug locations that stop older assets from
 //!   loading, and [`repair_asset`] rewrites such an asset without them.
 //! * [`verify`] checks a program, [`Summary`] counts what it holds as Core AI's
@@ -39,6 +40,7 @@
 //! assert_eq!(Summary::of(&again.module)?.functions[0].name, "main");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs, unsafe_code)]
 
 /// The example of the README, as a test.
@@ -72,6 +74,8 @@ mod view;
 pub use asset::{
     Asset, HASH, METADATA, PROGRAM, open_asset, open_program, write_asset, write_asset_into,
 };
+#[cfg(feature = "mmap")]
+pub use asset::{open_asset_mmap, open_program_mmap};
 pub use attr::{Approximate, Attribute};
 pub use build::{AssetBuilder, Composite, Graph, GraphBuilder};
 pub use diff::{Difference, diff};

@@ -135,7 +135,7 @@ impl GraphBuilder<'_> {
         {
             return Err(operands(
                 "reshape",
-                format!("{ty} has not as many elements as {result}"),
+                format!("{ty} does not have as many elements as {result}"),
             ));
         }
         self.reshape_as(x, shape, result)

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::{
     Asset, Error, Locations, METADATA, Result,
     asset::{MAX_METADATA_BYTES, read_small, write_files},
-    diff, open_asset,
+    diff,
     progress::ProgressFn,
     strip_locations,
 };
@@ -17,7 +17,8 @@ use crate::{
 /// producer and `producer` gives one.
 ///
 /// What was written is read again and compared with what was there, so that it
-/// differs in nothing else.
+/// differs in nothing else. With the feature `mmap` it is mapped for that, and
+/// must be left alone by everybody else until this function returns.
 ///
 /// # Errors
 /// The program has another hash than the asset states: a repair would hide that
@@ -41,7 +42,7 @@ pub fn repair_asset(
     strip_locations(&mut module)?;
     write_files(folder, &module, &metadata, progress)?;
 
-    let written = open_asset(folder)?;
+    let written = reopen(folder)?;
     let changed = |what: &str| {
         Error::Invalid(format!(
             "{}: repairing it would change more than its locations, so nothing was written: {what}",
@@ -55,6 +56,23 @@ pub fn repair_asset(
         0 => Ok(()),
         left => Err(changed(&format!("{left} of them stay as they are"))),
     }
+}
+
+/// Opens what was just written.
+#[cfg(feature = "mmap")]
+#[allow(unsafe_code)]
+fn reopen(folder: &Path) -> Result<Asset> {
+    // SAFETY: `write_files` has just made this file: it takes no file that was
+    // there before, so that nobody has it open from earlier. It is written and
+    // closed, and nothing here writes into it again. The map ends when
+    // `repair_asset` returns, before the folder has become the caller's; until
+    // then its documentation asks that nobody else touches the new folder.
+    unsafe { crate::open_asset_mmap(folder) }
+}
+
+#[cfg(not(feature = "mmap"))]
+fn reopen(folder: &Path) -> Result<Asset> {
+    crate::open_asset(folder)
 }
 
 /// The metadata with one more key; all others stay, in their order.

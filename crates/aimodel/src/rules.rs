@@ -473,7 +473,7 @@ pub(crate) fn compatible(x: &TensorType, y: &TensorType) -> bool {
 /// As many elements, where both numbers are known.
 fn same_count(x: &TensorType, y: &TensorType) -> Check {
     match (x.element_count(), y.element_count()) {
-        (Some(a), Some(b)) if a != b => Err(format!("{x} has not as many elements as {y}")),
+        (Some(a), Some(b)) if a != b => Err(format!("{x} does not have as many elements as {y}")),
         _ => Ok(()),
     }
 }

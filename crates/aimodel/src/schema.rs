@@ -285,10 +285,12 @@ fn bits(width: u64, fields: &mut FieldReader<'_, '_>) -> Result<(), Error> {
     }
 }
 
-/// The version of the asset from which on an operation exists. An asset states
-/// the newest that its operations ask for.
-pub(crate) fn op_version(op: &str) -> u32 {
-    match op {
+/// The version of the asset from which on an operation exists; `None` for one
+/// that the builder does not make. An asset states the newest that its
+/// operations ask for, and one that states too old a version does not load: so
+/// there is no default. `docs/format.md` says where the dates come from.
+pub(crate) fn op_version(op: &str) -> Option<u32> {
+    Some(match op {
         "primitive.get_shape_v2" => 20260317,
         // Stands for the dictionaries in the declarations of composite graphs,
         // which only they have.
@@ -306,12 +308,39 @@ pub(crate) fn op_version(op: &str) -> u32 {
         "primitive.slice_v1" | "primitive.slice_update_v1" => 20250922,
         "primitive.broadcast_to_v1" => 20250911,
         "primitive.concat_v1" => 20250903,
-        op if op.starts_with("broadcasting_") => 20250827,
+        "broadcasting_add_v1"
+        | "broadcasting_divide_v1"
+        | "broadcasting_floor_divide_v1"
+        | "broadcasting_greater_v1"
+        | "broadcasting_maximum_v1"
+        | "broadcasting_minimum_v1"
+        | "broadcasting_mul_v1"
+        | "broadcasting_sub_v1" => 20250827,
         "primitive.broadcast_in_dims_v1" => 20250826,
         "dataflow.read_handle_v1" | "dataflow.write_handle_v1" => 20250819,
         "primitive.transpose_v1" => 20250811,
         "primitive.cast_v1" | "primitive.gather_nd_v1" => 20250723,
         "primitive.constant_v1" | "dataflow.output_v1" | "dataflow.graph_v1" => 20250707,
-        _ => 20250717,
-    }
+        "dataflow.create_token_v1"
+        | "dataflow.yield_v1"
+        | "primitive.add_v1"
+        | "primitive.batch_matmul_v1"
+        | "primitive.broadcast_shapes_v1"
+        | "primitive.divide_v1"
+        | "primitive.exp_v1"
+        | "primitive.floor_divide_v1"
+        | "primitive.greater_v1"
+        | "primitive.maximum_v1"
+        | "primitive.minimum_v1"
+        | "primitive.mul_v1"
+        | "primitive.reduce_v1"
+        | "primitive.sub_v1"
+        | "primitive.where_v1"
+        | "reduce_mean_v1"
+        | "reduce_product_v1"
+        | "reduce_sum_v1"
+        | "silu_v1"
+        | "softmax_v1" => 20250717,
+        _ => return None,
+    })
 }

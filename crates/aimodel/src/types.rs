@@ -152,6 +152,7 @@ impl fmt::Display for Dim {
 
 /// The type of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct TensorType {
     /// The extents, slowest first. A scalar has none.
     pub dims: Vec<Dim>,

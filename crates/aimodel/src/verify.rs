@@ -228,7 +228,10 @@ impl<'m> Verifier<'m> {
         };
         place.op = name;
         let Some(rule) = rules::rule(name) else {
-            return Err(place.error("is not known; a newer version of this tool may know it"));
+            return Err(place.error(
+                "is not known; a newer version of this tool may know it. In this project, an \
+                 operation is made known by a rule in aimodel/src/rules.rs",
+            ));
         };
         self.values(op, rule)
             .map_err(|problem| place.error(problem))?;

@@ -124,9 +124,10 @@ impl PictureGeometry {
             image_tokens: size(IMAGE_TOKENS, picture::MAX_GRID * picture::MAX_GRID)?,
             hidden_size: size(HIDDEN_SIZE, 1 << 16)?,
             deepstack_layers: numbers(data, DEEPSTACK_LAYERS, "numbers of layers")?,
-            first_image_id: match data.contains_key(FIRST_IMAGE_ID) {
-                true => Some(size(FIRST_IMAGE_ID, 1 << 24)?),
-                false => None,
+            first_image_id: if data.contains_key(FIRST_IMAGE_ID) {
+                Some(size(FIRST_IMAGE_ID, 1 << 24)?)
+            } else {
+                None
             },
             patches: PatchSpec {
                 patch_size: size(PATCH_SIZE, 64)?,

@@ -3,7 +3,7 @@
 use crate::Error;
 use memmap2::Mmap;
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
@@ -234,37 +234,37 @@ impl Source {
     /// Maps a file, if there is one of that name. Symlinks are followed, as
     /// the hub's cache is made of them.
     ///
+    /// The file must stay as it is until the [`Bytes`] are dropped: nobody may
+    /// write into it or truncate it. To change a checkpoint that is in use,
+    /// write a new file and rename it into place. Nothing in this workspace
+    /// writes into a checkpoint's files; downloads have a name of their own
+    /// until they are whole.
+    ///
     /// # Errors
     /// [`Error::Io`] if it is there and cannot be read.
     pub fn map(&self, name: &str) -> Result<Option<Bytes>, Error> {
         let folder = match &self.files {
             Files::Folder(folder) => folder,
-            Files::Embedded(files) => {
-                let found = files.iter().find(|(file, _)| *file == name);
-                return Ok(found.map(|(_, bytes)| Bytes::Static(bytes)));
-            }
+            Files::Embedded(files) => return Ok(embedded(files, name).map(Bytes::Static)),
         };
         let path = folder.join(name);
-        let fail = || Error::io(path.display().to_string());
-        // Looked at before it is opened: a pipe would wait for a writer for ever.
-        let metadata = match std::fs::metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(fail()(error)),
+        let Some((file, size)) = open_file(&path)? else {
+            return Ok(None);
         };
-        if metadata.is_dir() {
-            return Err(fail()(ErrorKind::IsADirectory.into()));
-        }
-        if !metadata.is_file() {
-            return Err(fail()(std::io::Error::other("is not a regular file")));
-        }
-        let file = File::open(&path).map_err(fail())?;
-        if metadata.len() == 0 {
+        if size == 0 {
             return Ok(Some(Bytes::Static(&[])));
         }
-        // SAFETY: the map is only read. Whoever truncates the file meanwhile
-        // ends the process with a signal, as with every mapped checkpoint.
-        let map = unsafe { Mmap::map(&file) }.map_err(fail())?;
+        // SAFETY: the map is private to this program, which only reads it and
+        // never writes into the file below it. That no other process does is
+        // what this function, and the documentation of the program, ask of the
+        // user; no system lets us enforce it. If somebody does all the same,
+        // nothing that memory safety rests on is read from the map twice: any
+        // bytes are valid as `[u8]`, the header is copied before it is parsed,
+        // offsets are checked against the length of the map, which does not
+        // change, and the elements are numbers of which every value is
+        // handled. A write then gives wrong weights, and pages that a
+        // truncation took away end the process with a signal (SIGBUS).
+        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path.display().to_string()))?;
         Ok(Some(Bytes::Mapped(map)))
     }
 
@@ -273,16 +273,59 @@ impl Source {
     /// # Errors
     /// [`Error::Io`], or [`Error::TooLarge`] beyond `max` bytes.
     pub fn read(&self, name: &str, max: u64) -> Result<Option<Vec<u8>>, Error> {
-        let Some(bytes) = self.map(name)? else {
+        let too_large = |found| Error::TooLarge {
+            file: self.label(name),
+            found,
+            max,
+        };
+        let folder = match &self.files {
+            Files::Folder(folder) => folder,
+            Files::Embedded(files) => {
+                return match embedded(files, name) {
+                    Some(bytes) if bytes.len() as u64 > max => Err(too_large(bytes.len() as u64)),
+                    found => Ok(found.map(<[u8]>::to_vec)),
+                };
+            }
+        };
+        let path = folder.join(name);
+        let Some((file, size)) = open_file(&path)? else {
             return Ok(None);
         };
-        if bytes.len() as u64 > max {
-            return Err(Error::TooLarge {
-                file: self.label(name),
-                found: bytes.len() as u64,
-                max,
-            });
+        if size > max {
+            return Err(too_large(size));
         }
-        Ok(Some(bytes.to_vec()))
+        let mut bytes = Vec::new();
+        // The file may have grown since its size was looked at.
+        file.take(max.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(Error::io(path.display().to_string()))?;
+        if bytes.len() as u64 > max {
+            return Err(too_large(bytes.len() as u64));
+        }
+        Ok(Some(bytes))
     }
+}
+
+fn embedded(files: &'static [(&'static str, &'static [u8])], name: &str) -> Option<&'static [u8]> {
+    let found = files.iter().find(|(file, _)| *file == name);
+    found.map(|(_, bytes)| *bytes)
+}
+
+/// Opens a regular file, if it is there, and says how large it is.
+fn open_file(path: &Path) -> Result<Option<(File, u64)>, Error> {
+    let fail = || Error::io(path.display().to_string());
+    // Looked at before it is opened: a pipe would wait for a writer for ever.
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(fail()(error)),
+    };
+    if metadata.is_dir() {
+        return Err(fail()(ErrorKind::IsADirectory.into()));
+    }
+    if !metadata.is_file() {
+        return Err(fail()(std::io::Error::other("is not a regular file")));
+    }
+    let file = File::open(path).map_err(fail())?;
+    Ok(Some((file, metadata.len())))
 }

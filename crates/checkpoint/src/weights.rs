@@ -117,9 +117,10 @@ impl Tensor {
         }
         #[cfg(unix)]
         if let Bytes::Mapped(map) = &self.shard.bytes {
-            // SAFETY: the map is shared with the file and never written, so
-            // pages that were dropped come back with the same bytes. Advice may
-            // be refused; that costs memory, nothing else.
+            // SAFETY: nothing is written through the map, so that pages which
+            // were dropped lose nothing: they come back from the file, with the
+            // same bytes, as `Source::map` asks that nobody changes it. Advice
+            // may be refused; that costs memory, nothing else.
             let _ = unsafe {
                 map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
             };
@@ -291,8 +292,11 @@ fn parse_header(file: &str, bytes: &[u8]) -> Result<(Metadata, usize), Error> {
     let Some(json) = bytes.get(8..data_start) else {
         return Err(truncated(data_start as u64));
     };
+    // A copy, so that what is parsed stays as it is even where somebody writes
+    // into the file: the parser checks once that the text is UTF-8.
+    let json = json.to_vec();
     let metadata: Metadata =
-        serde_json::from_slice(json).map_err(|error| header(error.to_string()))?;
+        serde_json::from_slice(&json).map_err(|error| header(error.to_string()))?;
     let expected = (data_start as u64).checked_add(metadata.data_len() as u64);
     match expected {
         Some(expected) if expected == found => Ok((metadata, data_start)),

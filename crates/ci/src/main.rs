@@ -181,8 +181,9 @@ fn cargo(args: &[&str], variables: &[(&str, &str)]) -> Outcome {
     command.envs(variables.iter().copied());
     let status = command.status()?;
     let line = format!("cargo {}", args.join(" "));
-    match status.success() {
-        true => Ok(line),
-        false => bail!("{line} ended with {status}; its output is above"),
+    if status.success() {
+        Ok(line)
+    } else {
+        bail!("{line} ended with {status}; its output is above")
     }
 }

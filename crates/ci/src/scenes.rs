@@ -75,9 +75,10 @@ pub fn run() -> Outcome {
             |_| ControlFlow::Continue(()),
         )?;
         let (found, expected) = (answer.text.trim(), scene.caption());
-        match found == expected {
-            true => right += 1,
-            false => wrong.push(format!("seed {seed}: {found:?}, expected {expected:?}")),
+        if found == expected {
+            right += 1;
+        } else {
+            wrong.push(format!("seed {seed}: {found:?}, expected {expected:?}"));
         }
     }
     let found = format!("{right} of {ASKED} right");

@@ -1,5 +1,6 @@
 //! `diff`: compares two assets by meaning.
 
+use crate::assets::open_asset;
 use crate::{Refused, progress};
 use aimodel::{Asset, Difference};
 use anyhow::{Result, bail};
@@ -35,11 +36,8 @@ pub fn run(args: Args) -> Result<()> {
     });
     for ((key, first), (_, second)) in first.into_iter().zip(second) {
         if first != second {
-            found.push(Difference {
-                kind: "metadata",
-                place: key.to_owned(),
-                message: format!("is {}, and {} in the other", text(first), text(second)),
-            });
+            let message = format!("is {}, and {} in the other", text(first), text(second));
+            found.push(Difference::new("metadata", key, message));
         }
     }
     if args.json {
@@ -68,13 +66,13 @@ pub fn run(args: Args) -> Result<()> {
 /// Opens an asset, or the only one that a bundle holds.
 fn open(path: &Path) -> Result<Asset> {
     if path.join(aimodel::PROGRAM).exists() || !path.is_dir() {
-        return Ok(aimodel::open_asset(path)?);
+        return Ok(open_asset(path)?);
     }
     let entries = std::fs::read_dir(path)?.collect::<std::io::Result<Vec<_>>>()?;
     let assets = entries.into_iter().map(|entry| entry.path());
     let assets = assets.filter(|path| path.join(aimodel::PROGRAM).exists());
     match assets.collect::<Vec<_>>().as_slice() {
-        [asset] => Ok(aimodel::open_asset(asset)?),
+        [asset] => Ok(open_asset(asset)?),
         found => bail!(
             "{} holds {} .aimodel folders, expected one; name the asset itself",
             path.display(),

@@ -176,9 +176,10 @@ impl Job {
     ) -> Result<Job> {
         let nano = source.model() == "nano";
         let name = name.map_or_else(|| bundle::short_name(source.model()), str::to_owned);
-        let oracle = match nano {
-            true => embedded::path("oracles/nano/recorded")?,
-            false => exports.join(format!("{name}_oracle")),
+        let oracle = if nano {
+            embedded::path("oracles/nano/recorded")?
+        } else {
+            exports.join(format!("{name}_oracle"))
         };
         Ok(Job {
             candidate: Candidate::open(source, exports, &name, recipe, layout)?,

@@ -6,9 +6,8 @@ mod tests;
 mod text;
 
 use crate::Refused;
-use aimodel::{
-    Asset, Form, METADATA, Module, PROGRAM, Summary, open_asset, open_program, print_ir, verify,
-};
+use crate::assets::{open_asset, open_program};
+use aimodel::{Asset, Form, METADATA, Module, PROGRAM, Summary, print_ir, verify};
 use anyhow::{Context, Result, bail};
 use gate::{
     lint::{self, Opened},
@@ -157,9 +156,10 @@ impl Contents {
         let programs = assets.iter().map(|path| Program::at(path));
         let programs: Vec<Program> = programs.collect::<Result<_>>()?;
         let opened = Program::opened(&programs);
-        let findings = match opened.len() == programs.len() {
-            true => Some(lint::opened_bundle(path, &opened)?),
-            false => None,
+        let findings = if opened.len() == programs.len() {
+            Some(lint::opened_bundle(path, &opened)?)
+        } else {
+            None
         };
         Ok(Self {
             bundle: Some((metadata, files)),
@@ -205,7 +205,7 @@ impl Program {
             let asset = open_asset(path)?;
             (path.join(PROGRAM), asset.module.clone(), Some(asset))
         } else {
-            (path.to_owned(), open_program(path)?.0, None)
+            (path.to_owned(), open_program(path)?, None)
         };
         let hash = asset.as_ref().map(Asset::compute_hash).transpose()?;
         Ok(Self {

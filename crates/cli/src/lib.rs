@@ -6,6 +6,7 @@
 #![deny(missing_docs)]
 
 pub mod ask;
+mod assets;
 pub mod bench;
 pub mod bundles;
 pub mod call;

@@ -5,9 +5,10 @@
 mod tests;
 
 use crate::Refused;
+use crate::assets::open_asset;
 use crate::export::interrupt;
 use crate::progress::{self, Progress, size};
-use aimodel::{Asset, HASH, Locations, METADATA, PROGRAM, open_asset, repair_asset};
+use aimodel::{Asset, HASH, Locations, METADATA, PROGRAM, repair_asset};
 use anyhow::{Context, Result, bail};
 use fsutil::StagedDir;
 use std::{
@@ -246,9 +247,10 @@ fn size_of(folder: &Path) -> io::Result<u64> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let metadata = entry.metadata()?;
-        bytes += match metadata.is_dir() {
-            true => size_of(&entry.path())?,
-            false => metadata.len(),
+        bytes += if metadata.is_dir() {
+            size_of(&entry.path())?
+        } else {
+            metadata.len()
         };
     }
     Ok(bytes)

@@ -1,5 +1,6 @@
 //! `verify`: checks a published folder.
 
+use crate::assets::open_asset;
 use crate::progress::{say, size};
 use crate::release::{refused, source};
 use crate::venv::{CORE_AI_NEWEST, Venv};
@@ -7,7 +8,7 @@ use crate::{Refused, gate, hub, python};
 use ::gate::Gates;
 use ::release::Release;
 use ::release::names::{BUNDLES, GATES, TRANSCRIPTS};
-use aimodel::{Summary, open_asset};
+use aimodel::Summary;
 use anyhow::{Context, Result};
 use bundle::asset_name;
 use serde_json::Value;

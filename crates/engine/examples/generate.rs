@@ -7,6 +7,8 @@
 //! are cut. INPUT holds `ids` [T] i32, picture tokens as V + slot, and, if there is a
 //! picture, `patches` [4N, …] f16 and `image_start` [1] i32. Prints each new id
 //! on a line of its own, and to standard error how long it took.
+//!
+//! No CI job runs this: it is for comparisons by hand.
 
 use std::{error::Error, ops::ControlFlow, path::Path, time::Instant};
 
@@ -38,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let clock = Instant::now();
     let (mut pictures, mut shift) = (StaticInputs::new(), [NO_IMAGE, 0]);
     if let Some(patches) = given.get(PATCHES) {
-        let vision = Program::load(vision, device.clone(), Options::default())?;
+        let vision = load(vision, &device)?;
         let (rows, cols) = patches.dims2()?;
         let values = patches.flatten_all()?.to_vec1()?;
         let geometry = geometry(decoder.as_ref())?;
@@ -50,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         eprintln!("picture: {:.3} s", clock.elapsed().as_secs_f64());
     }
     let clock = Instant::now();
-    let decoder = Decoder::new(Program::load(decoder, device, Options::default())?)?;
+    let decoder = Decoder::new(load(decoder, &device)?)?;
     eprintln!("load: {:.3} s", clock.elapsed().as_secs_f64());
     let prompt = TokenizedPrompt {
         ids: integers(&given["ids"])?,
@@ -76,6 +78,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rate = (made.tokens.len() - 1) as f64 / (total - first);
     eprintln!("prompt: {first:.3} s, {prompt:.1} tokens/s; then {rate:.1} tokens/s");
     Ok(())
+}
+
+/// Loads an asset, whose program stays mapped.
+fn load(asset: impl AsRef<Path>, device: &Device) -> Result<Program, Box<dyn Error>> {
+    // SAFETY: whoever measures leaves the assets alone meanwhile.
+    let opened = unsafe { aimodel::open_asset_mmap(asset) }?;
+    Ok(Program::new(
+        &opened.module,
+        device.clone(),
+        Options::default(),
+    )?)
 }
 
 /// How pictures are cut for the decoder whose asset this is.

@@ -53,7 +53,10 @@ impl Options {
 
     /// Loads an asset that is as its hash says.
     fn load(&self, asset: &Path) -> Result<Program> {
-        let opened = aimodel::open_asset(asset)?;
+        // SAFETY: nothing here writes into a bundle; `Model::open` asks of its
+        // caller, and the README of the user, that nobody else does while the
+        // model is in use. On the CPU the program's constants keep the map.
+        let opened = unsafe { aimodel::open_asset_mmap(asset) }?;
         opened.check_hash().map_err(|error| match error {
             aimodel::Error::Asset { .. } => Error::Damaged(error.to_string()),
             other => Error::Asset(other),
@@ -121,6 +124,10 @@ struct LazyVision {
 impl Model {
     /// Opens the bundle in `folder`. Its vision encoder, which may lie in a folder
     /// beside it, is loaded when the first picture comes.
+    ///
+    /// The assets are mapped: nobody may write into their files or truncate
+    /// them until the model is dropped. Exports replace a bundle by renaming,
+    /// which does no harm.
     ///
     /// # Errors
     /// Something is missing or does not fit together; [`Error::Damaged`] for an

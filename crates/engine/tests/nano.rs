@@ -1,5 +1,6 @@
 //! The nano checkpoint, exported and run: its captions, and fused against
-//! unfused. With the feature `cuda` or `metal`, on that device.
+//! unfused. With the feature `cuda` or `metal`, on that device:
+//! no CI job has one, so those runs are by hand.
 
 // Helpers outside test functions, which clippy.toml does not exempt.
 #![allow(clippy::unwrap_used, clippy::panic)]

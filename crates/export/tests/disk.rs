@@ -251,9 +251,10 @@ mod unix {
             let error = export_on_full_disk(&bench, blocks).unwrap_err();
             bench.assert_clean();
             let full = error.contains("File too large");
-            match full {
-                true => assert_one_line(&error, &[place.to_str().unwrap(), "main.mlirb"]),
-                false => assert_one_line(&error, &["embed_tokens", "row 99999"]),
+            if full {
+                assert_one_line(&error, &[place.to_str().unwrap(), "main.mlirb"]);
+            } else {
+                assert_one_line(&error, &["embed_tokens", "row 99999"]);
             }
             full
         };
@@ -276,28 +277,27 @@ mod unix {
         fs::create_dir_all(&out).unwrap();
         open(&out, 0o555);
         let is_root = fs::write(out.join("probe"), "").is_ok();
-        let result = match is_root {
-            false => bench
+        let result = if is_root {
+            // The superuser may write everywhere: be nobody. That one needs
+            // a copy of this program that it may reach.
+            fs::remove_file(out.join("probe")).unwrap();
+            if Command::new("true").uid(NOBODY).status().is_err() {
+                println!("skipped: a superuser here cannot become anybody else");
+                return;
+            }
+            open(bench.folder.path(), 0o755);
+            let program = bench.folder.path().join("program");
+            fs::copy(env::current_exe().unwrap(), &program).unwrap();
+            let mut command = Command::new(&program);
+            command.uid(NOBODY).current_dir("/");
+            let result = export_in_child(command, &bench.model(), &out);
+            fs::remove_file(program).unwrap();
+            result
+        } else {
+            bench
                 .export(&options())
                 .map(drop)
-                .map_err(|e| e.to_string()),
-            true => {
-                // The superuser may write everywhere: be nobody. That one needs
-                // a copy of this program that it may reach.
-                fs::remove_file(out.join("probe")).unwrap();
-                if Command::new("true").uid(NOBODY).status().is_err() {
-                    println!("skipped: a superuser here cannot become anybody else");
-                    return;
-                }
-                open(bench.folder.path(), 0o755);
-                let program = bench.folder.path().join("program");
-                fs::copy(env::current_exe().unwrap(), &program).unwrap();
-                let mut command = Command::new(&program);
-                command.uid(NOBODY).current_dir("/");
-                let result = export_in_child(command, &bench.model(), &out);
-                fs::remove_file(program).unwrap();
-                result
-            }
+                .map_err(|e| e.to_string())
         };
         assert_one_line(
             &result.unwrap_err(),
@@ -321,9 +321,12 @@ fn an_export_that_is_broken_off_leaves_nothing() {
     fs::remove_dir_all(bench.out()).unwrap();
     let total = total.load(Ordering::Relaxed);
     for stop in [1, total / 3, total / 2, total] {
-        let progress: Progress = Arc::new(move |done, _| match done >= stop {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        let progress: Progress = Arc::new(move |done, _| {
+            if done >= stop {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         let error = export::export(&bench.source(), &bench.out(), &options(), progress);
         assert_one_line(

@@ -22,9 +22,10 @@ fn what_appears_meanwhile_is_not_overwritten() {
         let dir = parent.path().join("out");
         let staged = StagedDir::create(&dir).unwrap();
         staged.write_file("new", b"new").unwrap();
-        match folder {
-            true => fs::create_dir(&dir).unwrap(),
-            false => fs::write(&dir, "mine").unwrap(),
+        if folder {
+            fs::create_dir(&dir).unwrap();
+        } else {
+            fs::write(&dir, "mine").unwrap();
         }
         let error = staged.commit().unwrap_err().to_string();
         assert!(error.contains("exists already"), "{error}");

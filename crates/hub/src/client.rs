@@ -154,9 +154,10 @@ impl Hub {
                 endpoint,
                 what,
                 tries,
-                message: match source.is_timeout() {
-                    true => "it stopped answering".into(),
-                    false => self.scrub(&deepest(source)),
+                message: if source.is_timeout() {
+                    "it stopped answering".into()
+                } else {
+                    self.scrub(&deepest(source))
                 },
             },
             HFError::Xet { source, .. } => Error::Busy {

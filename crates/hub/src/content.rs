@@ -33,19 +33,23 @@ impl Entry {
         sha256: &str,
         git: impl FnOnce() -> io::Result<String>,
     ) -> io::Result<bool> {
-        Ok(self.size == size
-            && self.oid
-                == match self.lfs {
-                    true => pointer(sha256, size),
-                    false => git()?,
-                })
+        if self.size != size {
+            return Ok(false);
+        }
+        let oid = if self.lfs {
+            pointer(sha256, size)
+        } else {
+            git()?
+        };
+        Ok(self.oid == oid)
     }
 
     /// A sum that says at its end whether these were the right bytes.
     pub(crate) fn sum(&self) -> Sum {
-        match self.lfs {
-            true => Sum::Lfs(Sha256::new()),
-            false => Sum::Git(git_header(self.size)),
+        if self.lfs {
+            Sum::Lfs(Sha256::new())
+        } else {
+            Sum::Git(git_header(self.size))
         }
     }
 
@@ -94,9 +98,10 @@ impl Sum {
                 (hash, stated)
             }
         };
-        match stated == entry.oid {
-            true => Ok(found),
-            false => Err(found),
+        if stated == entry.oid {
+            Ok(found)
+        } else {
+            Err(found)
         }
     }
 }

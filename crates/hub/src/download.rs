@@ -51,7 +51,7 @@ impl Hub {
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Anonymous`] or [`Error::Denied`] if there
-    /// is none for who asks, [`Error::Listing`] if the hub lists what cannot
+    /// is none for this token, [`Error::Listing`] if the hub lists what cannot
     /// be, an outage if there is none in the cache either.
     pub fn repository<'a>(
         &'a self,
@@ -315,11 +315,12 @@ impl Repository<'_> {
         };
         let right = content::check_named(&path, &blob, &mut |bytes| meter.add(bytes))
             .map_err(Error::disk(&path))?;
-        match right {
-            true => Ok(()),
-            false => Err(Error::DamagedCache {
+        if right {
+            Ok(())
+        } else {
+            Err(Error::DamagedCache {
                 file: self.cache.blobs().join(blob).display().to_string(),
-            }),
+            })
         }
     }
 

@@ -45,7 +45,7 @@ pub struct Push<'a> {
     pub message: &'a str,
     /// Whether a repository that is made is private.
     pub private: bool,
-    /// Whether files that the repository has and the folder has not are
+    /// Whether files of the repository that are not in the folder are
     /// removed; otherwise they are a reason to stop.
     pub prune: bool,
 }
@@ -373,9 +373,10 @@ fn check(push: &Push<'_>) -> Result<(), Error> {
             )));
         }
     }
-    match push.files.is_empty() {
-        true => Err(wrong("there is no file in the folder".into())),
-        false => Ok(()),
+    if push.files.is_empty() {
+        Err(wrong("there is no file in the folder".into()))
+    } else {
+        Ok(())
     }
 }
 
@@ -397,9 +398,10 @@ fn plan(push: &Push<'_>, before: &Before) -> Result<Plan, Error> {
                 .is(file.size, &file.sha256, || content::git_id(&place))
                 .map_err(Error::disk(&place))?,
         };
-        match same {
-            true => plan.keep.push(file.path.clone()),
-            false => plan.send.push((file.path.clone(), file.size)),
+        if same {
+            plan.keep.push(file.path.clone());
+        } else {
+            plan.send.push((file.path.clone(), file.size));
         }
     }
     let ours: BTreeSet<&str> = push.files.iter().map(|file| file.path.as_str()).collect();

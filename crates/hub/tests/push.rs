@@ -210,7 +210,7 @@ fn each_fault_is_overcome() {
             .unwrap_or_else(|error| panic!("{path} {fault:?}: {error}"));
         assert!(release.server().pending().is_empty(), "{path} {fault:?}");
         release.assert_published();
-        // A lost answer is no second commit.
+        // A lost answer does not make a second commit.
         assert_eq!(
             release.server().commits(NEW),
             ["initial commit", "a release"]

@@ -20,6 +20,7 @@ pub enum BlobError {
 impl BlobError {
     /// The error of a source. Whoever gets it can downcast it to its own type
     /// again.
+    #[must_use]
     pub fn source(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Source(error.into())
     }

@@ -51,6 +51,7 @@ pub struct FieldReader<'a, 't> {
 
 impl FieldReader<'_, '_> {
     /// An error at the present position.
+    #[must_use]
     pub fn error(&self, problem: impl Into<String>) -> crate::Error {
         self.cursor.error(problem)
     }

@@ -17,6 +17,7 @@ macro_rules! id {
 
         impl $name {
             /// The position in the module's table.
+            #[must_use]
             pub fn index(self) -> usize {
                 self.0 as usize
             }
@@ -90,6 +91,7 @@ pub enum Encoding {
 
 /// An attribute or a type.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Entry {
     /// The namespace of its dialect.
     pub dialect: Str,
@@ -108,6 +110,7 @@ impl Entry {
     }
 
     /// An entry in the dialect's own form.
+    #[must_use]
     pub fn fields(dialect: &Str, fields: impl Into<Box<[Field]>>) -> Self {
         Self {
             dialect: dialect.clone(),
@@ -134,8 +137,9 @@ pub struct DialectName {
     pub version: Option<Box<[u8]>>,
 }
 
-/// The name of an operation.
+/// The name of an operation, which [`Module::op_name`] enters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct OpName {
     /// The dialect.
     pub dialect: DialectId,
@@ -166,11 +170,23 @@ pub enum ResourceValue {
 
 /// Named data beside the IR.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Resource {
     /// The key.
     pub key: Str,
     /// The value.
     pub value: ResourceValue,
+}
+
+impl Resource {
+    /// A resource of that name.
+    #[must_use]
+    pub fn new(key: impl Into<Str>, value: ResourceValue) -> Self {
+        Self {
+            key: key.into(),
+            value,
+        }
+    }
 }
 
 /// Resources that belong to no dialect.

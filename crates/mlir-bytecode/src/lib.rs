@@ -34,6 +34,7 @@
 //! ```
 //!
 //! [MLIR bytecode]: https://mlir.llvm.org/docs/BytecodeFormat/
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs, unsafe_code)]
 
 /// The example of the README, as a test.

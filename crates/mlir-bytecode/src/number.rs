@@ -14,6 +14,7 @@ use crate::{
 /// Strings and properties that are not listed are appended when the writer
 /// comes to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tables {
     /// Dialects.
     pub dialects: Vec<DialectId>,

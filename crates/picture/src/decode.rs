@@ -189,8 +189,8 @@ impl Orientation {
         if self.0 == 1 || rgb.len() != COLOURS * width * height {
             return (width, height, rgb);
         }
-        let turned = self.0 >= 5;
-        let (new_width, new_height) = if turned {
+        let rotated = self.0 >= 5;
+        let (new_width, new_height) = if rotated {
             (height, width)
         } else {
             (width, height)

@@ -102,19 +102,19 @@ fn what_is_no_picture_is_refused() {
     }
 }
 
-/// Compares levels, which may differ by `most`.
-fn assert_levels(name: &str, found: &[u8], expected: &[u8], most: u8) {
+/// Compares levels, which may differ by `max`.
+fn assert_levels(name: &str, found: &[u8], expected: &[u8], max: u8) {
     assert_eq!(found.len(), expected.len(), "{name}");
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         assert!(
-            found.abs_diff(*expected) <= most,
+            found.abs_diff(*expected) <= max,
             "{name}: level {index} is {found}, expected {expected}"
         );
     }
 }
 
 /// `oracles/pictures.py` drew files of many kinds, and recorded how Pillow
-/// shows them: turned as the camera says, on white.
+/// shows them: rotated as the camera says, on white.
 #[test]
 fn pictures_look_as_in_pillow() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures");
@@ -133,7 +133,7 @@ fn pictures_look_as_in_pillow() {
             let pair = std::str::from_utf8(pair).unwrap();
             u8::from_str_radix(pair, 16).unwrap()
         });
-        let most = match name.as_str() {
+        let max = match name.as_str() {
             // Pillow cuts 16 bits off at 8 where we round.
             name if name.contains("-16") => 1,
             // Two decoders may round otherwise, and spread colours that are
@@ -142,7 +142,7 @@ fn pictures_look_as_in_pillow() {
             name if name.ends_with(".jpg") => 3,
             _ => 0,
         };
-        assert_levels(name, image.rgb(), &bytes.collect::<Vec<u8>>(), most);
+        assert_levels(name, image.rgb(), &bytes.collect::<Vec<u8>>(), max);
     }
 }
 

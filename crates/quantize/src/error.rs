@@ -1,6 +1,6 @@
 //! What can be wrong with the weights or the buffers.
 
-use crate::{BlockFormat, recipe};
+use crate::BlockFormat;
 
 /// Why a matrix was refused.
 ///
@@ -37,10 +37,12 @@ pub enum Error {
     #[error("{0} cannot be made: expected int8 in blocks of {block}", block = crate::BLOCK)]
     Format(BlockFormat),
     /// There is no recipe of that name.
-    #[error("there is no recipe `{name}`: expected {expected}", expected = recipe::names())]
+    #[error("there is no recipe `{name}`: expected {expected}")]
     UnknownRecipe {
         /// The name.
         name: String,
+        /// The names that there are.
+        expected: String,
     },
     /// A part does not hold a whole number of rows.
     #[error("part {part} has {bytes} bytes, which is not a whole number of rows of {row_bytes}")]

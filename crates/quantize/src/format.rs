@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::Error;
-
 /// How many weights along the input axis share one scale.
 pub const BLOCK: usize = 32;
 
@@ -72,18 +70,6 @@ impl BlockFormat {
         match weights.checked_div(self.block) {
             Some(blocks) => blocks * 2,
             None => 0,
-        }
-    }
-
-    /// Whether this crate can make the format.
-    ///
-    /// # Errors
-    /// [`Error::Format`] if it cannot.
-    pub fn check(self) -> Result<(), Error> {
-        if self.bits == 8 && self.block == BLOCK {
-            Ok(())
-        } else {
-            Err(Error::Format(self))
         }
     }
 }

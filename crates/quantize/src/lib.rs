@@ -26,11 +26,7 @@
 //! # Ok::<(), quantize::Error>(())
 //! ```
 #![deny(missing_docs)]
-#![warn(
-    clippy::undocumented_unsafe_blocks,
-    clippy::multiple_unsafe_ops_per_block,
-    clippy::missing_safety_doc
-)]
+#![warn(clippy::multiple_unsafe_ops_per_block)]
 
 /// The example of the README, as a test.
 #[cfg(doctest)]

@@ -1,7 +1,7 @@
 //! A matrix of several parts, divided into pieces of work.
 
 use crate::element::{Element, Weights};
-use crate::{BlockFormat, Error, kernel};
+use crate::{BLOCK, BlockFormat, Error, kernel};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -202,5 +202,19 @@ impl<'a> Matrix<'a> {
             })
         });
         found.map_or(Ok(()), Err)
+    }
+}
+
+impl BlockFormat {
+    /// Whether this crate can make the format.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if it cannot.
+    pub fn check(self) -> Result<(), Error> {
+        if self.bits == 8 && self.block == BLOCK {
+            Ok(())
+        } else {
+            Err(Error::Format(self))
+        }
     }
 }

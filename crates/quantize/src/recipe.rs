@@ -99,6 +99,7 @@ impl Recipe {
         let found = RECIPES.iter().find(|recipe| recipe.name == name);
         found.ok_or_else(|| Error::UnknownRecipe {
             name: name.to_owned(),
+            expected: names(),
         })
     }
 

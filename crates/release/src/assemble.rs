@@ -75,9 +75,10 @@ pub fn assemble(parts: &Parts<'_>, out: &Path) -> Result<Release> {
     }
     let vision = recipe.vision();
     let asset = format!("{}/{vision}/{}", names::BUNDLES, asset_name(&vision));
-    let producer = aimodel::open_asset(staged.path().join(asset))?
-        .metadata
-        .producer;
+    // SAFETY: the folder is staged: this process made it under a name of its
+    // own, its files are whole, and the map ends with this statement.
+    let opened = unsafe { aimodel::open_asset_mmap(staged.path().join(asset)) };
+    let producer = opened?.metadata.producer;
     let revision = parts.transcripts.first();
     let revision = revision.and_then(|first| first.model.revision.as_deref());
     let notice = recipe.notice(revision, producer.as_deref().unwrap_or_default());

@@ -131,7 +131,10 @@ fn asset(
         problems.add(program, "is missing; export the bundle again");
         return None;
     };
-    let asset = match aimodel::open_asset(folder.join(&place)) {
+    // SAFETY: a check only reads the release; the README asks of the user that
+    // nobody else writes into it meanwhile.
+    let opened = unsafe { aimodel::open_asset_mmap(folder.join(&place)) };
+    let asset = match opened {
         Ok(asset) => asset,
         Err(error) => {
             problems.add(&place, without_prefix(error.to_string(), folder));

@@ -10,6 +10,8 @@
 //! For each way to run a program this prints, for each output, the smallest
 //! cosine of a row, the largest difference, and how many rows have their
 //! maximum at the same place.
+//!
+//! No CI job runs this: it is for comparisons by hand.
 
 use std::{collections::HashMap, error::Error, time::Instant};
 

@@ -11,7 +11,7 @@ use candle_core::{Device, Tensor};
 use crate::{
     error::{Error, OpResult, Problem, Result, refuse},
     ops::Op,
-    program::Accumulate,
+    options::Accumulate,
     value::{Ints, Mapped, Value, float_dtype, is_integer},
 };
 

@@ -11,11 +11,7 @@
 //! Where to look: `graph` compiles a module to steps, `program` runs them, `ops`
 //! has what each operation computes, `backend` the seam between operations and
 //! devices, `kernel` the loops of the CPU, and `thread_pool` its threads.
-#![deny(
-    missing_docs,
-    clippy::undocumented_unsafe_blocks,
-    clippy::missing_safety_doc
-)]
+#![deny(missing_docs)]
 
 mod backend;
 mod error;
@@ -23,6 +19,7 @@ mod fuse;
 mod graph;
 mod kernel;
 mod ops;
+mod options;
 mod program;
 mod states;
 mod thread_pool;
@@ -31,6 +28,7 @@ mod value;
 pub use backend::{argmax, cuda};
 pub use candle_core;
 pub use error::{Error, Result};
-pub use program::{Accumulate, Function, Options, OutputRows, Program};
+pub use options::{Accumulate, Options};
+pub use program::{Function, OutputRows, Program};
 pub use states::States;
 pub use thread_pool::ThreadPool;

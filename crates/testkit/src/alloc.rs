@@ -70,7 +70,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// The most bytes that this thread held during `work`, beyond what it held
+/// The maximum number of bytes that this thread held during `work`, beyond what it held
 /// before. What `work` does on other threads is not in it: see [`peak_of_all`].
 pub fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = LIVE.get();
@@ -79,7 +79,7 @@ pub fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
     (result, PEAK.get() - before)
 }
 
-/// The most bytes that all threads together held during `work`, beyond what
+/// The maximum number of bytes that all threads together held during `work`, beyond what
 /// they held before. Only a test that runs alone in its process can ask this.
 pub fn peak_of_all<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = ALL_LIVE.load(Relaxed);

@@ -53,7 +53,7 @@ pub enum Fault {
     Cut(usize),
     /// With so many bytes of the body, and as if these were all.
     Short(usize),
-    /// With one bit of the body turned, that of the byte at this place.
+    /// With one bit of the body flipped, that of the byte at this place.
     Flip(usize),
     /// From the first byte on, whatever range was asked for.
     IgnoreRange,
@@ -214,7 +214,7 @@ fn serve(listener: TcpListener, state: Arc<State>, answer: Answer) {
         for stream in listener.incoming().flatten() {
             let state = Arc::clone(&state);
             thread::spawn(move || {
-                // A client that goes away is no concern of ours.
+                // A client that goes away is not an error here.
                 let _ = talk(stream, &state, answer);
             });
         }

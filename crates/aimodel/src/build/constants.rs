@@ -80,13 +80,10 @@ impl GraphBuilder<'_> {
                     alignment: RESOURCE_ALIGNMENT,
                     data: data(),
                 };
-                let id = self.context.module.resource(
-                    &dialect(),
-                    Resource {
-                        key: key.into(),
-                        value,
-                    },
-                );
+                let id = self
+                    .context
+                    .module
+                    .resource(&dialect(), Resource::new(key, value));
                 self.context.resources.insert(key.to_owned(), id);
                 id
             }

@@ -4,6 +4,7 @@
 use super::memory::{Stream, Touched};
 use super::report::{Report, memory_text};
 use super::timing::{Runs, median, peak_memory, timed};
+use crate::assets::open_asset;
 use crate::bundles::BundleArgs;
 use crate::device::Device;
 use crate::progress::size;
@@ -93,13 +94,14 @@ struct Workload {
 fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Measured> {
     let device = on.open()?;
     let asset = bundle.path.join(bundle.manifest()?.main_asset());
-    let opened = aimodel::open_asset(&asset)?;
+    let opened = open_asset(&asset)?;
     let load = |module| Program::new(module, device.clone(), Options::default());
     let load = |module| load(module).with_context(|| asset.display().to_string());
     let decoder = Decoder::new(load(&opened.module)?)?;
-    let vision = match work.vision {
-        true => Some(vision(bundle, &device)?),
-        false => None,
+    let vision = if work.vision {
+        Some(vision(bundle, &device)?)
+    } else {
+        None
     };
     let workload = Workload {
         prompt: TokenizedPrompt {
@@ -137,7 +139,8 @@ fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Measured> {
 /// The vision encoder of a bundle, and patches for it.
 fn vision(bundle: &Bundle, device: &candle_core::Device) -> Result<(VisionEncoder, Patches)> {
     let asset = bundle.vision()?;
-    let program = Program::load(&asset, device.clone(), Options::default())?;
+    let opened = open_asset(&asset)?;
+    let program = Program::new(&opened.module, device.clone(), Options::default())?;
     let spec = engine::PictureSpec::from(&bundle.manifest()?.geometry()?);
     let encoder = VisionEncoder::new(program, spec).with_context(|| asset.display().to_string())?;
     let [rows, cols] = encoder.dims();

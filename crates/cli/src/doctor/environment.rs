@@ -168,9 +168,10 @@ pub fn reach(endpoint: &str, offline: bool, token: bool) -> Capability {
     });
     match connected {
         Some(Ok(())) => {
-            let token = match token {
-                true => "HF_TOKEN is set",
-                false => "HF_TOKEN is not set, so gated models cannot be fetched",
+            let token = if token {
+                "HF_TOKEN is set"
+            } else {
+                "HF_TOKEN is not set, so gated models cannot be fetched"
             };
             Capability::here(NAME, format!("{host}:{port} answers; {token}"))
         }

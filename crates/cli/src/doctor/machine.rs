@@ -89,16 +89,17 @@ pub fn cuda() -> Capability {
     if cfg!(feature = "cuda") {
         return gpu("cuda", Device::Cuda);
     }
-    match Path::new("/proc/driver/nvidia/version").exists() {
-        true => Capability::missing(
+    if Path::new("/proc/driver/nvidia/version").exists() {
+        Capability::missing(
             "cuda",
             "there is an NVIDIA driver, but this build cannot use CUDA",
             build_with("cuda"),
-        ),
-        false => Capability::absent(
+        )
+    } else {
+        Capability::absent(
             "cuda",
             "this build cannot use CUDA, and no driver was found",
-        ),
+        )
     }
 }
 
@@ -107,9 +108,10 @@ pub fn metal() -> Capability {
     if cfg!(feature = "metal") {
         return gpu("metal", Device::Metal);
     }
-    match cfg!(target_os = "macos") {
-        true => Capability::missing("metal", "this build cannot use Metal", build_with("metal")),
-        false => Capability::absent("metal", "this is not a Mac"),
+    if cfg!(target_os = "macos") {
+        Capability::missing("metal", "this build cannot use Metal", build_with("metal"))
+    } else {
+        Capability::absent("metal", "this is not a Mac")
     }
 }
 

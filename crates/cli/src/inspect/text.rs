@@ -57,14 +57,15 @@ impl Program {
         writeln!(text, "{}", one_line(&self.path.display().to_string()))?;
         writeln!(text, "  size: {} ({} bytes)", size(self.bytes), self.bytes)?;
         if let (Some(asset), Some(hash)) = (&self.asset, &self.hash) {
-            match self.hash_fits() {
-                true => writeln!(text, "  hash: ok, {}", hex::encode(hash))?,
-                false => writeln!(
+            if self.hash_fits() {
+                writeln!(text, "  hash: ok, {}", hex::encode(hash))?;
+            } else {
+                writeln!(
                     text,
                     "  hash: WRONG, {} is stated and {} was found",
                     hex::encode(asset.stated_hash),
                     hex::encode(hash)
-                )?,
+                )?;
             }
             let metadata = &asset.metadata;
             let lines = [

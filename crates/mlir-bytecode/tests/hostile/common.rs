@@ -75,35 +75,26 @@ pub fn everything() -> Module {
     ]));
     let blob = module.resource(
         &toy(),
-        Resource {
-            key: "weights".into(),
-            value: ResourceValue::Blob {
+        Resource::new(
+            "weights",
+            ResourceValue::Blob {
                 alignment: 16,
                 data: Blob::new(vec![7_u8; 40]),
             },
-        },
+        ),
     );
-    let flag = module.resource(
-        &toy(),
-        Resource {
-            key: "flag".into(),
-            value: ResourceValue::Bool(true),
-        },
-    );
+    let flag = module.resource(&toy(), Resource::new("flag", ResourceValue::Bool(true)));
     let name = module.resource(
         &toy(),
-        Resource {
-            key: "name".into(),
-            value: ResourceValue::Str("some text".into()),
-        },
+        Resource::new("name", ResourceValue::Str("some text".into())),
     );
-    let outside = vec![Resource {
-        key: "outside".into(),
-        value: ResourceValue::Blob {
+    let outside = vec![Resource::new(
+        "outside",
+        ResourceValue::Blob {
             alignment: 8,
             data: Blob::new(vec![1_u8; 9]),
         },
-    }];
+    )];
     module.external_resources.push(ExternalResources {
         name: "somebody".into(),
         resources: outside,

@@ -74,13 +74,7 @@ fn ids_of_another_module_are_refused() {
     let attr = source.attribute(Entry::text("toy", "new"));
     let name = source.op_name("toy", "new", true);
     let properties = source.properties([Field::Int(9)]);
-    let resource = source.resource(
-        &toy(),
-        Resource {
-            key: "new".into(),
-            value: ResourceValue::Bool(false),
-        },
-    );
+    let resource = source.resource(&toy(), Resource::new("new", ResourceValue::Bool(false)));
     assert!(large.attr_entry(attr).is_none());
     assert!(large.type_entry(ty).is_none());
     assert!(large.properties_encoding(properties).is_none());

@@ -213,6 +213,7 @@ pub fn gelu(approximate: Approximate, operands: &Operands<'_>) -> OpResult<Value
             let gate = ((w.affine(-1.702, 0.0)?.exp()? + 1.0)?).recip()?;
             (w * gate)?
         }
+        other => return refuse(format!("GELU as {other:?} is not known")),
     };
     Ok(Value::from(y.to_dtype(x.dtype())?))
 }

@@ -8,7 +8,7 @@ use super::Operands;
 use crate::{
     error::{OpResult, refuse},
     kernel,
-    program::Accumulate,
+    options::Accumulate,
     thread_pool,
     value::{Value, broadcast, row_major},
 };

@@ -392,7 +392,7 @@ pub fn broadcast_shapes(operands: &Operands<'_>) -> OpResult<Value> {
     Ok(Value::Ints(Ints::vector(a.element, dims)))
 }
 
-/// The most numbers that a range may have.
+/// The maximum number of numbers that a range may have.
 const MAX_RANGE: i128 = 1 << 28;
 
 pub fn range(operands: &Operands<'_>) -> OpResult<Value> {

@@ -104,9 +104,10 @@ fn repository(store: &mut Store, request: &Request, id: &str, rest: &[&str]) -> 
         .is_some_and(|one| known || one.access != Access::Private);
     if !readable {
         // Who is not known does not learn what there is.
-        return Ok(match known {
-            true => Reply::error(404, "RepoNotFound", "Repository not found"),
-            false => Reply::error(401, "RepoNotFound", "Invalid username or password."),
+        return Ok(if known {
+            Reply::error(404, "RepoNotFound", "Repository not found")
+        } else {
+            Reply::error(401, "RepoNotFound", "Invalid username or password.")
         });
     }
     let endpoint = store.endpoint.clone();
@@ -239,9 +240,10 @@ fn preupload(request: &Request) -> Outcome {
         .iter()
         .map(|file| {
             let size = file["size"].as_u64().unwrap_or_default();
-            let mode = match size >= super::store::LFS_FROM as u64 {
-                true => "lfs",
-                false => "regular",
+            let mode = if size >= super::store::LFS_FROM as u64 {
+                "lfs"
+            } else {
+                "regular"
             };
             json!({"path": file["path"], "uploadMode": mode, "shouldIgnore": false})
         })

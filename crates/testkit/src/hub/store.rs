@@ -27,9 +27,10 @@ pub(super) struct Stored {
 impl Stored {
     pub(super) fn new(bytes: Vec<u8>, lfs: bool) -> Stored {
         let sha256 = hex::encode(Sha256::digest(&bytes));
-        let git = match lfs {
-            true => pointer(&sha256, bytes.len() as u64),
-            false => git_id(&bytes),
+        let git = if lfs {
+            pointer(&sha256, bytes.len() as u64)
+        } else {
+            git_id(&bytes)
         };
         Stored {
             bytes: Arc::new(bytes),
@@ -169,11 +170,10 @@ pub(super) fn read(
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        match entry.file_type()?.is_dir() {
-            true => read(&entry.path(), &format!("{name}/"), files)?,
-            false => {
-                files.insert(name, fs::read(entry.path())?);
-            }
+        if entry.file_type()?.is_dir() {
+            read(&entry.path(), &format!("{name}/"), files)?;
+        } else {
+            files.insert(name, fs::read(entry.path())?);
         }
     }
     Ok(())

@@ -111,15 +111,16 @@ fn published(
         num_position_embeddings: 2304,
         deepstack_visual_indexes: vec![5, 11, 17],
     };
-    let vision_config = match large_vision {
-        false => small,
-        true => VisionConfig {
+    let vision_config = if large_vision {
+        VisionConfig {
             depth: 27,
             hidden_size: 1152,
             intermediate_size: 4304,
             deepstack_visual_indexes: vec![8, 16, 24],
             ..small
-        },
+        }
+    } else {
+        small
     };
     Config {
         text_config,

@@ -93,12 +93,13 @@ impl<'a> Section<'a> {
             (value, _) => value.and_then(as_size),
         };
         found.filter(|size| range.contains(size)).ok_or_else(|| {
-            match range.start() == range.end() {
-                true => self.expected(key, &format!("{}", range.start())),
-                false => self.expected(
+            if range.start() == range.end() {
+                self.expected(key, &format!("{}", range.start()))
+            } else {
+                self.expected(
                     key,
                     &format!("a whole number from {} to {}", range.start(), range.end()),
-                ),
+                )
             }
         })
     }
@@ -158,9 +159,10 @@ impl<'a> Section<'a> {
             None => Some(default),
             Some(value) => value.as_str(),
         };
-        match found == Some(only) {
-            true => Ok(()),
-            false => Err(self.expected(key, &format!("{only:?}"))),
+        if found == Some(only) {
+            Ok(())
+        } else {
+            Err(self.expected(key, &format!("{only:?}")))
         }
     }
 }

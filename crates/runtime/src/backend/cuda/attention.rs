@@ -17,7 +17,7 @@ use crate::{
     kernel::AttentionShape,
 };
 
-/// The fewest keys of a block, and the most blocks that share the keys.
+/// The minimum number of keys of a block, and the maximum number of blocks that share the keys.
 const MIN_KEYS_PER_BLOCK: usize = 64;
 const MAX_SPLITS: usize = 32;
 

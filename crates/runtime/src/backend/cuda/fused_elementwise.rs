@@ -12,7 +12,7 @@ use crate::{
     value::{Value, broadcast},
 };
 
-/// The most inputs, and the most operations; the same as in `kernels/`.
+/// The maximum number of inputs, and of operations; the same as in `kernels/`.
 pub(super) const MAX_INPUTS: usize = 6;
 pub(super) const MAX_OPS: usize = 12;
 

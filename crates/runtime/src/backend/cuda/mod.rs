@@ -75,10 +75,10 @@ const SHARED: usize = 48 << 10;
 const SCRATCH: usize = 1 << 21;
 /// Counters of groups of heads.
 const COUNTERS: usize = 1 << 10;
-/// The most axes of elementwise operations and copies; the same as in
+/// The maximum number of axes of elementwise operations and copies; the same as in
 /// `kernels/`.
 const RANK: usize = 5;
-/// The most blocks for each multiprocessor in elementwise kernels.
+/// The maximum number of blocks for each multiprocessor in elementwise kernels.
 const BLOCKS: usize = 16;
 /// Lists of integers that stay on the GPU, since the next layer needs them too.
 const UPLOADS: usize = 8;

@@ -15,9 +15,9 @@ use crate::{
 
 /// Elements of a row that have one scale.
 pub(super) const BLOCK: usize = 32;
-/// The most blocks for each multiprocessor in products of one row.
+/// The maximum number of blocks for each multiprocessor in products of one row.
 const BLOCKS: usize = 2;
-/// The most blocks for each multiprocessor where weights are dequantized.
+/// The maximum number of blocks for each multiprocessor where weights are dequantized.
 const DEQUANTIZE_BLOCKS: usize = 8;
 
 /// A matrix of scaled si8 on the GPU.

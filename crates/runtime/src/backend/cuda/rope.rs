@@ -11,9 +11,9 @@ use crate::{
     value::Value,
 };
 
-/// The most coordinates of a position; the same as in `kernels/`.
+/// The maximum number of coordinates of a position; the same as in `kernels/`.
 pub(super) const MAX_ROPES: usize = 4;
-/// The most elements of a head: a block has a thread for each pair of them.
+/// The maximum number of elements of a head: a block has a thread for each pair of them.
 const MAX_DIM: usize = 2048;
 
 /// `Σ rope(norm(x), positions) · mask`. Operands are x, the norm's scale if

@@ -115,33 +115,30 @@ fn matrices(
     int8: bool,
 ) -> (Weight, Vec<Value>, WeightMatrix) {
     let cuda = CudaContext::of(&device()).unwrap().unwrap();
-    match int8 {
-        true => {
-            let data = Blob::new(draw.bytes(rows * cols));
-            let scales = draw.f16s(rows * cols / BLOCK, 0.01);
-            let scales = scales.into_iter().flat_map(|s| s.to_le_bytes());
-            let scales = Blob::new(scales.collect::<Vec<u8>>());
-            let mapped = |element, cols, data: &Blob| Mapped {
-                element,
-                dims: vec![rows, cols],
-                data: data.clone(),
-            };
-            let matrix = Int8::new(
-                &cuda,
-                &mapped(ElementType::Si8, cols, &data),
-                &mapped(ElementType::F16, cols / BLOCK, &scales),
-            );
-            let matrix = Arc::new(matrix.map_err(|problem| problem.0).unwrap());
-            let here = WeightMatrix::int8([rows, cols], BLOCK, data, scales).unwrap();
-            (Weight::Int8(matrix), Vec::new(), here)
-        }
-        false => {
-            let values = draw.f16s(rows * cols, 0.5);
-            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            let here = WeightMatrix::f16([rows, cols], Blob::new(bytes)).unwrap();
-            let tensor = Tensor::from_vec(values, (rows, cols), &Device::Cpu).unwrap();
-            (Weight::F16, vec![Value::from(tensor)], here)
-        }
+    if int8 {
+        let data = Blob::new(draw.bytes(rows * cols));
+        let scales = draw.f16s(rows * cols / BLOCK, 0.01);
+        let scales = scales.into_iter().flat_map(|s| s.to_le_bytes());
+        let scales = Blob::new(scales.collect::<Vec<u8>>());
+        let mapped = |element, cols, data: &Blob| Mapped {
+            element,
+            dims: vec![rows, cols],
+            data: data.clone(),
+        };
+        let matrix = Int8::new(
+            &cuda,
+            &mapped(ElementType::Si8, cols, &data),
+            &mapped(ElementType::F16, cols / BLOCK, &scales),
+        );
+        let matrix = Arc::new(matrix.map_err(|problem| problem.0).unwrap());
+        let here = WeightMatrix::int8([rows, cols], BLOCK, data, scales).unwrap();
+        (Weight::Int8(matrix), Vec::new(), here)
+    } else {
+        let values = draw.f16s(rows * cols, 0.5);
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let here = WeightMatrix::f16([rows, cols], Blob::new(bytes)).unwrap();
+        let tensor = Tensor::from_vec(values, (rows, cols), &Device::Cpu).unwrap();
+        (Weight::F16, vec![Value::from(tensor)], here)
     }
 }
 

@@ -21,7 +21,7 @@ constexpr int WARPS = THREADS / WARP;
 constexpr unsigned ALL = 0xffffffffu;
 // Integers that a launch carries in its parameters.
 constexpr int INLINE = 8;
-// The most axes of elementwise operations and copies.
+// The maximum number of axes of elementwise operations and copies.
 constexpr int RANK = 5;
 
 // Lets the next kernel begin as soon as there are resources for it.
