@@ -56,6 +56,12 @@ impl Bundle {
         self.parsed.as_ref().map(|name| name.layout)
     }
 
+    /// The name of the layout, or nothing.
+    #[must_use]
+    pub fn layout_name(&self) -> &'static str {
+        self.layout().map_or("", Layout::name)
+    }
+
     /// What it says of itself.
     ///
     /// # Errors
@@ -126,6 +132,8 @@ pub struct Selector {
     pub recipe: Option<String>,
     /// How many tokens a call takes: `s1`, `dynamic` or `pfN`.
     pub shape: Option<String>,
+    /// The name of the layout: `pipelined` or `vlm`.
+    pub layout: Option<String>,
 }
 
 impl Selector {
@@ -146,6 +154,7 @@ impl Selector {
         (self.is_name_of(bundle) || self.model.as_ref().is_none_or(model))
             && fits(&self.recipe, bundle.recipe())
             && fits(&self.shape, &bundle.shape())
+            && fits(&self.layout, bundle.layout_name())
     }
 
     fn is_name_of(&self, bundle: &Bundle) -> bool {
@@ -199,6 +208,7 @@ mod tests {
                 model: given(model),
                 recipe: given(recipe),
                 shape: given(shape),
+                layout: None,
             };
             let found = selector.select(&all);
             found.iter().map(|b| b.name.clone()).collect::<Vec<_>>()

@@ -8,7 +8,7 @@ use super::{Outcome, nano};
 use crate::repo;
 use ::engine::{Conversation, Limits, Sampler};
 use aimodel_cli::Refused;
-use aimodel_cli::ask;
+use aimodel_cli::answer;
 use aimodel_cli::bundles::BundleArgs;
 use aimodel_cli::device::Device;
 use anyhow::{Context, Result, ensure};
@@ -62,8 +62,9 @@ pub fn run() -> Outcome {
         model: Some("nano".to_owned()),
         mode: None,
         query: Some("s1".to_owned()),
+        bundle: None,
     };
-    let model = ask::open(&choice.find()?, Device::Cpu)?;
+    let model = answer::open(&choice.find()?, Device::Cpu)?;
     let (mut right, mut wrong) = (0, Vec::new());
     for seed in UNSEEN..UNSEEN + ASKED {
         let scene = Scene::of_seed(seed);

@@ -1,100 +1,49 @@
 //! `ask`: an answer from exported bundles alone.
 
+use crate::answer::{Answering, SamplingArgs, Work, explain, figures, open};
 use crate::bundles::BundleArgs;
 use crate::device::Device;
 use crate::progress::seconds;
-use crate::{Refused, export};
-use anyhow::{Result, bail};
-use bundle::Bundle;
-use clap::builder::RangedU64ValueParser;
-use engine::{Answer, Conversation, Event, FinishReason, Limits, Model, Sampler, Sampling};
-use indicatif::{ProgressBar, ProgressStyle};
+use anyhow::Result;
+use engine::Conversation;
 use picture::Image;
-use std::io::{ErrorKind, Write};
-use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Flags of `ask`.
 #[derive(clap::Args)]
 pub struct Args {
     /// What to ask
     prompt: String,
-    /// A picture to ask about, PNG or JPEG
-    #[arg(long)]
-    image: Option<PathBuf>,
+    /// A picture to ask about, PNG or JPEG; a vlm bundle takes several, each with
+    /// a flag of its own
+    #[arg(long = "image", value_name = "IMAGE")]
+    images: Vec<PathBuf>,
     #[command(flatten)]
     choice: BundleArgs,
     /// Where to run it
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     device: Device,
-    /// The longest answer, in tokens
-    #[arg(long, default_value_t = 512, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
-    max_tokens: usize,
-    /// The sampling temperature; 0 always takes the most likely token
-    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
-    temperature: f64,
-    /// Sample only from this many most likely tokens
-    #[arg(long, requires = "temperature")]
-    top_k: Option<usize>,
-    /// Sample only from the most likely tokens that have this probability together
-    #[arg(long, requires = "temperature", default_value_t = 1.0)]
-    top_p: f64,
-    /// The seed of the random numbers; the same seed gives the same answer
-    #[arg(long, requires = "temperature", default_value_t = 0)]
-    seed: u64,
+    #[command(flatten)]
+    sampling: SamplingArgs,
 }
 
 /// Answers on standard output; everything else goes to standard error.
 pub fn run(args: Args) -> Result<()> {
-    let mut sampler = Sampler::new(Sampling {
-        temperature: args.temperature,
-        top_k: args.top_k,
-        top_p: args.top_p,
-        seed: args.seed,
-    })?;
-    let image = args.image.as_deref().map(Image::load).transpose()?;
+    let mut answering = Answering::new(&args.sampling)?;
+    let images = args.images.iter().map(|path| Image::load(path));
+    let images = images.collect::<Result<Vec<_>, _>>()?;
     let bundle = args.choice.find()?;
-    let interrupted = export::interrupt()?;
 
     let started = Instant::now();
     let work = Work::begin(&format!("loading {}", bundle.name));
     let model = open(&bundle, args.device)?;
-    if image.is_some() {
+    if !images.is_empty() {
         model.vision().map_err(explain)?;
     }
     let loaded = started.elapsed();
-    work.say("reading the prompt");
-    let mut out = Output::default();
-    let answer = model.session().answer(
-        &Conversation::question(args.prompt, image),
-        &mut sampler,
-        Limits::new(args.max_tokens),
-        |event| {
-            match event {
-                Event::Prompt { read, total } => {
-                    work.say(&format!("reading the prompt, {read} of {total}"));
-                }
-                Event::Token { text, .. } | Event::Rest { text } => {
-                    work.end();
-                    out.write(text);
-                }
-                _ => {}
-            }
-            if interrupted.load(Ordering::Relaxed) || !out.is_open() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        },
-    );
-    work.end();
-    out.end()?;
-    let answer = answer.map_err(explain)?;
-    if interrupted.load(Ordering::Relaxed) {
-        bail!("interrupted after {} tokens", answer.tokens.len());
-    }
+    let question = Conversation::question(args.prompt, images);
+    let answer = answering.answer(&mut model.session(), &question, &work)?;
     eprintln!(
         "{} on {}, loaded in {}",
         bundle.name,
@@ -102,170 +51,8 @@ pub fn run(args: Args) -> Result<()> {
         seconds(loaded)
     );
     eprintln!("{}", figures(&answer));
-    if let Some(why) = cut_off(answer.finish, args.max_tokens, model.max_context()) {
+    if let Some(why) = answering.cut_off(&answer, &model) {
         eprintln!("{why}");
     }
     Ok(())
-}
-
-/// Opens a bundle. An asset whose hash is wrong counts as a failed check.
-pub fn open(bundle: &Bundle, device: Device) -> Result<Model> {
-    Model::open(&bundle.path, engine::Options::new(device.open()?)).map_err(explain)
-}
-
-/// An error of the engine with its exit code, and with the flag that may help.
-pub fn explain(error: engine::Error) -> anyhow::Error {
-    match error {
-        engine::Error::Damaged(problem) => Refused(problem).into(),
-        engine::Error::PromptTooLong { .. } => {
-            anyhow::Error::from(error).context("export with a larger --max-ctx for long prompts")
-        }
-        error => error.into(),
-    }
-}
-
-/// Why an answer is not whole, if it is not.
-fn cut_off(finish: FinishReason, max_tokens: usize, context: usize) -> Option<String> {
-    match finish {
-        FinishReason::Length => Some(format!(
-            "cut off at {max_tokens} tokens; --max-tokens sets the limit"
-        )),
-        FinishReason::ContextFull => Some(format!("cut off where the context of {context} ends")),
-        _ => None,
-    }
-}
-
-/// How fast an answer came.
-fn figures(answer: &Answer) -> String {
-    let timings = answer.timings;
-    let mut text = format!(
-        "first token after {}, for a prompt of {} tokens",
-        seconds(timings.first),
-        timings.prompt_tokens
-    );
-    if let count @ 2.. = answer.tokens.len() {
-        let rate = (count - 1) as f64 / timings.rest.as_secs_f64();
-        text.push_str(&format!("; {count} tokens, {rate:.1} a second"));
-    }
-    text
-}
-
-/// What is being done before the answer, on a terminal.
-struct Work(ProgressBar);
-
-impl Work {
-    fn begin(what: &str) -> Work {
-        // Without a terminal it draws nothing.
-        let bar = ProgressBar::new_spinner().with_message(what.to_owned());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}, {elapsed}") {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(Duration::from_millis(100));
-        Work(bar)
-    }
-
-    fn say(&self, what: &str) {
-        self.0.set_message(what.to_owned());
-    }
-
-    fn end(&self) {
-        self.0.finish_and_clear();
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-/// Standard output, as long as somebody reads it.
-#[derive(Default)]
-struct Output {
-    begun: bool,
-    failed: Option<std::io::Error>,
-}
-
-impl Output {
-    /// Writes at once. An answer does not begin with a space.
-    fn write(&mut self, text: &str) {
-        let text = if self.begun { text } else { text.trim_start() };
-        if text.is_empty() || self.failed.is_some() {
-            return;
-        }
-        self.begun = true;
-        let mut out = std::io::stdout().lock();
-        self.failed = out
-            .write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .err();
-    }
-
-    fn is_open(&self) -> bool {
-        self.failed.is_none()
-    }
-
-    /// Ends the line. Whoever read may have seen enough and gone; that is no
-    /// error.
-    fn end(mut self) -> std::io::Result<()> {
-        if self.begun {
-            self.write("\n");
-        }
-        match self.failed {
-            Some(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
-            _ => Ok(()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{cut_off, explain, open};
-    use crate::Refused;
-    use crate::bundles::BundleArgs;
-    use crate::device::Device;
-    use crate::export::Job;
-    use engine::{Conversation, FinishReason, Limits, Sampler};
-    use picture::Image;
-    use std::ops::ControlFlow;
-
-    #[test]
-    fn what_a_flag_can_change_names_it() {
-        let text = |finish| cut_off(finish, 3, 25).unwrap();
-        assert!(text(FinishReason::Length).contains("at 3 tokens; --max-tokens"));
-        assert!(text(FinishReason::ContextFull).contains("the context of 25"));
-        assert_eq!(cut_off(FinishReason::Stop(1), 3, 25), None);
-
-        let folder = tempfile::tempdir().unwrap();
-        let bundles = Job::nano("int8hu", folder.path()).unwrap().run().unwrap();
-        let choice = BundleArgs {
-            exports: folder.path().to_owned(),
-            model: None,
-            mode: None,
-            query: None,
-        };
-        let bundle = choice.find().unwrap();
-        let path = bundle.path.join("metadata.json");
-        let metadata = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, metadata.replace("4096", "25")).unwrap();
-        let model = open(&bundle, Device::Cpu).unwrap();
-        let long = Conversation::<Image>::question("count from one to twenty .".repeat(3), []);
-        let go_on = |_: engine::Event<'_>| ControlFlow::Continue(());
-        let limits = Limits::new(4);
-        let mut session = model.session();
-        let error = session.answer(&long, &mut Sampler::greedy(), limits, go_on);
-        let error = explain(error.err().unwrap());
-        assert!(format!("{error:#}").contains("--max-ctx"), "{error:#}");
-
-        // A damaged asset is a failed check, not bad input.
-        let program = bundles[0].asset.join("main.mlirb");
-        let mut bytes = std::fs::read(&program).unwrap();
-        bytes[400_000] ^= 1;
-        std::fs::write(&program, bytes).unwrap();
-        let error = open(&bundle, Device::Cpu).err().unwrap();
-        assert!(error.downcast_ref::<Refused>().is_some(), "{error}");
-        std::fs::remove_file(bundle.path.join("metadata.json")).unwrap();
-        let error = open(&bundle, Device::Cpu).err().unwrap();
-        assert!(error.downcast_ref::<Refused>().is_none(), "{error}");
-    }
 }

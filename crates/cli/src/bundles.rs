@@ -21,6 +21,9 @@ pub struct BundleArgs {
     /// How many tokens a call takes: s1, dynamic or pfN
     #[arg(long)]
     pub query: Option<String>,
+    /// Which assets it has: pipelined or vlm
+    #[arg(long, value_parser = ["pipelined", "vlm"])]
+    pub bundle: Option<String>,
 }
 
 impl BundleArgs {
@@ -43,6 +46,7 @@ impl BundleArgs {
             model: self.model.clone(),
             recipe: self.mode.clone(),
             shape: self.query.clone(),
+            layout: self.bundle.clone(),
         };
         let fit = selector.select(&all);
         match fit[..] {
@@ -65,6 +69,7 @@ impl BundleArgs {
             ("--model", &self.model),
             ("--mode", &self.mode),
             ("--query", &self.query),
+            ("--bundle", &self.bundle),
         ];
         let given = flags
             .into_iter()
@@ -80,6 +85,7 @@ fn listed(bundles: &[&Bundle]) -> String {
             ("--model", bundle.model().to_owned()),
             ("--mode", bundle.recipe().to_owned()),
             ("--query", bundle.shape()),
+            ("--bundle", bundle.layout_name().to_owned()),
         ]
     };
     let differs = |part: usize| {
@@ -87,7 +93,7 @@ fn listed(bundles: &[&Bundle]) -> String {
         let first = values.next();
         values.any(|value| Some(value) != first)
     };
-    let differs = [differs(0), differs(1), differs(2)];
+    let differs = [differs(0), differs(1), differs(2), differs(3)];
     let lines = bundles.iter().map(|bundle| {
         let flags = parts(bundle).into_iter().zip(differs);
         let flags = flags
@@ -125,6 +131,7 @@ mod tests {
             model,
             mode,
             query,
+            bundle: None,
         };
         let found = choice.find();
         let found = found.map(|bundle| bundle.name);

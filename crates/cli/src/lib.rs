@@ -5,11 +5,13 @@
 //! machine that lacks something.
 #![deny(missing_docs)]
 
+pub mod answer;
 pub mod ask;
 mod assets;
 pub mod bench;
 pub mod bundles;
 pub mod call;
+pub mod chat;
 pub mod device;
 pub mod diff;
 pub mod doctor;
@@ -47,8 +49,10 @@ enum Command {
     Export(export::Args),
     /// Check a bundle against its checkpoint, and record the evidence.
     Gate(Box<gate::Args>),
-    /// Answer a question with exported bundles, about a picture or without one.
+    /// Answer a question with exported bundles, about pictures or without one.
     Ask(ask::Args),
+    /// Talk with an exported bundle on the terminal, about pictures or without one.
+    Chat(chat::Args),
     /// Show what a bundle or an asset contains, and check its hash.
     Inspect(inspect::Args),
     /// Compare two assets by meaning.
@@ -93,6 +97,7 @@ pub fn run() -> ExitCode {
         Command::Export(args) => export::run(args),
         Command::Gate(args) => gate::run(*args),
         Command::Ask(args) => ask::run(args),
+        Command::Chat(args) => chat::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Repair(args) => repair::run(args),

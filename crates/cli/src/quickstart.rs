@@ -1,7 +1,7 @@
 //! `quickstart`: from nano's checkpoint to a caption, and to the proof that the
 //! bundle is right, in one go.
 
-use crate::ask;
+use crate::answer;
 use crate::bundles::BundleArgs;
 use crate::device::Device;
 use crate::export::Job;
@@ -76,8 +76,9 @@ pub fn run(_: Args) -> Result<()> {
         model: None,
         mode: None,
         query: None,
+        bundle: None,
     };
-    let model = ask::open(&choice.find()?, Device::Cpu)?;
+    let model = answer::open(&choice.find()?, Device::Cpu)?;
     say("ask", &format!("{}: {question}", embedded::shown(&picture)))?;
     progress::print(&format!("{:>9}  ", "answer"))?;
     let answer = model.session().answer(
@@ -91,7 +92,7 @@ pub fn run(_: Args) -> Result<()> {
             _ => ControlFlow::Continue(()),
         },
     );
-    let answer = answer.map_err(ask::explain)?;
+    let answer = answer.map_err(answer::explain)?;
     progress::print("\n")?;
     if answer.text.trim() != expected {
         let found = answer.text;
