@@ -280,7 +280,7 @@ pub(crate) fn check_types(op: &str, operands: &[&Type], results: &[&Type]) -> Ch
         }
         ("broadcast_to", &[x, shape]) => {
             same_element(x, result)?;
-            integers(shape)?;
+            extents(shape)?;
             stretches(x, result)?;
             holds(shape, result.rank())
         }
@@ -499,6 +499,15 @@ fn multiplies(x: &TensorType, y: &TensorType) -> Check {
         (Some(a), Some(b)) if a != b => Err(format!("{x} and {y} do not multiply")),
         _ if x.rank() < 2 => Err(format!("{x} is not a matrix")),
         _ => Ok(()),
+    }
+}
+
+/// What Core AI's library takes as a shape to broadcast to; it does not parse a
+/// program with another.
+fn extents(ty: &TensorType) -> Check {
+    match ty.element {
+        ElementType::Ui16 | ElementType::Ui32 => Ok(()),
+        _ => Err(format!("{ty} is not of ui16 or ui32")),
     }
 }
 

@@ -50,7 +50,22 @@ pub fn compare(
         "{prompt}: logits of shape {found_shape:?}, expected [{}, {vocab}]",
         first + shape[0]
     );
-    let rows = expected.chunks(vocab).zip(found.chunks(vocab).skip(first));
+    let found = &found[first * vocab..];
+    compare_rows(prompt, first, vocab, (expected, found), min_cosine)
+}
+
+/// Compares rows of `vocab` logits, the first of which is of position `first`.
+///
+/// # Errors
+/// As [`compare`].
+pub fn compare_rows(
+    prompt: &str,
+    first: usize,
+    vocab: usize,
+    (expected, found): (&[f64], &[f64]),
+    min_cosine: f64,
+) -> Result<Likeness> {
+    let rows = expected.chunks(vocab).zip(found.chunks(vocab));
     let mut likeness = Likeness {
         cosine: 1.0,
         positions: 0,

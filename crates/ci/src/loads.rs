@@ -1,7 +1,7 @@
 //! nano's assets under each version of Core AI's library: they load, and their
 //! functions are those of the graph contract.
 
-use super::{Outcome, nano, repo};
+use super::{Outcome, nano, repo, vlm};
 use aimodel_cli::venv::{CORE_AI, Venv};
 use aimodel_cli::{export, python};
 use anyhow::{Context, ensure};
@@ -18,6 +18,15 @@ pub fn run() -> Outcome {
         for shape in nano::CALL_SHAPES {
             let asset = nano::asset(&nano::decoder(recipe.name, shape)?);
             assets.push((asset, decoder(&config, grid, shape)));
+        }
+        let bundle = vlm::bundle(recipe.name)?;
+        let name = bundle.file_name().unwrap_or_default().display();
+        for (asset, functions) in [
+            (format!("{name}.aimodel"), row_decoder(&config)),
+            ("embedding.aimodel".to_owned(), embedding(&config)),
+            ("vision.aimodel".to_owned(), row_vision(&config, grid)),
+        ] {
+            assets.push((bundle.join(asset), functions));
         }
     }
     let mut operations = Vec::new();
@@ -99,4 +108,50 @@ fn decoder(config: &Config, grid: usize, shape: &str) -> Value {
         "dynamic" => json!([function("main", -1)]),
         _ => json!([function("main", 1), function("prefill", 64)]),
     }
+}
+
+/// Elements of a row: the embedding, three parts of DeepStack and three marks,
+/// rounded up to a multiple of 32.
+fn row(config: &Config) -> i64 {
+    (4 * config.text_config.hidden_size as i64 + 3 + 31) / 32 * 32
+}
+
+/// The functions of a decoder that takes rows.
+fn row_decoder(config: &Config) -> Value {
+    let text = &config.text_config;
+    let (layers, heads) = (text.num_hidden_layers as i64, text.num_key_value_heads);
+    let cache = [layers + 1, 1, heads as i64, -1, text.head_dim as i64];
+    json!([{
+        "name": "main",
+        "inputs": [
+            value("inputs_embeds", "float16", &[1, -1, row(config)]),
+            value("position_ids", "int32", &[1, -1]),
+        ],
+        "states": [
+            value("keyCache", "float16", &cache),
+            value("valueCache", "float16", &cache),
+        ],
+        "outputs": [value("logits", "float16", &[1, -1, text.vocab_size as i64])],
+    }])
+}
+
+/// The functions of a table of embeddings.
+fn embedding(config: &Config) -> Value {
+    json!([{
+        "name": "embed_tokens",
+        "inputs": [value("input_ids", "int32", &[1, -1])],
+        "states": [],
+        "outputs": [value("inputs_embeds", "float16", &[1, -1, row(config)])],
+    }])
+}
+
+/// The functions of a vision encoder that takes pixels.
+fn row_vision(config: &Config, grid: usize) -> Value {
+    let side = 32 * grid as i64;
+    json!([{
+        "name": "main",
+        "inputs": [value("pixel_values", "float32", &[1, 3, side, side])],
+        "states": [],
+        "outputs": [value("image_features", "float16", &[1, (grid * grid) as i64, row(config)])],
+    }])
 }

@@ -21,6 +21,7 @@ mod report;
 mod round_trip;
 mod scenes;
 mod shapes;
+mod vlm;
 
 use aimodel_cli::progress::seconds;
 use anyhow::{Result, bail};
@@ -60,6 +61,7 @@ const STEPS: &[Step] = &[
     ("the recipe's graphs", recipe::run),
     ("repair", repair::run),
     ("nano against transformers", logits::run),
+    ("vlm bundles", vlm::run),
     ("unseen scenes", scenes::run),
     ("other shapes against transformers", shapes::run),
     ("engine stage by a file", engine::run),

@@ -33,8 +33,8 @@ pub fn export() -> Outcome {
     std::fs::remove_dir_all(folder.join("again"))?;
     DONE.store(true, Ordering::Relaxed);
     Ok(format!(
-        "{} recipes, {} call shapes each, and the vision encoder; int8hu twice, {count} files the \
-         same",
+        "{} recipes, {} call shapes and a vlm bundle each, and the vision encoder; int8hu twice, \
+         {count} files the same",
         RECIPES.len(),
         CALL_SHAPES.len()
     ))
@@ -43,6 +43,7 @@ pub fn export() -> Outcome {
 fn write(recipe: &str, out: &Path) -> Result<()> {
     let mut job = Job::nano(recipe, out)?;
     job.options.layouts = export::pipelined(&CALL_SHAPES.join(","))?;
+    job.options.layouts.push(Layout::Vlm);
     job.run()?;
     Ok(())
 }

@@ -73,6 +73,8 @@ impl Answering {
         work: &Work,
     ) -> Result<Answer> {
         work.say("reading the prompt");
+        // Ctrl-C ended the last answer, or was typed where there was none to end.
+        self.interrupted.store(false, Ordering::Relaxed);
         let mut out = Output::default();
         let (limits, interrupted) = (Limits::new(self.max_tokens), &self.interrupted);
         let answer = session.answer(conversation, &mut self.sampler, limits, |event| {
@@ -95,7 +97,7 @@ impl Answering {
         work.end();
         out.end()?;
         let answer = answer.map_err(explain)?;
-        if self.interrupted.load(Ordering::Relaxed) {
+        if self.interrupted.swap(false, Ordering::Relaxed) {
             bail!("interrupted after {} tokens", answer.tokens.len());
         }
         Ok(answer)

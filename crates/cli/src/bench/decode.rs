@@ -8,7 +8,7 @@ use crate::assets::open_asset;
 use crate::bundles::BundleArgs;
 use crate::device::Device;
 use crate::progress::size;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bundle::{Bundle, contract};
 use engine::{Decoder, Sampler, StaticInputs, Step, VisionEncoder};
 use half::f16;
@@ -92,6 +92,13 @@ struct Workload {
 }
 
 fn measure(bundle: &Bundle, on: Device, work: Work) -> Result<Measured> {
+    let kind = bundle.manifest()?.kind;
+    ensure!(
+        kind == bundle::LLM,
+        "{} is a bundle of kind {kind}: bench decode drives decoders of token ids; --bundle \
+         pipelined picks one",
+        bundle.name
+    );
     let device = on.open()?;
     let asset = bundle.path.join(bundle.manifest()?.main_asset());
     let opened = open_asset(&asset)?;
