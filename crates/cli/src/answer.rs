@@ -62,6 +62,12 @@ impl Answering {
         })
     }
 
+    /// Forgets a Ctrl-C that ended an earlier answer, or was typed where there was
+    /// none to end.
+    pub fn forget_interrupt(&self) {
+        self.interrupted.store(false, Ordering::Relaxed);
+    }
+
     /// Answers on standard output. `work` tells what is being done until then.
     ///
     /// # Errors
@@ -73,8 +79,6 @@ impl Answering {
         work: &Work,
     ) -> Result<Answer> {
         work.say("reading the prompt");
-        // Ctrl-C ended the last answer, or was typed where there was none to end.
-        self.interrupted.store(false, Ordering::Relaxed);
         let mut out = Output::default();
         let (limits, interrupted) = (Limits::new(self.max_tokens), &self.interrupted);
         let answer = session.answer(conversation, &mut self.sampler, limits, |event| {
@@ -97,7 +101,7 @@ impl Answering {
         work.end();
         out.end()?;
         let answer = answer.map_err(explain)?;
-        if self.interrupted.swap(false, Ordering::Relaxed) {
+        if self.interrupted.load(Ordering::Relaxed) {
             bail!("interrupted after {} tokens", answer.tokens.len());
         }
         Ok(answer)

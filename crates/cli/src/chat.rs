@@ -115,6 +115,7 @@ pub fn run(args: Args) -> Result<()> {
                 turn.pictures = std::mem::take(&mut pictures);
                 talk.turns.push(turn);
                 let work = Work::begin("reading the prompt");
+                answering.forget_interrupt();
                 match answering.answer(&mut session, &talk, &work) {
                     Ok(answer) => {
                         if is_terminal {
