@@ -6,7 +6,7 @@ use std::{
 };
 
 use aimodel::{Asset, Module};
-use bundle::{AssetRole, BundleName, Layout, Manifest, PictureGeometry, asset_name};
+use bundle::{AssetRole, BundleName, Layout, Manifest, PictureGeometry, Vision, asset_name};
 use checkpoint::{Checkpoint, Source};
 use models::Architecture;
 use quantize::Recipe;
@@ -27,6 +27,8 @@ pub struct Candidate {
     pub layout: Layout,
     /// How pictures are cut, as the manifest states it.
     pub geometry: PictureGeometry,
+    /// How a host prepares pictures, in a layout whose manifest says so.
+    pub pictures: Option<Vision>,
     /// The decoder's bundle.
     pub decoder: Exported,
     /// The folder of the vision encoder, where it lies beside the bundle.
@@ -160,6 +162,7 @@ impl Candidate {
             recipe,
             layout,
             geometry,
+            pictures: manifest.vision,
             decoder,
             vision,
         })

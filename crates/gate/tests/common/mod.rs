@@ -11,7 +11,7 @@ use std::{
 };
 
 use aimodel::{Module, open_asset, write_asset};
-use bundle::{CallShape, Layout};
+use bundle::{AssetRole, CallShape, Layout};
 use checkpoint::Source;
 use gate::{Candidate, Gates, Result, Settings, Stage, Transcript};
 use quantize::Recipe;
@@ -32,6 +32,7 @@ pub fn stages() -> Vec<Stage> {
 /// The folder of the bundles' names.
 const DECODER: &str = "nano_decode_int8hu_s1";
 const VISION: &str = "nano_vision";
+const VLM: &str = "nano_vlm_int8hu";
 
 /// gates/nano.toml with some of its prompts.
 pub fn gates(prompts: &[&str]) -> Gates {
@@ -47,13 +48,27 @@ pub fn gates(prompts: &[&str]) -> Gates {
 pub struct Bench {
     folder: TempDir,
     pub gates: Gates,
+    layout: Layout,
 }
 
 impl Bench {
     /// Exports nano, and takes of its oracle what some prompts need.
     pub fn new(prompts: &[&str]) -> Self {
+        Self::of(Layout::Pipelined(CallShape::One), prompts)
+    }
+
+    /// The same of a vlm bundle.
+    pub fn vlm(prompts: &[&str]) -> Self {
+        Self::of(Layout::Vlm, prompts)
+    }
+
+    fn of(layout: Layout, prompts: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        nano::export(&folder.path().join("exports"), &nano::options());
+        let options = export::Options {
+            layouts: vec![layout],
+            ..nano::options()
+        };
+        nano::export(&folder.path().join("exports"), &options);
         copy_folder(
             &repository().join("oracles/nano/checkpoint"),
             &folder.path().join("nano"),
@@ -74,6 +89,7 @@ impl Bench {
         Self {
             folder,
             gates: gates(prompts),
+            layout,
         }
     }
 
@@ -83,6 +99,7 @@ impl Bench {
         copy_folder(self.folder.path(), folder.path());
         Case {
             gates: self.gates.clone(),
+            layout: self.layout,
             folder,
         }
     }
@@ -93,6 +110,7 @@ impl Bench {
 pub struct Case {
     pub folder: TempDir,
     pub gates: Gates,
+    layout: Layout,
 }
 
 impl Case {
@@ -112,7 +130,7 @@ impl Case {
             &exports,
             "nano",
             Recipe::named("int8hu").unwrap(),
-            Layout::Pipelined(CallShape::One),
+            self.layout,
         )
     }
 
@@ -162,18 +180,29 @@ impl Case {
         self.program(VISION, change);
     }
 
+    /// The same for an asset of a vlm bundle.
+    pub fn vlm_program(&mut self, role: AssetRole, change: impl FnOnce(&mut Module)) {
+        self.asset(&self.vlm_file(&role.asset(VLM)), change);
+    }
+
+    /// A file of a vlm bundle.
+    pub fn vlm_file(&self, name: &str) -> PathBuf {
+        self.path("exports").join(VLM).join(name)
+    }
+
     fn program(&mut self, bundle: &str, change: impl FnOnce(&mut Module)) {
-        let dir = self
-            .path("exports")
-            .join(bundle)
-            .join(format!("{bundle}.aimodel"));
-        let mut asset = open_asset(&dir).unwrap();
+        let dir = self.path("exports").join(bundle);
+        self.asset(&dir.join(format!("{bundle}.aimodel")), change);
+    }
+
+    fn asset(&mut self, dir: &Path, change: impl FnOnce(&mut Module)) {
+        let mut asset = open_asset(dir).unwrap();
         change(&mut asset.module);
         let beside = dir.with_extension("new");
         write_asset(&beside, &asset.module, &asset.metadata).unwrap();
         drop(asset.module);
-        fs::remove_dir_all(&dir).unwrap();
-        fs::rename(&beside, &dir).unwrap();
+        fs::remove_dir_all(dir).unwrap();
+        fs::rename(&beside, dir).unwrap();
     }
 
     /// A file of the decoder's bundle.

@@ -83,7 +83,7 @@ pub const FAULTS: &[Fault] = &[
     fault("no greedy tokens recorded", no_steps),
 ];
 
-const fn fault(name: &'static str, inject: fn(&mut Case)) -> Fault {
+pub const fn fault(name: &'static str, inject: fn(&mut Case)) -> Fault {
     Fault { name, inject }
 }
 

@@ -9,6 +9,7 @@
 mod common;
 mod faults;
 mod surgery;
+mod vlm;
 
 use std::fs;
 
@@ -16,7 +17,7 @@ use gate::{Stage, Transcript, Verdict};
 use rayon::prelude::*;
 
 use common::{Bench, stages};
-use faults::FAULTS;
+use faults::{FAULTS, Fault};
 
 /// One prompt with a picture and one without.
 const PROMPTS: [&str; 2] = ["scene-1", "count"];
@@ -47,9 +48,27 @@ fn what_is_good_passes() {
 }
 
 #[test]
+fn a_good_vlm_bundle_passes() {
+    let transcript = Bench::vlm(&PROMPTS).case().run(&stages()).unwrap();
+    for report in &transcript.stages {
+        assert_eq!(report.verdict, Verdict::Pass, "{}", report.summary);
+    }
+}
+
+#[test]
 fn faults_are_caught_by_the_stages_that_the_table_names() {
-    let bench = Bench::new(&PROMPTS);
-    let rows = FAULTS.par_iter().map(|fault| {
+    measure(&Bench::new(&PROMPTS), FAULTS, 0);
+}
+
+#[test]
+fn faults_of_vlm_bundles_are_caught_by_the_stages_that_the_table_names() {
+    measure(&Bench::vlm(&PROMPTS), vlm::FAULTS, 1);
+}
+
+/// Injects faults one by one, and holds a table of docs/gates.md to what the stages
+/// say.
+fn measure(bench: &Bench, faults: &[Fault], index: usize) {
+    let rows = faults.par_iter().map(|fault| {
         let mut case = bench.case();
         (fault.inject)(&mut case);
         let transcript = case.run(&stages());
@@ -61,7 +80,7 @@ fn faults_are_caught_by_the_stages_that_the_table_names() {
         format!("| {} | {} |", fault.name, cells.join(" | "))
     });
     let measured: Vec<String> = rows.collect();
-    let written = table();
+    let written = table(index);
     assert!(
         written == measured,
         "docs/gates.md has another table than this, which was measured:\n{}",
@@ -108,13 +127,14 @@ fn cosines(transcript: &Transcript) -> Vec<f64> {
     series.flat_map(|one| one.values.iter().copied()).collect()
 }
 
-/// The rows of the table in docs/gates.md.
-fn table() -> Vec<String> {
+/// The rows of a table in docs/gates.md.
+fn table(index: usize) -> Vec<String> {
     let page = fs::read_to_string(testkit::repository().join("docs/gates.md")).unwrap();
     let stages: Vec<_> = stages().into_iter().map(Stage::name).collect();
     let stages = stages.join(" | ");
     let head = format!("| fault | {stages} |");
-    let lines = page.lines().skip_while(|line| *line != head);
-    let rows = lines.skip(2).take_while(|line| line.starts_with('|'));
+    let table = page.split(&format!("{head}\n")).nth(index + 1);
+    let rows = table.unwrap().lines().skip(1);
+    let rows = rows.take_while(|line| line.starts_with('|'));
     rows.map(str::to_owned).collect()
 }
