@@ -4,6 +4,12 @@ use std::fmt;
 
 use crate::CallShape;
 
+/// The kind of a bundle with a decoder that takes token ids.
+pub const LLM: &str = "llm";
+/// The kind of a bundle whose decoder takes rows of embeddings, with the assets
+/// that make them.
+pub const VLM: &str = "vlm";
+
 /// Which assets a bundle has, and how hosts call them.
 ///
 /// ```
@@ -29,8 +35,8 @@ impl Layout {
     #[must_use]
     pub fn kind(self) -> &'static str {
         match self {
-            Self::Pipelined(_) => crate::manifest::LLM,
-            Self::Vlm => crate::manifest::VLM,
+            Self::Pipelined(_) => LLM,
+            Self::Vlm => VLM,
         }
     }
 
@@ -87,15 +93,6 @@ impl AssetRole {
             Self::Main => "main",
             Self::Embedding => "embedding",
             Self::Vision => "vision",
-        }
-    }
-
-    /// The name of the asset's folder in the bundle of this name.
-    #[must_use]
-    pub fn asset(self, bundle: &str) -> String {
-        match self {
-            Self::Main => crate::asset_name(bundle),
-            other => crate::asset_name(other.key()),
         }
     }
 }

@@ -35,9 +35,8 @@ pub use date::iso_date;
 pub use error::{Error, Result};
 pub use folder::{Bundle, Selector, TOKENIZER, bundles_in};
 pub use geometry::{GeometryError, PictureGeometry};
-pub use layout::{AssetRole, Layout};
+pub use layout::{AssetRole, LLM, Layout, VLM};
 pub use manifest::{
-    Compilation, Compression, LLM, Language, MANIFEST, Manifest, NewManifest, Origin, VERSION, VLM,
-    Vision,
+    Compilation, Compression, Language, MANIFEST, Manifest, NewManifest, Origin, VERSION, Vision,
 };
 pub use name::{BundleName, MAX_MODEL_NAME, NotABundleName, VisionName, asset_name, short_name};

@@ -5,17 +5,12 @@ use std::{collections::BTreeMap, path::Path};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::{AssetRole, Error, Layout, PictureGeometry, Result};
+use crate::{AssetRole, Error, LLM, Layout, PictureGeometry, Result, VLM};
 
 /// The name of the file.
 pub const MANIFEST: &str = "metadata.json";
 /// The only version that there is.
 pub const VERSION: &str = "0.2";
-/// The kind of a bundle with a decoder that takes token ids.
-pub const LLM: &str = "llm";
-/// The kind of a bundle whose decoder takes rows of embeddings, with the assets
-/// that make them.
-pub const VLM: &str = "vlm";
 /// No manifest is larger, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 

@@ -7,7 +7,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{CallShape, Layout};
+use crate::{AssetRole, CallShape, Layout};
 
 /// Between the model's name and the recipe's.
 const DECODE: &str = "_decode_";
@@ -49,6 +49,17 @@ pub fn short_name(model: &str) -> String {
 #[must_use]
 pub fn asset_name(bundle: &str) -> String {
     format!("{bundle}{ASSET}")
+}
+
+impl AssetRole {
+    /// The name of the asset's folder in the bundle of this name.
+    #[must_use]
+    pub fn asset(self, bundle: &str) -> String {
+        match self {
+            Self::Main => asset_name(bundle),
+            other => asset_name(other.key()),
+        }
+    }
 }
 
 /// The name of a bundle with a decoder.

@@ -6,10 +6,11 @@ use aimodel::Dim;
 use bundle::contract::{
     IMAGE_EMBEDS, IMAGE_FEATURES, INPUT_IDS, LOGITS, MAIN, POSITION_IDS, PREFILL,
 };
+use candle_core::Device;
 use models::TokenizedPrompt;
 use runtime::{Function, Program};
 
-use crate::{Error, Result, Sequence, StaticInputs, inputs::Declared, rows::RowSource};
+use crate::{Error, Result, StaticInputs, inputs::Declared, rows::RowSource};
 
 /// Tokens in a call of a function that takes any number.
 const OPEN_CHUNK: usize = 256;
@@ -56,7 +57,7 @@ impl Decoder {
         let inputs = inputs.filter(|input| ![INPUT_IDS, POSITION_IDS].contains(&&*input.name));
         let declared = inputs.map(|input| {
             Declared::new(input).ok_or_else(|| {
-                not_a_decoder(&format!("a fixed shape of the input `{}`", input.name))
+                Error::not_a_decoder(&format!("a fixed shape of the input `{}`", input.name))
             })
         });
         let declared = declared.collect::<Result<_>>()?;
@@ -141,37 +142,14 @@ impl Decoder {
         Ok(inputs)
     }
 
-    /// Begins a sequence that has read nothing yet. Inputs that are not given
-    /// are zeros.
-    ///
-    /// # Errors
-    /// [`Error::Input`] for a shape that the decoder was not exported for, and
-    /// [`Error::UnknownInput`] for a name that it does not have.
-    pub fn start(&self, inputs: &StaticInputs) -> Result<Sequence> {
-        let declared = &self.inner.declared;
-        let pictures = self.rows_of().and_then(|_| inputs.get(IMAGE_FEATURES));
-        let unknown = |name: &&str| {
-            let is_rows = self.rows_of().is_some() && *name == IMAGE_FEATURES;
-            !is_rows && !declared.iter().any(|input| input.name == **name)
-        };
-        if let Some(name) = inputs.names().find(unknown) {
-            let known: Vec<&str> = declared.iter().map(|input| &*input.name).collect();
-            return Err(Error::UnknownInput {
-                name: name.to_owned(),
-                known: known.join(", "),
-            });
-        }
-        let device = self.inner.program.device();
-        let tensors = declared.iter().map(|input| {
-            let tensor = input.tensor(inputs.get(&input.name), device)?;
-            Ok((input.name.clone(), tensor))
-        });
-        let tensors = tensors.collect::<Result<_>>()?;
-        let pictures = match (self.rows_of(), pictures) {
-            (Some(rows), Some(pictures)) => Some(rows.check(pictures, device)?),
-            _ => None,
-        };
-        Ok(Sequence::new(self.clone(), tensors, pictures))
+    /// Inputs other than the tokens and their positions.
+    pub(crate) fn declared(&self) -> &[Declared] {
+        &self.inner.declared
+    }
+
+    /// Where it runs.
+    pub(crate) fn device(&self) -> &Device {
+        self.inner.program.device()
     }
 
     /// The function that reads the next of `left` tokens, and how many rows its
@@ -195,7 +173,7 @@ fn vocabulary(main: &Function<'_>) -> Result<usize> {
     let logits = main.outputs().iter().find(|output| output.name == LOGITS);
     match logits.and_then(|output| output.ty.dims.last()) {
         Some(Dim::Static(extent)) => Ok(*extent as usize),
-        _ => Err(not_a_decoder("the output `logits` [1, S, V]")),
+        _ => Err(Error::not_a_decoder("the output `logits` [1, S, V]")),
     }
 }
 
@@ -204,10 +182,6 @@ fn rows(function: &Function<'_>) -> Result<Option<usize>> {
     match function.input(INPUT_IDS).map(|ty| &ty.dims[..]) {
         Some([_, Dim::Static(rows @ 1..)]) => Ok(Some(*rows as usize)),
         Some([_, Dim::Dynamic]) => Ok(None),
-        _ => Err(not_a_decoder("the input `input_ids` [1, S]")),
+        _ => Err(Error::not_a_decoder("the input `input_ids` [1, S]")),
     }
-}
-
-pub(crate) fn not_a_decoder(missing: &str) -> Error {
-    Error::NotADecoder(missing.to_owned())
 }

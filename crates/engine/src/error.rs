@@ -122,6 +122,13 @@ pub enum Error {
     Sampling(String),
 }
 
+impl Error {
+    /// An asset that lacks this.
+    pub(crate) fn not_a_decoder(missing: &str) -> Self {
+        Self::NotADecoder(missing.to_owned())
+    }
+}
+
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
         Self::Runtime(error.into())

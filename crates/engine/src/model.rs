@@ -14,8 +14,7 @@ use runtime::{Program, ThreadPool};
 use text::{Conversation, Tokenizer};
 
 use crate::{
-    Decoder, Error, PictureSpec, Prompt, Prompter, Result, Sequence, Session, StaticInputs,
-    VisionEncoder,
+    Decoder, Error, PictureSpec, Prompt, Prompter, Result, Sequence, StaticInputs, VisionEncoder,
 };
 
 /// How a model is opened.
@@ -321,12 +320,6 @@ impl Model {
             sequence.rewind(known, None, 0);
         }
         Ok((sequence, known))
-    }
-
-    /// A session that has read nothing yet.
-    #[must_use]
-    pub fn session(&self) -> Session {
-        Session::new(self.clone())
     }
 }
 

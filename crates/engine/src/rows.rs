@@ -7,7 +7,7 @@ use bundle::contract::{EMBED_TOKENS, IMAGE_FEATURES, MAIN};
 use candle_core::{Device, Tensor};
 use runtime::{Function, Program, States};
 
-use crate::{Error, Result, decoder::not_a_decoder};
+use crate::{Error, Result};
 
 /// What makes rows of tokens.
 pub(crate) struct RowSource {
@@ -36,21 +36,21 @@ impl RowSource {
     /// Rows for a decoder's function `main`.
     pub(crate) fn new(main: &Function<'_>, embedding: Program, image_token: i32) -> Result<Self> {
         let [rows, positions] = main.inputs() else {
-            return Err(not_a_decoder("two inputs, rows and positions"));
+            return Err(Error::not_a_decoder("two inputs, rows and positions"));
         };
         let (function, embed) = match embedding.function(EMBED_TOKENS) {
             Ok(embed) => (EMBED_TOKENS, embed),
             Err(_) => (MAIN, embedding.function(MAIN)?),
         };
         let [ids] = embed.inputs() else {
-            return Err(not_a_decoder("an embedding asset with one input"));
+            return Err(Error::not_a_decoder("an embedding asset with one input"));
         };
         let width_of = |dims: &[Dim]| match dims {
             [_, _, Dim::Static(width)] => Some(*width as usize),
             _ => None,
         };
         let width = width_of(&rows.ty.dims);
-        let width = width.ok_or_else(|| not_a_decoder("an input of rows [1, S, W]"))?;
+        let width = width.ok_or_else(|| Error::not_a_decoder("an input of rows [1, S, W]"))?;
         let made = embed.outputs().first();
         let made = made.and_then(|output| width_of(&output.ty.dims));
         if made != Some(width) {

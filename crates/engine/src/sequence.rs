@@ -2,12 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use bundle::contract::{INPUT_IDS, LOGITS, POSITION_IDS};
+use bundle::contract::{IMAGE_FEATURES, INPUT_IDS, LOGITS, POSITION_IDS};
 use candle_core::{DType, Device, Tensor};
 use half::{f16, slice::HalfFloatSliceExt};
 use runtime::{OutputRows, States};
 
-use crate::{Decoder, Error, Result, Sampler, decoder::not_a_decoder};
+use crate::{Decoder, Error, Result, Sampler, StaticInputs};
 
 /// Tokens that a decoder has read, in its cache.
 ///
@@ -61,12 +61,43 @@ pub struct Generated {
     pub finish: FinishReason,
 }
 
+impl Decoder {
+    /// Begins a sequence that has read nothing yet. Inputs that are not given
+    /// are zeros.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a shape that the decoder was not exported for, and
+    /// [`Error::UnknownInput`] for a name that it does not have.
+    pub fn start(&self, inputs: &StaticInputs) -> Result<Sequence> {
+        let declared = self.declared();
+        let pictures = self.rows_of().and_then(|_| inputs.get(IMAGE_FEATURES));
+        let unknown = |name: &&str| {
+            let is_rows = self.rows_of().is_some() && *name == IMAGE_FEATURES;
+            !is_rows && !declared.iter().any(|input| input.name == **name)
+        };
+        if let Some(name) = inputs.names().find(unknown) {
+            let known: Vec<&str> = declared.iter().map(|input| &*input.name).collect();
+            return Err(Error::UnknownInput {
+                name: name.to_owned(),
+                known: known.join(", "),
+            });
+        }
+        let device = self.device();
+        let tensors = declared.iter().map(|input| {
+            let tensor = input.tensor(inputs.get(&input.name), device)?;
+            Ok((input.name.clone(), tensor))
+        });
+        let tensors = tensors.collect::<Result<_>>()?;
+        let pictures = match (self.rows_of(), pictures) {
+            (Some(rows), Some(pictures)) => Some(rows.check(pictures, device)?),
+            _ => None,
+        };
+        Ok(Sequence::new(self.clone(), tensors, pictures))
+    }
+}
+
 impl Sequence {
-    pub(crate) fn new(
-        decoder: Decoder,
-        inputs: Vec<(String, Tensor)>,
-        pictures: Option<Tensor>,
-    ) -> Self {
+    fn new(decoder: Decoder, inputs: Vec<(String, Tensor)>, pictures: Option<Tensor>) -> Self {
         Self {
             decoder,
             inputs,
@@ -290,7 +321,7 @@ impl Sequence {
         let outputs = function.run_rows(&inputs, &mut self.states, wanted)?;
         self.len += count;
         let logits = outputs.into_iter().find(|(name, _)| name == LOGITS);
-        let (_, logits) = logits.ok_or_else(|| not_a_decoder("the output `logits`"))?;
+        let (_, logits) = logits.ok_or_else(|| Error::not_a_decoder("the output `logits`"))?;
         let logits = logits.squeeze(0)?;
         Ok(match (all, logits.dim(0)?) {
             (true, _) => logits.narrow(0, 0, count)?,

@@ -117,8 +117,16 @@ pub struct Timings {
     pub rest: Duration,
 }
 
+impl Model {
+    /// A session that has read nothing yet.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        Session::new(self.clone())
+    }
+}
+
 impl Session {
-    pub(crate) fn new(model: Model) -> Self {
+    fn new(model: Model) -> Self {
         Self { model, last: None }
     }
 

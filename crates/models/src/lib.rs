@@ -24,17 +24,18 @@
 mod architecture;
 mod contract;
 mod error;
+mod families;
 mod lower;
 mod prompt;
 pub mod qwen3_vl;
 pub mod synth;
 
-#[cfg(feature = "hub")]
-pub use architecture::open_source_with_progress;
 pub use architecture::{
-    Architecture, FAMILIES, Family, NewPromptWriter, Parameter, ParsedArchitecture, Role,
-    known_license, open, open_source, open_weights,
+    Architecture, Family, NewPromptWriter, Parameter, ParsedArchitecture, Role,
 };
 pub use contract::{Contract, Port};
 pub use error::Error;
-pub use prompt::{Grid, Placement, PromptWriter, TokenizedPrompt, prompt_writer};
+#[cfg(feature = "hub")]
+pub use families::open_source_with_progress;
+pub use families::{FAMILIES, known_license, open, open_source, open_weights, prompt_writer};
+pub use prompt::{Grid, Placement, PromptWriter, TokenizedPrompt};

@@ -1,8 +1,7 @@
 //! Prompts: what a decoder is given for a conversation.
 
-use crate::{Error, FAMILIES};
+use crate::Error;
 use bundle::Layout;
-use checkpoint::TokenizerFiles;
 use text::{Conversation, Tokenizer};
 
 /// Rows and columns of a picture, in the tokens that the decoder sees: H and W.
@@ -64,27 +63,4 @@ pub trait PromptWriter: std::fmt::Debug + Send + Sync {
 
     /// The tokenizer.
     fn tokenizer(&self) -> &Tokenizer;
-}
-
-/// The prompt writer for an exported bundle, which has a tokenizer and no
-/// configuration. `vocab_size` is the width of its decoder's logits. Bundles do
-/// not name their family: it is the first one that knows the tokenizer.
-///
-/// # Errors
-/// The files are not of a family that is known here; the error is that of the
-/// first one.
-pub fn prompt_writer(
-    files: &TokenizerFiles,
-    vocab_size: usize,
-) -> Result<Box<dyn PromptWriter>, Error> {
-    let mut first = None;
-    for family in FAMILIES {
-        match (family.prompt_writer)(files, vocab_size) {
-            Ok(writer) => return Ok(writer),
-            Err(error) => first = first.or(Some(error)),
-        }
-    }
-    Err(first.unwrap_or_else(|| Error::Prompt {
-        message: "no family of models is known".to_owned(),
-    }))
 }
