@@ -50,6 +50,7 @@ mod error;
 mod ir;
 mod number;
 mod read;
+mod read_encoding;
 mod read_ir;
 mod write;
 

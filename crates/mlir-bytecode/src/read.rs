@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crate::{
     AttrId, Blob, Dialect, DialectId, DialectName, Encoding, Entry, Error, ExternalResources,
-    FieldReader, Module, OpName, OpNameId, PropertiesId, Resource, ResourceId, ResourceValue,
-    Result, Str, Tables, TypeId, VERSION,
+    Module, OpName, OpNameId, PropertiesId, Resource, ResourceId, ResourceValue, Result, Str,
+    Tables, TypeId, VERSION,
     blob::{Slice, Source},
     cursor::Cursor,
     dialect::TableSizes,
+    read_encoding::read_encoding,
     read_ir::read_ir,
     section,
 };
@@ -257,32 +258,6 @@ fn read_attributes_and_types(
     }
     offsets.finish()?;
     content.finish()
-}
-
-/// The fields of an encoding, where its dialect is described.
-pub(crate) fn read_encoding<'a, 't>(
-    mut cursor: Cursor<'a>,
-    dialect: &str,
-    dialects: &[&dyn Dialect],
-    tables: &'t TableSizes<'t>,
-    read: impl FnOnce(&dyn Dialect, &mut FieldReader<'a, 't>) -> Result<()>,
-) -> Result<Encoding> {
-    let Some(described) = dialects
-        .iter()
-        .find(|described| described.name() == dialect)
-    else {
-        return Ok(Encoding::Unknown(
-            cursor.bytes(cursor.remaining() as u64)?.into(),
-        ));
-    };
-    let mut reader = FieldReader {
-        cursor,
-        tables,
-        fields: Vec::new(),
-    };
-    read(*described, &mut reader)?;
-    reader.cursor.finish()?;
-    Ok(Encoding::Fields(reader.fields.into()))
 }
 
 fn read_properties(mut cursor: Cursor) -> Result<Vec<Cursor>> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::{
     AttrId, Block, BlockArgument, Dialect, Encoding, MAX_DEPTH, Module, OpNameId, Operation,
     PropertiesId, Region, Result, Str, TypeId, UseListOrder, Value, cursor::Cursor,
-    dialect::TableSizes, op_mask, read::read_encoding, section,
+    dialect::TableSizes, op_mask, read_encoding::read_encoding, section,
 };
 
 /// The state of reading the IR.

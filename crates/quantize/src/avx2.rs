@@ -6,7 +6,7 @@
 //! only loads, stores and the calls from `kernel` need a proof.
 
 use crate::element::{Bf16, Element, F16, F32, Load, OVERFLOW_BITS};
-use crate::kernel::{self, MIN_SCALE};
+use crate::scalar::{self, MIN_SCALE};
 use crate::{BLOCK, Scheme};
 use std::arch::x86_64::*;
 
@@ -165,7 +165,7 @@ fn to_f16_rows<T: Load>(weights: &[u8], out: &mut [u8]) -> bool {
         store_128(out, _mm256_cvtps_ph::<NEAREST>(value));
     }
     let held = max_lane(max) < OVERFLOW_BITS;
-    kernel::to_f16_rows::<T>(rest, out_rest) && held
+    scalar::to_f16_rows::<T>(rest, out_rest) && held
 }
 
 /// The first eight elements.

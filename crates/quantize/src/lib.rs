@@ -41,6 +41,7 @@ mod format;
 mod kernel;
 mod matrix;
 pub mod recipe;
+mod scalar;
 
 pub use element::{Element, Weights};
 pub use error::Error;

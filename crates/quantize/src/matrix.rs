@@ -1,7 +1,7 @@
 //! A matrix of several parts, divided into pieces of work.
 
 use crate::element::{Element, Weights};
-use crate::{BLOCK, BlockFormat, Error, kernel};
+use crate::{BLOCK, BlockFormat, Error, kernel, scalar};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -194,7 +194,7 @@ impl<'a> Matrix<'a> {
             })
             .min_by_key(|(row, _, _)| *row);
         let found = bad.and_then(|(row, element, weights)| {
-            let (index, value) = kernel::first_not_finite(element, weights)?;
+            let (index, value) = scalar::first_not_finite(element, weights)?;
             Some(Error::NotFinite {
                 row: row + index / self.cols,
                 col: index % self.cols,
