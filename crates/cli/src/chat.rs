@@ -3,7 +3,7 @@
 use crate::answer::{Answering, SamplingArgs, Work, figures, open};
 use crate::bundles::BundleArgs;
 use crate::device::Device;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use engine::{Conversation, FinishReason, Role, Turn};
 use picture::Image;
 use std::io::{BufRead, IsTerminal, Write};
@@ -99,15 +99,15 @@ pub fn run(args: Args) -> Result<()> {
             Line::Empty => {}
             Line::Quit => return Ok(()),
             Line::Help => eprintln!("{HELP}"),
-            Line::Unknown(word) => eprintln!("{word} is not a command\n{HELP}"),
+            Line::Unknown(word) => wrong(is_terminal, format!("{word} is not a command\n{HELP}"))?,
             Line::Clear => {
                 talk = begin(args.system.as_deref());
                 pictures.clear();
             }
-            Line::Image("") => eprintln!("/image needs a file"),
+            Line::Image("") => wrong(is_terminal, "/image needs a file".to_owned())?,
             Line::Image(file) => match Image::load(Path::new(file)) {
                 Ok(image) => pictures.push(image),
-                Err(error) => eprintln!("error: {error}"),
+                Err(error) => wrong(is_terminal, error.to_string())?,
             },
             Line::Message(message) => {
                 let before = talk.turns.len();
@@ -130,16 +130,27 @@ pub fn run(args: Args) -> Result<()> {
                         let text = answer.text.trim();
                         talk.turns.push(Turn::new(Role::Assistant, text));
                     }
-                    // At a terminal, the conversation goes on without the message.
-                    Err(error) if is_terminal => {
-                        eprintln!("error: {error:#}");
-                        talk.turns.truncate(before);
+                    // At a terminal, the conversation goes on without the message; its
+                    // pictures are those of the next one.
+                    Err(error) => {
+                        wrong(is_terminal, format!("{error:#}"))?;
+                        let turn = talk.turns.drain(before..).next();
+                        pictures = turn.map_or_else(Vec::new, |turn| turn.pictures);
                     }
-                    Err(error) => return Err(error),
                 }
             }
         }
     }
+}
+
+/// Tells of something wrong at a terminal, where another line may follow, and ends
+/// the conversation elsewhere.
+fn wrong(is_terminal: bool, problem: String) -> Result<()> {
+    if !is_terminal {
+        bail!(problem);
+    }
+    eprintln!("error: {problem}");
+    Ok(())
 }
 
 fn begin(system: Option<&str>) -> Conversation<Image> {

@@ -107,6 +107,11 @@ pub fn run(args: Args) -> Result<()> {
     let source = hub::source(&args.model, args.revision.as_deref())?;
     let recipe = args.mode.parse()?;
     let layout = export::layout(&args.bundle, args.query.as_deref())?;
+    ensure!(
+        layout != Layout::Vlm || (args.fixture.is_none() && args.transcript.is_none()),
+        "--bundle vlm: there are no fixtures and transcripts of devices for this layout yet; leave \
+         --fixture, --transcript and --iphone out"
+    );
     let mut job = Job::new(source, &args.exports, recipe, layout, args.name.as_deref())?;
     if let Some(gates) = &args.gates {
         job.set_gates(gates)?;

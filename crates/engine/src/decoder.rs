@@ -7,7 +7,7 @@ use bundle::contract::{
     IMAGE_EMBEDS, IMAGE_FEATURES, INPUT_IDS, LOGITS, MAIN, POSITION_IDS, PREFILL,
 };
 use candle_core::Device;
-use models::TokenizedPrompt;
+use models::{Placement, TokenizedPrompt};
 use runtime::{Function, Program};
 
 use crate::{Error, Result, StaticInputs, inputs::Declared, rows::RowSource};
@@ -127,10 +127,21 @@ impl Decoder {
             }
         }
         if !prompt.placements.is_empty() {
-            if self.rows_of().is_some() && inputs.get(IMAGE_FEATURES).is_none() {
-                return Err(Error::MissingInput {
-                    name: IMAGE_FEATURES.to_owned(),
-                });
+            if let Some(rows) = self.rows_of() {
+                if inputs.get(IMAGE_FEATURES).is_none() {
+                    return Err(Error::MissingInput {
+                        name: IMAGE_FEATURES.to_owned(),
+                    });
+                }
+                let needed: usize = prompt.placements.iter().map(Placement::tokens).sum();
+                let found = rows.of_pictures(&prompt.ids);
+                if found != needed {
+                    return Err(Error::Mismatch(format!(
+                        "the prompt's pictures have {needed} tokens, and the bundle's \
+                         `vision.image_token_id` stands {found} times in it; the manifest or the \
+                         tokenizer is of another model"
+                    )));
+                }
             }
             let mut declared = self.inner.declared.iter();
             if let Some(input) = declared.find(|input| inputs.get(&input.name).is_none()) {

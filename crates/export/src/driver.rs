@@ -275,6 +275,17 @@ fn check(architecture: &dyn Architecture, options: &Options) -> Result<()> {
         );
         return wrong("max_context", problem);
     }
+    let geometry = architecture.geometry(options.grid as usize);
+    if let Some(tokens) = geometry.map(|geometry| geometry.image_tokens as u64)
+        && options.layouts.contains(&Layout::Vlm)
+        && tokens >= options.max_context
+    {
+        let problem = format!(
+            "a picture has {tokens} tokens, and the context is to have {}: expected more",
+            options.max_context
+        );
+        return wrong("max_context", problem);
+    }
     if let Some(license) = &options.license
         && (license.trim().is_empty()
             || license.len() > 100

@@ -8,7 +8,7 @@ use models::qwen3_vl::Chat;
 
 use models::qwen3_vl::Config;
 
-use models::{Error, PromptWriter};
+use models::{Architecture, Error, PromptWriter};
 
 use checkpoint::Source;
 
@@ -307,4 +307,37 @@ fn turns_and_pictures_are_in_their_order() {
     assert_eq!(prompt.placements.len(), 2);
     let ids: Vec<i32> = prompt.hf_ids.iter().map(|id| *id as i32).collect();
     assert_eq!(prompt.ids, ids);
+}
+
+/// The mended template writes what the checkpoint's does, white space at its edges
+/// included, and replaces nothing but what Apple's adapter writes.
+#[test]
+fn the_mended_template_is_the_checkpoints_own_but_for_the_adapter() {
+    let own = "{%- for m in messages -%}{{ m.role }}:{% for p in m.content %}{% if p.type == 'image' \
+               %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ p.text }}{% endif %}{% \
+               endfor %}{%- endfor -%}";
+    let (_folder, source, config) = checkpoint();
+    for (before, after) in [
+        ("", ""),
+        ("\n", "\n"),
+        ("  ", "  "),
+        ("\n\n lead", "tail\n\n"),
+        ("{# note #}\n", "\r\n"),
+        ("{% raw %}{% x %}{% endraw %}", "\n{% set y = 1 %}\n"),
+    ] {
+        let mut files = TokenizerFiles::load(&source).unwrap();
+        files.set(
+            "chat_template.jinja",
+            format!("{before}{own}{after}").into_bytes(),
+        );
+        let mended = config.tokenizer_files(files.clone(), Layout::Vlm).unwrap();
+        let [own, mended] = [&files, &mended].map(|files| text::ChatTemplate::find(files).unwrap());
+        let list = json!([{"role": "user", "content": [
+            {"type": "image"}, {"type": "text", "text": "what ?\n"},
+        ]}]);
+        for answer in [true, false] {
+            let [own, mended] = [&own, &mended].map(|one| one.render_messages(&list, answer));
+            assert_eq!(mended.unwrap(), own.unwrap(), "{before:?} {after:?}");
+        }
+    }
 }

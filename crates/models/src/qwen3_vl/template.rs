@@ -29,8 +29,11 @@ const SETTINGS: &str = "tokenizer_config.json";
 fn mended(template: &str) -> String {
     // Jinja drops a newline that ends a template.
     let template = template.strip_suffix('\n').unwrap_or(template);
+    let template = template.strip_suffix('\r').unwrap_or(template);
+    // The empty expressions keep white space at the template's edges, which blocks
+    // beside it would take away.
     format!(
-        "{{%- set rendered -%}}{template}{{%- endset -%}}\
+        "{{%- set rendered -%}}{{{{- '' }}}}{template}{{{{ '' -}}}}{{%- endset -%}}\
          {{{{- rendered | replace('{ADAPTER}', '{TRAINED}') -}}}}"
     )
 }
