@@ -43,11 +43,14 @@ impl Bundle {
         self.parsed.as_ref().map_or("", |name| &name.recipe)
     }
 
-    /// How many tokens a call takes, as text, or nothing.
+    /// How many tokens a call takes, as text, or nothing; only pipelined bundles
+    /// differ in that.
     #[must_use]
     pub fn shape(&self) -> String {
-        let shape = self.layout().map(|layout| layout.call_shape().to_string());
-        shape.unwrap_or_default()
+        match self.layout() {
+            Some(Layout::Pipelined(shape)) => shape.to_string(),
+            Some(Layout::Vlm) | None => String::new(),
+        }
     }
 
     /// Which assets it has, as its name says.
