@@ -91,10 +91,23 @@ impl Vision {
         [0.268_629_54, 0.261_302_6, 0.275_777_1],
     );
 
+    /// The section of a bundle of this layout: `None` where the layout has none, or
+    /// the model takes no pictures.
+    #[must_use]
+    pub fn for_layout(
+        layout: Layout,
+        geometry: Option<&PictureGeometry>,
+        image_token: Option<u32>,
+    ) -> Option<Self> {
+        match layout {
+            Layout::Pipelined(_) => None,
+            Layout::Vlm => Some(Self::new(geometry?, image_token? as usize)),
+        }
+    }
+
     /// The section for pictures of this geometry, whose token is
     /// `image_token_id`.
-    #[must_use]
-    pub fn new(geometry: &PictureGeometry, image_token_id: usize) -> Self {
+    fn new(geometry: &PictureGeometry, image_token_id: usize) -> Self {
         Self {
             image_size: geometry.pixels(),
             patch_size: geometry.patches.patch_size,

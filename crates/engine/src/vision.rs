@@ -34,7 +34,7 @@ impl PictureSpec {
     /// Pixels along a side of the square to which a picture is resized.
     #[must_use]
     pub fn pixels(&self) -> usize {
-        self.grid * self.patches.merge_size * self.patches.patch_size
+        self.patches.side(self.grid)
     }
 
     /// Cuts a picture.

@@ -11,8 +11,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use bundle::Layout;
 use candle_core::{DType, Device, Tensor};
 use checkpoint::{Source, TokenizerFiles};
-use common::{open, recipe, scenes_folder};
-use engine::{Conversation, Model, Role, Turn};
+use common::{open, read, recipe, scenes_folder};
+use engine::{Conversation, Role, Turn};
 use models::PromptWriter;
 use picture::Image;
 use serde_json::{Value, json};
@@ -86,15 +86,6 @@ fn compare(found: &Tensor, expected: &Tensor, margins: &[f32]) -> (f64, usize) {
         wrong += usize::from(*margin >= MARGIN && best(a) != best(b));
     }
     (cosine, wrong)
-}
-
-/// The logits after each token, read in calls of this many tokens.
-fn read(model: &Model, talk: &Conversation<Image>, chunk: usize) -> Tensor {
-    let prompt = model.prompt(talk).unwrap();
-    let mut sequence = model.start(&prompt).unwrap();
-    let parts = prompt.tokens.ids.chunks(chunk);
-    let parts: Vec<Tensor> = parts.map(|ids| sequence.read_all(ids).unwrap()).collect();
-    Tensor::cat(&parts, 0).unwrap()
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::ops::ControlFlow;
 
 use bundle::{CallShape, Layout};
 use candle_core::Tensor;
-use common::{exported, open, recipe, scenes};
-use engine::{Answer, Conversation, Limits, Model, Role, Sampler, Session, Turn};
+use common::{exported, open, read, recipe, scenes};
+use engine::{Answer, Conversation, Limits, Role, Sampler, Session, Turn};
 use export::Exported;
 use picture::Image;
 use testkit::nano;
@@ -33,15 +33,6 @@ fn answer(session: &mut Session, talk: &Conversation<Image>) -> Answer {
     session
         .answer(talk, &mut Sampler::greedy(), limits, go_on)
         .unwrap()
-}
-
-/// The logits after each token, read in calls of this many tokens.
-fn read(model: &Model, talk: &Conversation<Image>, chunk: usize) -> Tensor {
-    let prompt = model.prompt(talk).unwrap();
-    let mut sequence = model.start(&prompt).unwrap();
-    let parts = prompt.tokens.ids.chunks(chunk);
-    let parts: Vec<Tensor> = parts.map(|ids| sequence.read_all(ids).unwrap()).collect();
-    Tensor::cat(&parts, 0).unwrap()
 }
 
 fn rows(logits: &Tensor) -> Vec<Vec<f64>> {

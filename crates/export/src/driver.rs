@@ -376,10 +376,7 @@ fn manifest(
 ) -> Result<Manifest> {
     let geometry = architecture.geometry(options.grid as usize);
     let geometry = geometry.map(|geometry| geometry.for_layout(layout));
-    let vision = match (layout, &geometry, architecture.image_token()) {
-        (Layout::Vlm, Some(geometry), Some(token)) => Some(Vision::new(geometry, token as usize)),
-        _ => None,
-    };
+    let vision = Vision::for_layout(layout, geometry.as_ref(), architecture.image_token());
     Ok(Manifest::new(NewManifest {
         name,
         layout,

@@ -68,6 +68,12 @@ impl PatchSpec {
         grid * grid * self.merge_size * self.merge_size
     }
 
+    /// Pixels along a side of a square of `grid` × `grid` merged tokens.
+    #[must_use]
+    pub fn side(self, grid: usize) -> usize {
+        grid * self.merge_size * self.patch_size
+    }
+
     /// How many values a patch has.
     #[must_use]
     pub fn cols(self) -> usize {
@@ -141,12 +147,8 @@ impl Image {
             return Err(Error::Grid { grid });
         }
         let cut = cut.into();
-        let PatchSpec {
-            patch_size: patch,
-            merge_size: merge,
-            temporal_patch_size: frames,
-        } = cut;
-        let side = grid * merge * patch;
+        let (patch, frames) = (cut.patch_size, cut.temporal_patch_size);
+        let side = cut.side(grid);
         let square = self.resize(side, side);
         let (rows, cols) = (cut.rows(grid), cut.cols());
         let mut values = Vec::with_capacity(rows * cols);
@@ -173,12 +175,8 @@ impl Patches {
     /// tokens a side, normalized, from the first frame of each patch; `None` if
     /// these are not the patches of such a square.
     pub fn pixels(&self, grid: usize, cut: PatchSpec) -> Option<Vec<f32>> {
-        let PatchSpec {
-            patch_size: patch,
-            merge_size: merge,
-            temporal_patch_size: frames,
-        } = cut;
-        let side = grid * merge * patch;
+        let (patch, frames) = (cut.patch_size, cut.temporal_patch_size);
+        let side = cut.side(grid);
         let fits = (self.rows, self.cols) == (cut.rows(grid), cut.cols())
             && self.values.len() == self.rows * self.cols;
         let mut pixels = vec![0.0; if fits { COLOURS * side * side } else { 0 }];

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use bundle::{CallShape, Layout};
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use engine::{Conversation, Model, Options};
 use picture::Image;
 use quantize::Recipe;
@@ -73,4 +73,13 @@ pub fn scenes() -> Vec<Scene> {
         .collect();
     assert!(scenes.len() >= 8);
     scenes
+}
+
+/// The logits after each token, read in calls of this many tokens.
+pub fn read(model: &Model, talk: &Conversation<Image>, chunk: usize) -> Tensor {
+    let prompt = model.prompt(talk).unwrap();
+    let mut sequence = model.start(&prompt).unwrap();
+    let parts = prompt.tokens.ids.chunks(chunk);
+    let parts: Vec<Tensor> = parts.map(|ids| sequence.read_all(ids).unwrap()).collect();
+    Tensor::cat(&parts, 0).unwrap()
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use aimodel::{Module, ResourceValue};
-use bundle::{AssetRole, Layout, Vision};
+use bundle::{AssetRole, Vision};
 use checkpoint::TokenizerFiles;
 
 use crate::{
@@ -26,10 +26,8 @@ pub fn run(context: &Context<'_>) -> Result<Evidence> {
     let mut evidence = Evidence::default();
     let geometry = architecture.geometry(candidate.geometry.grid);
     let geometry = geometry.map(|geometry| geometry.for_layout(candidate.layout));
-    let pictures = match (candidate.layout, &geometry, architecture.image_token()) {
-        (Layout::Vlm, Some(geometry), Some(token)) => Some(Vision::new(geometry, token as usize)),
-        _ => None,
-    };
+    let token = architecture.image_token();
+    let pictures = Vision::for_layout(candidate.layout, geometry.as_ref(), token);
     let stated = Some(&candidate.geometry) == geometry.as_ref() && candidate.pictures == pictures;
     let found = Found::Words(
         if stated {
