@@ -22,6 +22,9 @@
 #![deny(missing_docs)]
 
 mod error;
+#[cfg(feature = "hub")]
+mod hub;
+mod open;
 mod source;
 mod tokenizer_files;
 mod weights;

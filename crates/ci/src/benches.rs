@@ -1,7 +1,7 @@
 //! `bench export`, `quantize` and `decode` on nano. How fast nano is means
 //! nothing; that figures are in a sane range and fit together does.
 
-use super::{Outcome, nano, repo};
+use super::{nano, outcome::Outcome, repo};
 use anyhow::{Context, Result, ensure};
 use approx::relative_eq;
 use serde_json::Value;

@@ -2,7 +2,7 @@
 //! device: a fixture for nano, a transcript, a verdict; and transcripts that
 //! must not pass.
 
-use super::{Outcome, nano};
+use super::{nano, outcome::Outcome};
 use crate::repo;
 use ::gate::{Stage, StageReport, Verdict};
 use aimodel_cli::python;

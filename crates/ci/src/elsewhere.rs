@@ -1,7 +1,7 @@
 //! The tool where it is installed: in an empty folder outside the repository,
 //! as a copy that has nothing beside it.
 
-use super::{Outcome, repo};
+use super::{outcome::Outcome, repo};
 use anyhow::{Result, ensure};
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,7 +1,7 @@
 //! The engine stage by what Core AI's runtime answered before: asked for, read
 //! from the file, and refused where the file is about something else.
 
-use super::{Outcome, nano};
+use super::{nano, outcome::Outcome};
 use crate::repo;
 use ::gate::{CoreAi, Stage, StageReport, Verdict};
 use anyhow::{Result, bail, ensure};

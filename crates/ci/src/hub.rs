@@ -2,7 +2,7 @@
 //! commands and a hub on loopback that misbehaves. What is wrong is never
 //! taken, what breaks off goes on, and the token is never shown.
 
-use super::Outcome;
+use super::outcome::Outcome;
 use crate::repo;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! The community's linter: it finds nothing on nano's bundles, and where it has
 //! a rule that our lint has too, both find the same fault.
 
-use super::{Outcome, nano};
+use super::{nano, outcome::Outcome};
 use aimodel_cli::venv::Venv;
 use anyhow::{Context, Result, ensure};
 use gate::lint;

@@ -1,7 +1,7 @@
 //! nano's assets under each version of Core AI's library: they load, and their
 //! functions are those of the graph contract.
 
-use super::{Outcome, nano, repo, vlm};
+use super::{nano, outcome::Outcome, repo, vlm};
 use aimodel_cli::venv::{CORE_AI, Venv};
 use aimodel_cli::{export, python};
 use anyhow::{Context, ensure};

@@ -2,7 +2,7 @@
 //! prompts: pictures and questions through our own image and prompt code.
 
 use super::compare::{Likeness, compare};
-use super::{Outcome, nano};
+use super::{nano, outcome::Outcome};
 use crate::repo;
 use aimodel_cli::export::Job;
 use aimodel_cli::python::{self, Recorded, Tensors};

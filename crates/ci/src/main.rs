@@ -13,6 +13,7 @@ mod linter;
 mod loads;
 mod logits;
 mod nano;
+mod outcome;
 mod recipe;
 mod release;
 mod repair;
@@ -26,6 +27,7 @@ mod vlm;
 use aimodel_cli::progress::seconds;
 use anyhow::{Result, bail};
 use clap::Parser;
+use outcome::Outcome;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -38,8 +40,6 @@ struct Args {
     only: Option<String>,
 }
 
-/// What a step gives: in a few words, what it checked.
-type Outcome = Result<String>;
 /// A step and its name.
 type Step = (&'static str, fn() -> Outcome);
 

@@ -1,6 +1,6 @@
 //! nano, exported in every recipe for the steps that look at it.
 
-use super::Outcome;
+use super::outcome::Outcome;
 use crate::repo;
 use ::gate::{Stage, StageReport};
 use aimodel_cli::export::{self, Job};

@@ -2,7 +2,7 @@
 //! `oracles/fingerprint.py` recorded of the published Python recipe's assets:
 //! the same graphs and the same constants.
 
-use super::{Outcome, shapes};
+use super::{outcome::Outcome, shapes};
 use crate::repo;
 use aimodel_cli::export::{self, Job};
 use aimodel_cli::venv::{CORE_AI_NEWEST, Venv};

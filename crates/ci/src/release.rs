@@ -1,7 +1,7 @@
 //! A release of nano from nothing, by the commands themselves: made twice,
 //! verified, rebuilt; and what is spoilt in it is refused, with exit code 1.
 
-use super::Outcome;
+use super::outcome::Outcome;
 use crate::repo;
 use anyhow::{Context, Result, bail, ensure};
 use release::{Listing, Release, names};

@@ -1,7 +1,7 @@
 //! An asset that coreai-torch 0.4.0 made: newer versions of Core AI's library
 //! refuse it, and load its repaired copy, which computes the same.
 
-use super::Outcome;
+use super::outcome::Outcome;
 use crate::repo;
 use aimodel::{Locations, open_asset};
 use aimodel_cli::python::{self, Recorded, Tensors};

@@ -2,7 +2,7 @@
 //! proves nano, of one that fails, and of a transcript full of markup.
 
 use super::browser::Browser;
-use super::{Outcome, nano};
+use super::{nano, outcome::Outcome};
 use crate::repo;
 use ::gate::{Stage, Transcript, Verdict, report};
 use aimodel_cli::export;

@@ -1,7 +1,7 @@
 //! Assets that Core AI's own library wrote, read and written by our crates:
 //! the same bytes, with the file's own tables and with tables numbered anew.
 
-use super::{Outcome, nano};
+use super::{nano, outcome::Outcome};
 use crate::repo;
 use aimodel::AiCode;
 use aimodel_cli::python;

@@ -4,7 +4,7 @@
 //! out and drawn; here is the same in integers. That it is the same, the
 //! committed pictures show, to the bit.
 
-use super::{Outcome, nano};
+use super::{nano, outcome::Outcome};
 use crate::repo;
 use ::engine::{Conversation, Limits, Sampler};
 use aimodel_cli::Refused;

@@ -1,7 +1,7 @@
 //! Checkpoints of other shapes, exported and run in Core AI's runtime, against
 //! what `oracles/record.py` recorded from transformers in fp32.
 
-use super::{Outcome, logits};
+use super::{logits, outcome::Outcome};
 use crate::repo;
 use aimodel_cli::export::{self, Job};
 use aimodel_cli::python::{Recorded, Tensors};

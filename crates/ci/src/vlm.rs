@@ -3,7 +3,7 @@
 
 use super::compare::compare_rows;
 use super::logits::MIN_COSINE;
-use super::{Outcome, nano};
+use super::{nano, outcome::Outcome};
 use crate::repo;
 use aimodel_cli::answer;
 use aimodel_cli::device::Device;

@@ -25,12 +25,15 @@ pub mod progress;
 pub mod python;
 pub mod quickstart;
 pub mod rebuild;
+mod refused;
 pub mod release;
 pub mod repair;
 pub mod synth;
 mod threads;
 pub mod venv;
 pub mod verify;
+
+pub use refused::Refused;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
@@ -74,19 +77,6 @@ enum Command {
     /// Export the built-in model nano, check it, and describe a picture with it.
     Quickstart(quickstart::Args),
 }
-
-/// A check that ran and failed, in contrast to one that could not run. Exit
-/// code 1.
-#[derive(Debug)]
-pub struct Refused(pub String);
-
-impl std::fmt::Display for Refused {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Refused {}
 
 /// Runs the command that the arguments of this process name, and prints the
 /// error if there is one.

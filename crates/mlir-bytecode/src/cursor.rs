@@ -1,6 +1,6 @@
 //! Bounds-checked reading of the container's primitives.
 
-use crate::{Error, Result, section};
+use crate::{Error, Result, format::section};
 
 /// Reads forward through one section.
 #[derive(Clone)]

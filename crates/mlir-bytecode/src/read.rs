@@ -9,9 +9,9 @@ use crate::{
     blob::{Slice, Source},
     cursor::Cursor,
     dialect::TableSizes,
+    format::section,
     read_encoding::read_encoding,
     read_ir::read_ir,
-    section,
 };
 
 /// The magic number of MLIR bytecode.

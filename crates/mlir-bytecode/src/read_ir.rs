@@ -4,8 +4,11 @@ use std::collections::HashMap;
 
 use crate::{
     AttrId, Block, BlockArgument, Dialect, Encoding, MAX_DEPTH, Module, OpNameId, Operation,
-    PropertiesId, Region, Result, Str, TypeId, UseListOrder, Value, cursor::Cursor,
-    dialect::TableSizes, op_mask, read_encoding::read_encoding, section,
+    PropertiesId, Region, Result, Str, TypeId, UseListOrder, Value,
+    cursor::Cursor,
+    dialect::TableSizes,
+    format::{op_mask, section},
+    read_encoding::read_encoding,
 };
 
 /// The state of reading the IR.

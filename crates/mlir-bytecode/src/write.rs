@@ -8,10 +8,9 @@ use crate::{
     AttrId, Block, Encoding, Entry, Error, Field, MAX_DEPTH, Module, Operation, PropertiesId,
     Region, Resource, ResourceValue, Result, Str, Tables, UseListOrder, VERSION, Value,
     emit::{Emitter, MAX_ALIGNMENT, PADDING, padding},
+    format::{op_mask, section},
     ir::missing,
-    op_mask,
     read::MAGIC,
-    section,
 };
 
 /// Writes a module with the given order of tables. Blobs are streamed: nothing

@@ -1,12 +1,19 @@
 //! PNG and JPEG files, decoded to upright RGB levels.
 
-use crate::{COLOURS, Error, Image};
+use crate::{
+    Error,
+    image::{COLOURS, Image},
+};
 use png::{BitDepth, ColorType, Transformations};
 use std::io::Cursor;
+use std::path::Path;
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
+
+/// The largest file of a picture that is read, in bytes.
+const MAX_FILE: u64 = 1 << 28;
 
 /// Limits: pixels along one side, pixels, and the bytes that they may take
 /// as decoded: larger than any camera's, and far below what exhausts memory.
@@ -27,8 +34,31 @@ struct Decoded {
     orientation: Orientation,
 }
 
+impl Image {
+    /// Reads a PNG or JPEG file.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be read, or as [`Image::decode`].
+    pub fn load(path: &Path) -> Result<Image, Error> {
+        let name = path.display().to_string();
+        Image::decode(&fsutil::read(path, MAX_FILE)?, &name)
+    }
+
+    /// Decodes a PNG or JPEG file; `name` names it in errors. The camera's
+    /// orientation is applied, and what is transparent shows white. Gray levels
+    /// become colours, 16 bits become 8, and CMYK becomes RGB without a colour
+    /// profile.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if it is neither, broken or cut off, or too large: more
+    /// than 2¹⁵ pixels along a side or 2²⁸ in all.
+    pub fn decode(bytes: &[u8], name: &str) -> Result<Image, Error> {
+        decode(bytes, name)
+    }
+}
+
 /// The picture in a PNG or JPEG file; `name` names it in errors.
-pub fn decode(bytes: &[u8], name: &str) -> Result<Image, Error> {
+fn decode(bytes: &[u8], name: &str) -> Result<Image, Error> {
     let decoded = if bytes.starts_with(PNG) {
         png(bytes)
     } else if bytes.starts_with(JPEG) {

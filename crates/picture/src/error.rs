@@ -18,9 +18,11 @@ pub enum Error {
         message: String,
     },
     /// The grid is 0 or beyond reason.
-    #[error("a grid of {grid} is not possible, expected 1 to {}", crate::MAX_GRID)]
+    #[error("a grid of {grid} is not possible, expected 1 to {max}")]
     Grid {
         /// Merged image tokens along each side.
         grid: usize,
+        /// The largest that is possible.
+        max: usize,
     },
 }

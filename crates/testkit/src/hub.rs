@@ -7,85 +7,28 @@
 
 mod api;
 mod http;
+mod state;
 mod store;
 mod xet;
 
+pub use state::{Fault, Rule, TOKEN};
+pub use store::Access;
+
 use http::{Reply, Request};
+use state::{State, lock};
 use std::collections::{BTreeMap, hash_map::RandomState};
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
-use store::Store;
-
-/// The token that may read and write everything.
-pub const TOKEN: &str = "hf_local0secret0token0";
 
 /// A running hub; it ends with the process.
 #[derive(Clone)]
 pub struct Server {
     endpoint: String,
     state: Arc<State>,
-}
-
-/// Who may read a repository.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Access {
-    /// Anyone.
-    #[default]
-    Open,
-    /// Whoever has the token.
-    Private,
-    /// Anyone may see what there is, but nobody has accepted the terms.
-    Gated,
-}
-
-/// How a request is answered wrongly.
-#[derive(Clone, Debug)]
-pub enum Fault {
-    /// With this status, and these headers.
-    Status(u16, &'static str),
-    /// Not at all: the connection is closed.
-    Drop,
-    /// Rightly, but the connection is closed after so many bytes of the body.
-    Cut(usize),
-    /// With so many bytes of the body, and as if these were all.
-    Short(usize),
-    /// With one bit of the body flipped, that of the byte at this place.
-    Flip(usize),
-    /// From the first byte on, whatever range was asked for.
-    IgnoreRange,
-    /// Rightly, and it is acted upon, but the answer gets lost.
-    LoseAnswer,
-}
-
-/// Which requests a fault happens to.
-#[derive(Clone, Debug)]
-pub struct Rule {
-    /// The method, such as `GET`; empty for all.
-    pub method: &'static str,
-    /// A part of the path.
-    pub path: String,
-    /// How many of them pass before.
-    pub skip: usize,
-    /// How many of them it happens to.
-    pub times: usize,
-    /// What happens.
-    pub fault: Fault,
-}
-
-#[derive(Default)]
-struct State {
-    store: Mutex<Store>,
-    rules: Mutex<Vec<Rule>>,
-    requests: Mutex<Vec<String>>,
-    leaks: Mutex<Vec<String>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Server {

@@ -1,6 +1,6 @@
 //! The report as JSON.
 
-use super::{Contents, Program};
+use super::contents::{Contents, Program};
 use aimodel::Parameter;
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! `inspect` on bundles that are whole, damaged or hostile.
 
-use super::{Args, Contents, run};
+use super::{Args, contents::Contents, run};
 use crate::Refused;
 use aimodel::{AssetBuilder, AssetMetadata, ElementType, TensorType};
 use std::{fs, path::Path};

@@ -1,6 +1,6 @@
 //! The report as text.
 
-use super::{Contents, Program};
+use super::contents::{Contents, Program};
 use crate::progress::size;
 use aimodel::{Function, METADATA, Summary};
 use anyhow::Result;

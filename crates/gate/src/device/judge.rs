@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use super::{AssetId, DeviceTranscript, Fixture, Loaded, Prompt, Run, VERSION};
+use super::{
+    fixture::{AssetId, Fixture, Prompt, VERSION},
+    transcript::{DeviceTranscript, Loaded, Run},
+};
 use crate::transcript::{Bound, Check, CheckId, Found};
 use crate::{
     Error, Evidence, Result,

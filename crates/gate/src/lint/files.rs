@@ -7,7 +7,7 @@ use std::{
 
 use aimodel::{HASH as HASH_FILE, METADATA, PROGRAM};
 
-use super::{DELEGATES, Findings, LIBRARY, Opened, Rule};
+use super::rule::{DELEGATES, Findings, LIBRARY, Opened, Rule, named};
 
 /// An asset opens.
 pub const OPENS: Rule = Rule {
@@ -35,6 +35,15 @@ pub const PRODUCER: Rule = Rule {
     reason: "that is how assets of coreai-torch 0.4.0 look, which beta 2 and later do not load",
     remedy: "add one with `repair`, or export it again",
     source: DELEGATES,
+};
+
+/// The asset is there.
+pub const ASSET: Rule = Rule {
+    id: "bundle-asset",
+    what: "a key of `assets` that names no asset in the folder",
+    reason: "there is nothing to load",
+    remedy: "put the asset there, or name the one that is there",
+    source: "the bundle contract",
 };
 
 /// Nothing is behind a link.
@@ -83,7 +92,7 @@ pub fn linked(path: &Path, place: &str, findings: &mut Findings) {
         _ => false,
     };
     if link {
-        let name = super::named(&path);
+        let name = named(&path);
         findings.add(&SYMLINK, place, format!("{name} is a symbolic link"));
     }
 }

@@ -9,7 +9,12 @@ use aimodel::{Dim, Function, GraphView, METADATA, Summary, TensorType, graphs};
 use bundle::{LLM, VLM, contract};
 use serde_json::Value;
 
-use super::{ENGINE, Findings, Opened, Rule, named, program::kernel, vlm, without};
+use super::{
+    files::ASSET,
+    program::kernel,
+    rule::{ENGINE, Findings, Opened, Rule, named, without},
+    vlm,
+};
 use crate::Result;
 
 /// The metadata is that of a LanguageBundle.
@@ -29,15 +34,6 @@ pub const NAME: Rule = Rule {
     what: "a `name` in the metadata that is not the folder's",
     reason: "hosts find bundles by name, and caches of what was compiled are kept by it",
     remedy: "give the folder its name back",
-    source: "the bundle contract",
-};
-
-/// The asset is there.
-pub const ASSET: Rule = Rule {
-    id: "bundle-asset",
-    what: "a key of `assets` that names no asset in the folder",
-    reason: "there is nothing to load",
-    remedy: "put the asset there, or name the one that is there",
     source: "the bundle contract",
 };
 

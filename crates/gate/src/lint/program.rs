@@ -4,7 +4,11 @@ use aimodel::{
     Attribute, Dim, ElementType, GraphView, Locations, Module, Operation, TensorType, Value, graphs,
 };
 
-use super::{DELEGATES, Findings, LIBRARY, Rule, graph::Graph, scales, states};
+use super::{
+    graph::Graph,
+    rule::{DELEGATES, Findings, LIBRARY, Rule},
+    scales, states,
+};
 use crate::Result;
 
 /// No floor of floats.

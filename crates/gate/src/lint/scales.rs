@@ -2,7 +2,10 @@
 
 use aimodel::Operation;
 
-use super::{DELEGATES, Rule, graph::Graph};
+use super::{
+    graph::Graph,
+    rule::{DELEGATES, Rule},
+};
 
 /// The block that Apple's GPU has fast code for.
 const BLOCK: u64 = 32;

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use aimodel::{Type, Value};
 
-use super::{DELEGATES, ENGINE, Findings, Rule, graph::Graph};
+use super::{
+    graph::Graph,
+    rule::{DELEGATES, ENGINE, Findings, Rule},
+};
 
 /// Where the cache is written comes from a shape.
 pub const KV_POSITION: Rule = Rule {

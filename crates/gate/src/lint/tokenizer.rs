@@ -13,7 +13,11 @@ use serde::{
 };
 use serde_json::{Value, json};
 
-use super::{APPLE, Findings, Rule, SWIFT, files::linked, metadata::Language, named, without};
+use super::{
+    files::linked,
+    metadata::{CONTEXT, Language},
+    rule::{APPLE, Findings, Rule, SWIFT, named, without},
+};
 use crate::{Error, Result};
 
 /// The folder in a bundle.
@@ -156,7 +160,7 @@ pub fn folder(bundle: &Path, language: &Language, findings: &mut Findings) -> Re
         && context > trained
     {
         let found = format!("it is {context}, and the tokenizer's `model_max_length` {trained}");
-        findings.add(&super::metadata::CONTEXT, &place, found);
+        findings.add(&CONTEXT, &place, found);
     }
     chat(&files, &tokenizer, language, &place, findings);
     Ok(())

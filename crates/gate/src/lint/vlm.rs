@@ -7,7 +7,10 @@ use aimodel::{Dim, ElementType, Function, Summary, TensorType};
 use bundle::{AssetRole, contract};
 use serde_json::Value;
 
-use super::{APPLE, Findings, Opened, Rule, metadata::ASSET, named};
+use super::{
+    files::ASSET,
+    rule::{APPLE, DELEGATES, Findings, Opened, Rule, named},
+};
 use crate::Result;
 
 /// The section about pictures is whole.
@@ -53,7 +56,7 @@ pub const IOS_CONTEXT: Rule = Rule {
     reason: "on iOS a cache that grows to 2,048 tokens or more corrupts all output from the first \
              token on",
     remedy: "export with a maximum context of 1024 for iOS",
-    source: super::DELEGATES,
+    source: DELEGATES,
 };
 
 /// The longest context that an iPhone stands.

@@ -15,10 +15,11 @@
 //! leaves: known extents become reshapes, and one row needs no transposes.
 
 mod attention;
+mod common;
 mod embed;
 mod embed_rows;
 
-use aimodel::{AssetBuilder, Dim, ElementType, Graph, GraphBuilder, Module, TensorType, Value};
+use aimodel::{AssetBuilder, Dim, ElementType, GraphBuilder, Module, TensorType, Value};
 use bundle::{
     Layout,
     contract::{KEY_CACHE, LOGITS, VALUE_CACHE},
@@ -26,12 +27,14 @@ use bundle::{
 use checkpoint::Checkpoint;
 use quantize::{Recipe, Storage};
 
-use self::attention::Caches;
-use super::{Config, TextConfig, contract, names, rows::RowLayout};
+use self::{
+    attention::Caches,
+    common::{Common, Composites, Decoder, Pictures},
+};
+use super::{Config, contract, names, rows::RowLayout};
 use crate::lower::{
-    Error, Result,
+    Result,
     composite::{self, extent},
-    weights::{self, Parts},
 };
 
 /// The program of a decoder asset, whose weights are read and quantized only
@@ -87,91 +90,7 @@ pub fn embedding(
     Ok(asset.finish()?)
 }
 
-struct Decoder<'m> {
-    config: &'m Config,
-    text: &'m TextConfig,
-    checkpoint: &'m Checkpoint,
-    recipe: &'static Recipe,
-    layout: Layout,
-    /// The number of tokens of a call, S.
-    rows: Dim,
-    grid: u64,
-}
-
-/// Graphs that the layers call.
-struct Composites {
-    qk_norm: Graph,
-    attention: Graph,
-    /// Where heads rotate by whole positions.
-    rope: Option<Graph>,
-    norm: Graph,
-}
-
-/// Values that all layers use.
-struct Common {
-    /// Shapes `[1, S, n, D]` of all heads and `[S, n·D]` of those that attend,
-    /// where S is not known.
-    dynamic_shapes: Option<(Value, Value)>,
-    /// Where the part of a layer's cache that is in use ends.
-    used_end: Value,
-    /// Tokens in the cache before this call, and after it, as vectors.
-    past: Value,
-    total: Value,
-    rotary: Rotary,
-    pictures: Pictures,
-}
-
-/// How heads are rotated.
-enum Rotary {
-    /// By whole positions, once by each of t, h and w; the masks say which
-    /// elements take which.
-    Positions {
-        positions: [Value; 3],
-        masks: [Value; 3],
-    },
-    /// By angles, whose cosines and sines are `[1, 1, S, D / 2]`.
-    Angles { cos: Value, sin: Value },
-}
-
-/// Where what a picture adds after the first layers comes from.
-enum Pictures {
-    /// From a table, by the token's slot.
-    Table {
-        deepstack: Value,
-        /// The slot of an image token.
-        slot: Value,
-        /// 1 at image tokens, else 0: `[1,S,1]`.
-        is_image: Value,
-    },
-    /// From the rows themselves, `[1, S, W]`; zeros at text.
-    Rows(Value),
-}
-
 impl Decoder<'_> {
-    fn hidden(&self) -> u64 {
-        self.text.hidden_size as u64
-    }
-    fn heads(&self) -> u64 {
-        self.text.num_attention_heads as u64
-    }
-    fn kv_heads(&self) -> u64 {
-        self.text.num_key_value_heads as u64
-    }
-    fn head_dim(&self) -> u64 {
-        self.text.head_dim as u64
-    }
-    /// Image tokens, N.
-    fn slots(&self) -> u64 {
-        self.grid * self.grid
-    }
-    fn taps(&self) -> u64 {
-        self.config.vision_config.deepstack_visual_indexes.len() as u64
-    }
-
-    fn f16(&self, dims: &[Dim]) -> TensorType {
-        TensorType::new(dims, ElementType::F16)
-    }
-
     fn composites(&self, asset: &mut AssetBuilder) -> Result<Composites> {
         let (heads, kv_heads, dim) = (self.heads(), self.kv_heads(), self.head_dim());
         let eps = self.text.rms_norm_eps as f32;
@@ -337,48 +256,5 @@ impl Decoder<'_> {
         };
         let weight = self.matrix(body, key, &[(name.to_owned(), shape)], self.recipe.head)?;
         Ok(body.batch_matmul(x, weight)?)
-    }
-
-    /// `[V, h]` of f16, in every mode.
-    fn embedding_table(&self, body: &mut GraphBuilder<'_>) -> Result<Value> {
-        if self.recipe.embedding != Storage::F16 {
-            return Err(Error::Unsupported(format!(
-                "the recipe {} stores the embedding table as {}, and this graph gathers f16 rows",
-                self.recipe, self.recipe.embedding
-            )));
-        }
-        let shape = vec![self.text.vocab_size, self.text.hidden_size];
-        let parts = [(names::EMBED_TOKENS.to_owned(), shape)];
-        let parts = Parts::new(self.checkpoint, &parts, self.text.hidden_size)?;
-        weights::matrix(body, names::EMBED_TOKENS, parts, Storage::F16)
-    }
-
-    fn vector(&self, body: &mut GraphBuilder<'_>, name: &str, len: usize) -> Result<Value> {
-        weights::vector(body, self.checkpoint, name, len)
-    }
-
-    /// `x · weightᵀ`, where the weight is stored `[out, in]`.
-    fn projection(
-        &self,
-        body: &mut GraphBuilder<'_>,
-        name: &str,
-        shape: [usize; 2],
-        x: Value,
-    ) -> Result<Value> {
-        let parts = [(name.to_owned(), shape.to_vec())];
-        let weight = self.matrix(body, name, &parts, self.recipe.body)?;
-        Ok(body.batch_matmul(x, weight)?)
-    }
-
-    /// The transpose `[in, out]` of stored matrices `[out, in]`, one below the
-    /// other.
-    fn matrix(
-        &self,
-        body: &mut GraphBuilder<'_>,
-        key: &str,
-        parts: &[(String, Vec<usize>)],
-        storage: Storage,
-    ) -> Result<Value> {
-        weights::transposed(body, self.checkpoint, key, parts, storage)
     }
 }

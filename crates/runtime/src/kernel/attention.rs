@@ -9,7 +9,8 @@ use half::f16;
 use super::{
     dot::{self, read_f16},
     elementwise,
-    lanes::{Lanes, Level, Simd, WIDTH, on_lanes},
+    lanes::{Lanes, Simd, WIDTH},
+    level::{Level, on_lanes},
     tile::{self, PIECE, Panels, Weights},
 };
 use crate::{

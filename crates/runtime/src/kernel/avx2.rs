@@ -4,10 +4,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::{
-    fixed::FixedBlock,
-    lanes::{BLOCK, Lanes, Simd, WIDTH},
-};
+use super::lanes::{BLOCK, FixedBlock, Lanes, Simd, WIDTH};
 
 /// Proves that the CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

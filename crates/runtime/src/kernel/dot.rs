@@ -6,7 +6,8 @@ use half::f16;
 
 use super::{
     fixed::{Fixed, HIGH},
-    lanes::{BLOCK, Lanes, Simd, WIDTH, on_lanes},
+    lanes::{BLOCK, Lanes, Simd, WIDTH},
+    level::on_lanes,
 };
 
 /// Rows that are read side by side, one of each quarter of the rows: a core

@@ -3,7 +3,10 @@
 
 use half::f16;
 
-use super::lanes::{Lanes, Level, Simd, WIDTH, on_lanes};
+use super::{
+    lanes::{Lanes, Simd, WIDTH},
+    level::{Level, on_lanes},
+};
 
 /// An operation of two operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

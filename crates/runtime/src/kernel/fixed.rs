@@ -6,17 +6,10 @@
 //! what it was in single precision, a smaller one is off by at most 2⁻²⁹ of the
 //! largest; where all are below 2⁻⁹⁰, by at most 2⁻¹²⁰.
 
-use super::lanes::{BLOCK, Lanes, Level, Simd, on_lanes};
-
-/// One block, each number as two of 15 bits and a sign.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-pub(super) struct FixedBlock {
-    /// From −2¹⁴ to 2¹⁴.
-    pub high: [i16; BLOCK],
-    /// From −2¹⁴ to 2¹⁴.
-    pub low: [i16; BLOCK],
-}
+use super::{
+    lanes::{BLOCK, FixedBlock, Lanes, Simd, power_of_two},
+    level::{Level, on_lanes},
+};
 
 /// What a unit of the high parts is in units of the low parts.
 pub(super) const HIGH: f32 = (1 << 15) as f32;
@@ -79,10 +72,4 @@ fn any_fix<S: Simd>(s: S, x: &[[f32; BLOCK]], fixed: &mut Fixed) -> bool {
         }
     }
     finite
-}
-
-/// Two to the power of an integer from −126 to 127.
-#[inline(always)]
-pub(super) fn power_of_two(exponent: i32) -> f32 {
-    f32::from_bits(((exponent + 127) as u32) << 23)
 }

@@ -1,7 +1,7 @@
 //! Sixteen numbers at once, whatever the CPU calls them.
 //!
 //! A kernel is written once, over [`Simd`] and its [`Lanes`], and compiled for
-//! each [`Level`]. All of them compute the same, to the bit: sums run in
+//! each [`Level`](super::level::Level). All of them compute the same, to the bit: sums run in
 //! sixteen lanes, and each product, or exact sum of a few, is added with one
 //! rounding.
 //!
@@ -11,14 +11,21 @@
 
 use half::f16;
 
-#[cfg(target_arch = "x86_64")]
-use super::{avx2::Avx2, avx512::Avx512};
-use super::{fixed::FixedBlock, scalar::Scalar};
-
 pub(super) const WIDTH: usize = 16;
 
 /// Elements of a row of si8 that share a scale.
 pub(super) const BLOCK: usize = 2 * WIDTH;
+
+/// A block of a vector in [fixed point](super::fixed), each number as two of 15
+/// bits and a sign.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct FixedBlock {
+    /// From −2¹⁴ to 2¹⁴.
+    pub high: [i16; BLOCK],
+    /// From −2¹⁴ to 2¹⁴.
+    pub low: [i16; BLOCK],
+}
 
 /// A set of instructions that this CPU has, and what makes lanes of memory.
 pub(super) trait Simd: Copy {
@@ -117,85 +124,8 @@ pub(super) trait Lanes: Copy {
     }
 }
 
-/// One of the sets of instructions that this CPU has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Level {
-    /// Any CPU. The others are compared with it.
-    Scalar(Scalar),
-    #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
-    #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
+/// Two to the power of an integer from −126 to 127.
+#[inline(always)]
+pub(super) fn power_of_two(exponent: i32) -> f32 {
+    f32::from_bits(((exponent + 127) as u32) << 23)
 }
-
-impl Level {
-    /// Any CPU.
-    pub const SCALAR: Self = Self::Scalar(Scalar);
-
-    /// Those that the CPU has, the best first.
-    pub fn all() -> impl Iterator<Item = Self> {
-        #[cfg(target_arch = "x86_64")]
-        let more = [
-            Avx512::detect().map(Self::Avx512),
-            Avx2::detect().map(Self::Avx2),
-        ];
-        #[cfg(not(target_arch = "x86_64"))]
-        let more: [Option<Self>; 0] = [];
-        more.into_iter().flatten().chain([Self::SCALAR])
-    }
-
-    /// The best of them.
-    pub fn best() -> Self {
-        static BEST: std::sync::OnceLock<Level> = std::sync::OnceLock::new();
-        *BEST.get_or_init(|| Self::all().next().unwrap_or(Self::SCALAR))
-    }
-
-    /// How many lanes a tile of a product has side by side.
-    pub fn tile(self) -> usize {
-        match self {
-            Self::Scalar(_) => Scalar::TILE,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => Avx2::TILE,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => Avx512::TILE,
-        }
-    }
-}
-
-/// Defines a function that runs a kernel, `$any`, at a level. The kernel's
-/// first argument is the level's [`Simd`].
-macro_rules! on_lanes {
-    (
-        $(#[$doc:meta])*
-        $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? = $any:ident
-    ) => {
-        $(#[$doc])*
-        $vis fn $name(level: $crate::kernel::lanes::Level, $($arg: $type),*) $(-> $out)? {
-            use $crate::kernel::lanes::Level;
-            match level {
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx512(simd) => {
-                    #[target_feature(
-                        enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"
-                    )]
-                    fn run(simd: $crate::kernel::avx512::Avx512, $($arg: $type),*) $(-> $out)? {
-                        $any(simd, $($arg),*)
-                    }
-                    // SAFETY: `simd` proves that the CPU has these features.
-                    unsafe { run(simd, $($arg),*) }
-                }
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx2(simd) => {
-                    #[target_feature(enable = "avx2,fma,f16c")]
-                    fn run(simd: $crate::kernel::avx2::Avx2, $($arg: $type),*) $(-> $out)? {
-                        $any(simd, $($arg),*)
-                    }
-                    // SAFETY: `simd` proves that the CPU has these features.
-                    unsafe { run(simd, $($arg),*) }
-                }
-                Level::Scalar(simd) => $any(simd, $($arg),*),
-            }
-        }
-    };
-}
-pub(super) use on_lanes;

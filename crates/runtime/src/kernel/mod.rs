@@ -15,6 +15,7 @@ mod elementwise;
 mod f16_matmul;
 mod fixed;
 mod lanes;
+mod level;
 mod scalar;
 #[cfg(test)]
 mod tests;

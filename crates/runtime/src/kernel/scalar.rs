@@ -6,10 +6,7 @@
 
 use half::f16;
 
-use super::{
-    fixed::{FixedBlock, power_of_two},
-    lanes::{BLOCK, Lanes, Simd, WIDTH},
-};
+use super::lanes::{BLOCK, FixedBlock, Lanes, Simd, WIDTH, power_of_two};
 
 /// Instructions that every CPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

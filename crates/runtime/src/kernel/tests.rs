@@ -11,11 +11,8 @@ use aimodel::Blob;
 use half::f16;
 
 use super::{
-    AttentionShape, Cache, Pairwise, WeightMatrix,
-    attention::attention_at,
-    elementwise,
-    fixed::Fixed,
-    lanes::{Level, WIDTH},
+    AttentionShape, Cache, Pairwise, WeightMatrix, attention::attention_at, elementwise,
+    fixed::Fixed, lanes::WIDTH, level::Level,
 };
 
 /// Numbers that look random, from −1 to 1.

@@ -9,7 +9,8 @@ use half::f16;
 
 use super::{
     dot::read_f16,
-    lanes::{Lanes, Simd, WIDTH, on_lanes},
+    lanes::{Lanes, Simd, WIDTH},
+    level::on_lanes,
 };
 
 /// Columns that are worked on at once, so that the innermost loop's operands

@@ -5,7 +5,8 @@ use aimodel::Blob;
 use super::{
     dot,
     fixed::Fixed,
-    lanes::{BLOCK, Level, WIDTH},
+    lanes::{BLOCK, WIDTH},
+    level::Level,
     tile::{self, PIECE, Panels, Weights},
 };
 use crate::{

@@ -3,7 +3,7 @@
 use aimodel::{Approximate, ElementType};
 use candle_core::{DType, Tensor};
 
-use super::Operands;
+use super::operands::Operands;
 use crate::{
     error::{OpResult, refuse},
     kernel::Pairwise,

@@ -11,7 +11,7 @@ use std::{
 use candle_core::{DType, Tensor};
 use half::f16;
 
-use super::{Operands, arith::wide, reduce};
+use super::{arith::wide, operands::Operands, reduce};
 use crate::{
     backend::DeviceTensor,
     error::{OpResult, refuse},

@@ -4,7 +4,7 @@ use aimodel::ElementType;
 use candle_core::Tensor;
 use half::f16;
 
-use super::{Operands, axis};
+use super::operands::{Operands, axis};
 use crate::{
     error::{OpResult, refuse},
     value::{Ints, Mapped, Value, read_f16, row_major},

@@ -4,7 +4,7 @@ use aimodel::ElementType;
 use candle_core::{DType, Device, Tensor};
 use half::f16;
 
-use super::Operands;
+use super::operands::Operands;
 use crate::{
     error::{OpResult, refuse},
     kernel,

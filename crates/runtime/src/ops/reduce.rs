@@ -2,7 +2,10 @@
 
 use candle_core::{D, DType, Tensor};
 
-use super::{Operands, arith::wide, axis};
+use super::{
+    arith::wide,
+    operands::{Operands, axis},
+};
 use crate::{
     error::OpResult,
     value::{Ints, Value, row_major, wrap},

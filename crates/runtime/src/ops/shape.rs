@@ -3,7 +3,7 @@
 use aimodel::ElementType;
 use candle_core::Tensor;
 
-use super::{Operands, axis};
+use super::operands::{Operands, axis};
 use crate::{
     backend::{Backend, DeviceTensor},
     error::{OpResult, refuse},

@@ -1,8 +1,11 @@
 //! What a hub answers.
 
 use super::http::{Reply, Request};
-use super::store::{Commit, Files, Store, Stored};
-use super::{Access, State, TOKEN, lock, xet};
+use super::store::{Access, Commit, Files, Store, Stored};
+use super::{
+    state::{State, TOKEN, lock},
+    xet,
+};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -16,7 +19,8 @@ const MOST_INLINE: u64 = 10_000_000;
 pub(super) fn answer(state: &State, request: &Request) -> Reply {
     let mut store = lock(&state.store);
     let parts: Vec<&str> = request.path.trim_start_matches('/').split('/').collect();
-    if let Some(reply) = xet::answer(&mut store, request, &parts) {
+    let endpoint = store.endpoint.clone();
+    if let Some(reply) = xet::answer(&mut store.cas, &endpoint, request, &parts) {
         return reply;
     }
     let writes = request.method == "POST";

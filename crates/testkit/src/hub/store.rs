@@ -1,6 +1,5 @@
 //! Repositories, in memory.
 
-use super::Access;
 use super::xet::Cas;
 
 use sha1::Sha1;
@@ -60,6 +59,18 @@ pub(super) struct Commit {
     pub(super) id: String,
     pub(super) message: String,
     pub(super) files: Files,
+}
+
+/// Who may read a repository.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone.
+    #[default]
+    Open,
+    /// Whoever has the token.
+    Private,
+    /// Anyone may see what there is, but nobody has accepted the terms.
+    Gated,
 }
 
 #[derive(Default)]

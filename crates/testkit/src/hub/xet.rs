@@ -2,7 +2,6 @@
 //! chunks make a file.
 
 use super::http::{Reply, Request};
-use super::store::Store;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -143,11 +142,16 @@ impl Cas {
     }
 }
 
-/// Answers what is asked of this store, and nothing else.
-pub(super) fn answer(store: &mut Store, request: &Request, parts: &[&str]) -> Option<Reply> {
-    let endpoint = store.endpoint.clone();
+/// Answers what is asked of this store, whose hub is at `endpoint`, and nothing
+/// else.
+pub(super) fn answer(
+    cas: &mut Cas,
+    endpoint: &str,
+    request: &Request,
+    parts: &[&str],
+) -> Option<Reply> {
     if let ("GET", ["xorbs", name]) = (request.method.as_str(), parts) {
-        let xorb = store.cas.xorbs.get(*name);
+        let xorb = cas.xorbs.get(*name);
         return Some(match xorb {
             Some(xorb) => Reply::bytes(request, String::new(), &xorb.bytes),
             None => Reply::error(404, "", "Not found"),
@@ -168,25 +172,18 @@ pub(super) fn answer(store: &mut Store, request: &Request, parts: &[&str]) -> Op
     };
     Some(match (request.method.as_str(), parts) {
         ("POST", ["v1", "xorbs", "default", name]) if MerkleHash::from_hex(name).is_ok() => {
-            let taken = store.cas.take_xorb(name, request.body.clone());
+            let taken = cas.take_xorb(name, request.body.clone());
             done(taken.map(|new| json!({"was_inserted": new})))
         }
-        ("POST", ["v1", "shards"]) => done(
-            store
-                .cas
-                .take_shard(&request.body)
-                .map(|()| json!({"result": 1})),
-        ),
+        ("POST", ["v1", "shards"]) => {
+            done(cas.take_shard(&request.body).map(|()| json!({"result": 1})))
+        }
         ("POST", ["v1", "telemetry"]) => Reply::json(200, &json!({})),
         ("GET", ["v1", "reconstructions", name]) => {
-            let size = store
-                .cas
-                .files
-                .get(*name)
-                .and_then(|terms| store.cas.bytes(terms));
+            let size = cas.files.get(*name).and_then(|terms| cas.bytes(terms));
             let size = size.map_or(0, |bytes| bytes.len());
             let (from, to) = request.range(size).unwrap_or((0, size));
-            match store.cas.plan(name, from, to, &endpoint) {
+            match cas.plan(name, from, to, endpoint) {
                 Some(plan) => Reply::json(200, &plan),
                 None => Reply::error(404, "", "Not found"),
             }

@@ -3,7 +3,7 @@
 use crate::qwen3_vl::names;
 use aimodel::{Dim, GraphBuilder, Value};
 
-use super::{Common, Composites, Decoder, Rotary};
+use super::common::{Common, Composites, Decoder, Rotary};
 use crate::lower::{
     Result,
     composite::{self, TO_END, add_axis},

@@ -3,7 +3,10 @@
 
 use aimodel::{Dim, ElementType, GraphBuilder, TensorType, Value};
 
-use super::{Common, Decoder, Pictures, Rotary, attention};
+use super::{
+    attention,
+    common::{Common, Decoder, Pictures, Rotary},
+};
 use crate::lower::{
     Result,
     composite::{TO_END, add_axis, extent},

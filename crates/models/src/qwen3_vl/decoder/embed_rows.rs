@@ -5,7 +5,11 @@
 use aimodel::{AssetBuilder, ElementType, GraphBuilder, TensorType, Value};
 use half::f16;
 
-use super::{Common, Decoder, Pictures, Rotary, attention, attention::Cache, embed::columns};
+use super::{
+    attention::{self, Cache},
+    common::{Common, Decoder, Pictures, Rotary},
+    embed::columns,
+};
 use crate::lower::{
     Result,
     composite::{self, TO_END, add_axis, extent},

@@ -1,12 +1,11 @@
 //! Checkpoints from the Hugging Face hub: which files are needed.
 
-use super::Source;
-use crate::{CONFIG, Checkpoint, Error, Naming, TokenizerFiles, weights};
+use crate::{CONFIG, Checkpoint, Error, Naming, Source, TokenizerFiles, weights};
 use ::hub::{Hub, ProgressFn, Settings, is_repository_id};
 
 /// Fetches what an export reads of `model` at `revision`, `main` if `None`.
 /// Where the hub cannot be reached, a whole checkpoint in the cache will do.
-pub(super) fn fetch<E: From<Error>>(
+pub(crate) fn fetch<E: From<Error>>(
     model: &str,
     revision: Option<&str>,
     progress: ProgressFn<'_>,
@@ -35,7 +34,7 @@ fn failed(model: &str, revision: &str, message: impl ToString) -> Error {
     }
 }
 
-pub(super) fn fetch_from<E: From<Error>>(
+pub(crate) fn fetch_from<E: From<Error>>(
     hub: &Hub,
     model: &str,
     revision: &str,
@@ -53,9 +52,8 @@ pub(super) fn fetch_from<E: From<Error>>(
         .into());
     }
     repository.fetch(&[CONFIG]).map_err(fail)?;
-    let mut source = Source::folder(repository.folder())?;
-    source.model = model.into();
-    source.revision = Some(repository.commit().into());
+    let source = Source::folder(repository.folder())?;
+    let source = source.called(model, Some(repository.commit().into()));
     // Before gigabytes are fetched.
     check(&source)?;
 

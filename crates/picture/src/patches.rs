@@ -1,0 +1,135 @@
+//! Squares of pixels, cut into the patches that a vision encoder reads.
+
+use crate::{
+    Error,
+    image::{COLOURS, Image},
+};
+use half::f16;
+
+/// The largest grid that makes sense: positions are interpolated, and beyond
+/// this an image alone fills the longest contexts.
+pub const MAX_GRID: usize = 64;
+
+/// What the vision tower reads: [rows, cols], row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patches {
+    /// 4 · grid²: 2 × 2 blocks in row order, and the patches of a block
+    /// likewise.
+    pub rows: usize,
+    /// C · T · P · P: colour, frame, row, column.
+    pub cols: usize,
+    /// Levels from −1 to 1.
+    pub values: Vec<f16>,
+}
+
+/// How pictures are cut for a vision tower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PatchSpec {
+    /// P: a patch is P × P pixels.
+    pub patch_size: usize,
+    /// Patches along each side of a merged token.
+    pub merge_size: usize,
+    /// T: frames in a patch; a still picture is repeated.
+    pub temporal_patch_size: usize,
+}
+
+impl PatchSpec {
+    /// How many patches a square of `grid` × `grid` merged tokens has.
+    #[must_use]
+    pub fn rows(self, grid: usize) -> usize {
+        grid * grid * self.merge_size * self.merge_size
+    }
+
+    /// Pixels along a side of a square of `grid` × `grid` merged tokens.
+    #[must_use]
+    pub fn side(self, grid: usize) -> usize {
+        grid * self.merge_size * self.patch_size
+    }
+
+    /// How many values a patch has.
+    #[must_use]
+    pub fn cols(self) -> usize {
+        COLOURS * self.temporal_patch_size * self.patch_size * self.patch_size
+    }
+}
+
+impl Image {
+    /// The picture stretched to a square of `grid` tokens a side, as patches;
+    /// the one frame stands for every frame of a patch. `cut` is what a
+    /// configuration or a bundle states.
+    ///
+    /// # Errors
+    /// [`Error::Grid`] if `grid` is 0 or beyond [`MAX_GRID`].
+    pub fn patches(&self, grid: usize, cut: impl Into<PatchSpec>) -> Result<Patches, Error> {
+        if grid == 0 || grid > MAX_GRID {
+            return Err(Error::Grid {
+                grid,
+                max: MAX_GRID,
+            });
+        }
+        let cut = cut.into();
+        let (patch, frames) = (cut.patch_size, cut.temporal_patch_size);
+        let side = cut.side(grid);
+        let square = self.resize(side, side);
+        let (rows, cols) = (cut.rows(grid), cut.cols());
+        let mut values = Vec::with_capacity(rows * cols);
+        for row in 0..rows {
+            let (top, left) = corner(row, grid, cut);
+            for colour in 0..COLOURS {
+                for _frame in 0..frames {
+                    for y in top..top + patch {
+                        let line = &square.rgb[3 * (y * side + left)..][..3 * patch];
+                        values
+                            .extend(line.chunks_exact(3).map(|pixel| {
+                                f16::from_f32(f32::from(pixel[colour]) / 127.5 - 1.0)
+                            }));
+                    }
+                }
+            }
+        }
+        Ok(Patches { rows, cols, values })
+    }
+}
+
+impl Patches {
+    /// The picture `[C, H, W]` that was cut as `cut` says into a square of `grid`
+    /// tokens a side, normalized, from the first frame of each patch; `None` if
+    /// these are not the patches of such a square.
+    pub fn pixels(&self, grid: usize, cut: PatchSpec) -> Option<Vec<f32>> {
+        let (patch, frames) = (cut.patch_size, cut.temporal_patch_size);
+        let side = cut.side(grid);
+        let fits = (self.rows, self.cols) == (cut.rows(grid), cut.cols())
+            && self.values.len() == self.rows * self.cols;
+        let mut pixels = vec![0.0; if fits { COLOURS * side * side } else { 0 }];
+        for (row, values) in self.values.chunks_exact(cut.cols().max(1)).enumerate() {
+            let (top, left) = corner(row, grid, cut);
+            for (colour, frame) in values.chunks_exact(frames * patch * patch).enumerate() {
+                for (y, line) in frame.chunks_exact(patch).take(patch).enumerate() {
+                    let start = (colour * side + top + y) * side + left;
+                    let place = pixels.get_mut(start..start + patch)?;
+                    for (pixel, value) in place.iter_mut().zip(line) {
+                        *pixel = value.to_f32();
+                    }
+                }
+            }
+        }
+        fits.then_some(pixels)
+    }
+
+    /// The values as little-endian bytes.
+    pub fn to_le_bytes(&self) -> Vec<u8> {
+        self.values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect()
+    }
+}
+
+/// The first row and column of pixels of a patch.
+fn corner(row: usize, grid: usize, cut: PatchSpec) -> (usize, usize) {
+    let (merge, patch) = (cut.merge_size, cut.patch_size);
+    let (block, within) = (row / (merge * merge), row % (merge * merge));
+    let top = (block / grid * merge + within / merge) * patch;
+    let left = (block % grid * merge + within % merge) * patch;
+    (top, left)
+}
