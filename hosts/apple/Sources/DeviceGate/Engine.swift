@@ -1,5 +1,6 @@
 import CoreAI
 import Foundation
+import GateData
 
 /// Decodes greedily with an exported decoder.
 protocol Engine {
@@ -85,7 +86,7 @@ struct CoreAIEngine: Engine {
             }
         }
         return Run(
-            tokens: tokens, visionSeconds: nil, firstSeconds: seconds(first),
+            tokens: tokens, firstSeconds: seconds(first),
             totalSeconds: seconds(clock.now - began))
     }
 
@@ -144,9 +145,9 @@ extension InferenceFunction {
 /// How many tokens a cache may have room for, where there is a limit: with 2,048 and more, iOS 27
 /// gives wrong tokens from the first one on.
 #if os(iOS)
-private let mostTokens = 1_024
+private let maxTokens = 1_024
 #else
-private let mostTokens = Int.max
+private let maxTokens = Int.max
 #endif
 
 extension Prompt {
@@ -154,8 +155,8 @@ extension Prompt {
     var length: Int {
         get throws {
             let length = ids.count + expected.count
-            guard length <= mostTokens else {
-                throw GateError("\(name) has \(length) tokens, and iOS is right up to \(mostTokens)")
+            guard length <= maxTokens else {
+                throw GateError("\(name) has \(length) tokens, and iOS is right up to \(maxTokens)")
             }
             return length
         }

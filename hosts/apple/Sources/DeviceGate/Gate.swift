@@ -1,5 +1,6 @@
 import CoreAI
 import Foundation
+import GateData
 
 /// The engines that a run can ask for.
 public enum EngineChoice: String {
@@ -13,7 +14,7 @@ public enum EngineChoice: String {
 /// transcript. `log` is told what happens.
 public func runGate(
     fixture file: URL, bundlesIn folder: URL, transcript: URL, engine choice: EngineChoice,
-    log: @escaping (String) -> Void
+    log: @escaping @Sendable (String) -> Void
 ) async throws {
     // What an earlier run has left may not pass for this one's.
     try? FileManager.default.removeItem(at: transcript)
@@ -33,7 +34,7 @@ public func runGate(
     if fixture.prompts.contains(where: { $0.patches != nil }) {
         let (hash, url) = try find(fixture.vision, in: folder)
         began = clock.now
-        encoder = VisionEncoder(function: try main(of: await load(url)))
+        encoder = VisionEncoder(function: try main(of: await load(url, reshapes: false)))
         let loaded = seconds(clock.now - began)
         vision = Loaded(name: fixture.vision.name, sha256: hash, loadSeconds: loaded)
         log("vision encoder: \(fixture.vision.name), loaded in \(loaded) s")
@@ -48,15 +49,17 @@ public func runGate(
         for number in 1...fixture.runs {
             let run = try await answer(prompt, engine, encoder)
             let verdict = run.tokens == prompt.expected ? "as expected" : "OTHER THAN EXPECTED"
-            log("\(prompt.name), run \(number) of \(fixture.runs): \(run.tokens.count) tokens \(verdict)")
+            log(
+                "\(prompt.name), run \(number) of \(fixture.runs): \(run.tokens.count) tokens \(verdict)"
+            )
             runs.append(run)
         }
         prompts.append(PromptRuns(name: prompt.name, input: prompt.input, runs: runs))
     }
     let host = Host.current
     try Transcript(
-        version: version, madeWith: host.words, host: host, engine: engine.name, decoder: decoder,
-        vision: vision, prompts: prompts
+        madeWith: host.words, host: host, engine: engine.name, decoder: decoder, vision: vision,
+        prompts: prompts
     ).write(to: transcript)
     log("written: \(transcript.path)")
 }
@@ -75,10 +78,9 @@ private func answer(
     let began = clock.now
     let image = try await encoder.encode(patches)
     let visionSeconds = seconds(clock.now - began)
-    let run = try await engine.run(prompt, image: image)
-    return Run(
-        tokens: run.tokens, visionSeconds: visionSeconds, firstSeconds: run.firstSeconds,
-        totalSeconds: run.totalSeconds)
+    var run = try await engine.run(prompt, image: image)
+    run.visionSeconds = visionSeconds
+    return run
 }
 
 /// The asset's hash as computed here, which must be the fixture's, and where it lies.
@@ -89,16 +91,18 @@ private func find(_ asset: AssetID, in folder: URL) throws -> (hash: String, url
     let program = url.appending(path: "main.mlirb")
     let hash = try fileHash(program)
     guard hash == asset.sha256 else {
-        throw GateError("\(program.path) has SHA-256 \(hash), and the fixture is for \(asset.sha256)")
+        throw GateError(
+            "\(program.path) has SHA-256 \(hash), and the fixture is for \(asset.sha256)")
     }
     return (hash, url)
 }
 
-/// The asset at `url`, for the GPU.
-private func load(_ url: URL) async throws -> AIModel {
+/// The asset at `url`, for the GPU. `reshapes` says whether its inputs have another length at every
+/// call, as a decoder's position_ids and cache do. The vision encoder's never change: a fixed graph
+/// that is loaded as if they did crashes on iOS.
+private func load(_ url: URL, reshapes: Bool) async throws -> AIModel {
     var options = SpecializationOptions(preferredComputeUnitKind: .gpu)
-    // position_ids and the cache have another length at every call.
-    options.expectFrequentReshapes = true
+    options.expectFrequentReshapes = reshapes
     return try await AIModel(contentsOf: url, options: options)
 }
 
@@ -113,16 +117,17 @@ private func main(of model: AIModel) throws -> InferenceFunction {
 private func makeEngine(_ choice: EngineChoice, decoderAt url: URL) async throws -> any Engine {
     switch choice {
     case .coreai:
-        return CoreAIEngine(function: try main(of: await load(url)))
+        return CoreAIEngine(function: try main(of: await load(url, reshapes: true)))
     case .pipelined:
-        #if canImport(CoreAILanguageModels)
+        #if PIPELINED_ENGINE
         // It loads the weights itself; here only the shapes of the inputs are looked at.
-        guard let main = try await load(url).functionDescriptor(for: "main") else {
+        guard let main = try await load(url, reshapes: true).functionDescriptor(for: "main") else {
             throw GateError("\(url.path) has no function main")
         }
         return try await PipelinedEngine(bundleAt: url.deletingLastPathComponent(), main: main)
         #else
-        throw GateError("built without the pipelined engine: set COREAI_MODELS to a checkout of it")
+        throw GateError(
+            "built without the pipelined engine: set COREAI_MODELS_FORK to a checkout of it")
         #endif
     }
 }

@@ -1,7 +1,8 @@
-#if canImport(CoreAILanguageModels)
+#if PIPELINED_ENGINE
 import CoreAI
 import CoreAILanguageModels
 import Foundation
+import GateData
 import Metal
 
 /// The pipelined engine of coreai-models, which apps ship: it samples on the GPU and does not wait
@@ -69,7 +70,7 @@ final class PipelinedEngine: Engine {
         var first = Duration.zero
         let clock = ContinuousClock()
         let began = clock.now
-        let outputs = try engine.generate(
+        let outputs = try await engine.generate(
             with: prompt.ids,
             samplingConfiguration: .greedy,
             inferenceOptions: InferenceOptions(maxTokens: prompt.expected.count))
@@ -80,7 +81,7 @@ final class PipelinedEngine: Engine {
             tokens.append(UInt32(output.tokenId))
         }
         return Run(
-            tokens: tokens, visionSeconds: nil, firstSeconds: seconds(first),
+            tokens: tokens, firstSeconds: seconds(first),
             totalSeconds: seconds(clock.now - began))
     }
 

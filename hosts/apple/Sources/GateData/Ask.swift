@@ -1,18 +1,17 @@
-// From a picture and a question to what the bundles take. The device gate needs none of this, because
-// its fixture holds prompts that are ready; an app does.
+// From a picture and a question to what the bundles take. The device gate needs none of this,
+// because its fixture holds prompts that are ready; an app does.
 
-import CoreGraphics
 import Foundation
 
 extension Prompt {
     /// A prompt from the tokens of the chat template, in which one `imagePad` stands for the
-    /// picture, if there is one. `geometry` is what the bundle states, and `length` how many tokens
-    /// to answer.
-    init(
-        tokens: [Int32], imagePad: Int32, picture: CGImage?, geometry: PictureGeometry, length: Int
+    /// picture whose `patches` these are, if there is one. `geometry` is what the bundle states, and
+    /// `length` how many tokens to answer.
+    package init(
+        tokens: [Int32], imagePad: Int32, patches: Patches?, geometry: PictureGeometry, length: Int
     ) throws {
         let pads = tokens.filter { $0 == imagePad }.count
-        guard pads == (picture == nil ? 0 : 1) else {
+        guard pads == (patches == nil ? 0 : 1) else {
             throw GateError("the prompt has \(pads) image tokens, expected one for each picture")
         }
         let count = Int32(geometry.imageTokens)
@@ -24,14 +23,14 @@ extension Prompt {
             ids: tokens.flatMap { $0 == imagePad ? Array(slots) : [$0] },
             ropeShiftStart: start ?? 1 << 30,
             ropeShiftAmount: start == nil ? 0 : count - Int32(geometry.grid),
-            patches: try picture.map { try Patches(picture: $0, geometry: geometry) },
+            patches: patches,
             expected: Array(repeating: 0, count: length))
     }
 }
 
 /// How pictures become tokens: `user_data` in the `metadata.json` of a decoder's bundle, where every
 /// value is a string.
-struct PictureGeometry {
+package struct PictureGeometry {
     /// Image tokens along a side of the square to which a picture is stretched.
     let grid: Int
     /// Tokens of a picture.
@@ -46,7 +45,7 @@ struct PictureGeometry {
     let temporalPatchSize: Int
 
     /// Reads the metadata in a bundle's folder.
-    init(bundle: URL) throws {
+    package init(bundle: URL) throws {
         let data = try Data(contentsOf: bundle.appendingPathComponent("metadata.json"))
         let metadata = try JSONSerialization.jsonObject(with: data) as? [String: Any]
         let values = metadata?["user_data"] as? [String: String] ?? [:]
@@ -57,10 +56,10 @@ struct PictureGeometry {
                         + "\(values[key] ?? "nothing"); export the bundle again")
             }
         }
-        func number(_ key: String, upTo most: Int) throws -> Int {
-            guard let number = Int(values[key] ?? ""), (1...most).contains(number) else {
+        func number(_ key: String, upTo max: Int) throws -> Int {
+            guard let number = Int(values[key] ?? ""), (1...max).contains(number) else {
                 throw GateError(
-                    "metadata.json: user_data.\(key): expected a number from 1 to \(most), found "
+                    "metadata.json: user_data.\(key): expected a number from 1 to \(max), found "
                         + "\(values[key] ?? "nothing"); export the bundle again")
             }
             return number
@@ -80,14 +79,20 @@ struct PictureGeometry {
 }
 
 extension Patches {
-    /// The patches of an upright picture, stretched to the square that the bundle states.
-    init(picture: CGImage, geometry: PictureGeometry) throws {
+    /// The patches of an upright picture, stretched to the square that the bundle states. `levels`
+    /// are red, green and blue of each pixel, row by row.
+    package init(levels: [UInt8], width: Int, height: Int, geometry: PictureGeometry) throws {
+        guard width > 0, height > 0, levels.count == 3 * width * height else {
+            throw GateError(
+                "a picture of \(width) × \(height) pixels has \(levels.count) levels, expected "
+                    + "three for each pixel")
+        }
         let (grid, patch, merge) = (geometry.grid, geometry.patchSize, geometry.mergeSize)
         let frames = geometry.temporalPatchSize
         let side = grid * merge * patch
         let rows = grid * grid * merge * merge
-        let wide = resample(try levels(of: picture), from: picture.width, to: side, inner: 3)
-        let square = resample(wide, from: picture.height, to: side, inner: 3 * side)
+        let wide = resample(levels, from: width, to: side, inner: 3)
+        let square = resample(wide, from: height, to: side, inner: 3 * side)
         var values = Data(capacity: 2 * 3 * frames * side * side)
         for row in 0..<rows {
             let (block, within) = (row / (merge * merge), row % (merge * merge))
@@ -108,29 +113,6 @@ extension Patches {
         }
         self.init(rows: rows, columns: 3 * frames * patch * patch, values: values)
     }
-}
-
-/// Red, green and blue of each pixel, row by row, on white. The picture's own numbers: the model
-/// was trained on them, whatever colour space they mean.
-private func levels(of picture: CGImage) throws -> [UInt8] {
-    let (width, height) = (picture.width, picture.height)
-    let own = picture.colorSpace.flatMap { $0.model == .rgb ? $0 : nil }
-    guard let space = own ?? CGColorSpace(name: CGColorSpace.sRGB),
-        let context = CGContext(
-            data: nil, width: width, height: height, bitsPerComponent: 8, bytesPerRow: 4 * width,
-            space: space, bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue)
-    else {
-        throw GateError("a picture of \(width) × \(height) pixels cannot be drawn")
-    }
-    let frame = CGRect(x: 0, y: 0, width: width, height: height)
-    context.setFillColor(red: 1, green: 1, blue: 1, alpha: 1)
-    context.fill(frame)
-    context.draw(picture, in: frame)
-    guard let data = context.data else {
-        throw GateError("a picture of \(width) × \(height) pixels has no memory")
-    }
-    let pixels = UnsafeRawBufferPointer(start: data, count: 4 * width * height)
-    return (0..<3 * width * height).map { pixels[$0 / 3 * 4 + $0 % 3] }
 }
 
 /// Brings one axis of `from` entries to `to`: bicubic with a = −0.5, antialiased where it shrinks,
