@@ -30,6 +30,7 @@ for mode in 6 5; do
     echo "language mode $mode"
     run "gate-$mode" swift build
     COREAI_MODELS_FORK=Stubs/coreai-models run "fork-$mode" swift build
+    run "vlm-$mode" swift build --package-path Vlm
 done
 # In mode 5 alone: the code that finds XCTest's tests on Linux does not compile in the other.
 run "gate-$mode" swift test
