@@ -6,8 +6,8 @@
 # In both language modes, with warnings as errors, because an app may use either. Compiling is a whole
 # build: data races and lifetimes are checked long after types.
 #
-# FIXTURE=FILE has the tests read a fixture of the gate in place of the committed one, and
-# TRANSCRIPT=FILE has them leave an answer to it.
+# FIXTURE=/FILE has the tests read a fixture of the gate in place of the committed one, and
+# TRANSCRIPT=/FILE has them leave an answer to it; both are absolute paths.
 set -eu
 
 cd "$(dirname "$0")"

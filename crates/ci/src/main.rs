@@ -22,6 +22,7 @@ mod report;
 mod round_trip;
 mod scenes;
 mod shapes;
+mod swift;
 mod vlm;
 
 use aimodel_cli::progress::seconds;
@@ -66,6 +67,7 @@ const STEPS: &[Step] = &[
     ("other shapes against transformers", shapes::run),
     ("engine stage by a file", engine::run),
     ("device stage", device::run),
+    ("Swift hosts", swift::run),
     ("linter", linter::run),
     ("report in a browser", report::run),
     ("release", release::run),

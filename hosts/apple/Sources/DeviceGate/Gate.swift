@@ -3,7 +3,7 @@ import Foundation
 import GateData
 
 /// The engines that a run can ask for.
-public enum EngineChoice: String {
+public enum EngineChoice: String, Sendable {
     /// Core AI alone.
     case coreai
     /// The pipelined engine, where this package was built with it.
