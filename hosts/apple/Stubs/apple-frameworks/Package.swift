@@ -16,7 +16,7 @@ let package = Package(
             ])
     ],
     targets: [
-        .target(name: "CoreAI"),
+        .target(name: "CoreAI", swiftSettings: [.enableExperimentalFeature("Lifetimes")]),
         .target(name: "CoreGraphics"),
         .target(name: "CryptoKit"),
         .target(name: "FoundationModels", dependencies: ["ImageIO"]),

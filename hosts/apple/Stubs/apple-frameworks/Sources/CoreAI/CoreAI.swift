@@ -1,6 +1,3 @@
-// Swift 6.0 has no spans and no types that cannot escape: shapes and strides are arrays here, and
-// views are values that cannot be copied.
-
 import Foundation
 
 public struct AIModel: Sendable {
@@ -25,13 +22,9 @@ public struct InferenceFunction: Sendable {
     public var descriptor: InferenceFunctionDescriptor { fatalError() }
 
     public func run(
-        inputs: [String: NDArray], states: consuming MutableViews = MutableViews()
+        inputs: [String: NDArray], states: consuming MutableViews = MutableViews(),
+        outputViews: consuming MutableViews = MutableViews()
     ) async throws -> Outputs { fatalError() }
-
-    public struct MutableViews: ~Copyable {
-        public init() {}
-        public mutating func insert(_ array: inout NDArray, for name: String) {}
-    }
 
     public struct Outputs: ~Copyable {
         public mutating func remove(_ name: String) -> InferenceValue? { fatalError() }
@@ -61,18 +54,4 @@ public struct NDArrayDescriptor: Sendable {
 
 public struct NDArray: Sendable {
     public init(descriptor: consuming NDArrayDescriptor) { fatalError() }
-    public func view<T: BitwiseCopyable>(as type: T.Type) -> View<T> { fatalError() }
-    public mutating func mutableView<T: BitwiseCopyable>(as type: T.Type) -> MutableView<T> {
-        fatalError()
-    }
-
-    public struct View<T: BitwiseCopyable>: ~Copyable {
-        public func withUnsafePointer<R, E: Error>(
-            _ body: (UnsafePointer<T>, [Int], [Int]) throws(E) -> R
-        ) throws(E) -> R { fatalError() }
-    }
-
-    public struct MutableView<T: BitwiseCopyable>: ~Copyable {
-        public mutating func copyElements(fromContentsOf elements: some Collection<T>) {}
-    }
 }
