@@ -2,7 +2,7 @@
 //! runs their tests, which answer the gate's own fixture with a transcript; the
 //! gate judges that.
 
-use super::{Outcome, nano};
+use super::{nano, outcome::Outcome};
 use crate::repo;
 use ::gate::{Stage, Verdict};
 use anyhow::ensure;
