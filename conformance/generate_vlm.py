@@ -9,33 +9,20 @@ its own, with by how many logits it leads after it. `--room N` begins with a cac
 
 import argparse
 import asyncio
-import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import numpy as np
 import tensors
 import vlm
-from coreai.authoring import AIModelAsset
 
 
 async def main(a):
     given, _ = tensors.load(a.input)
-    manifest = json.loads((a.bundle / "metadata.json").read_text())
     async with AsyncExitStack() as stack:
-        functions = {}
-        for role, path in manifest["assets"].items():
-            asset = AIModelAsset.load(a.bundle / path)
-            model = await stack.enter_async_context(asset.executable())
-            functions[role] = model.load_function("embed_tokens" if role == "embedding" else "main")
-        pictures = [await vlm.encode(functions["vision"], one) for one in given.get("pixels", [])]
-        talk = vlm.Conversation(
-            functions["embedding"],
-            functions["main"],
-            manifest["vision"]["image_token_id"],
-            manifest["language"]["max_context_length"],
-            a.room,
-        )
+        bundle = await vlm.Bundle.load(a.bundle, stack)
+        pictures = [await bundle.encode(one) for one in given.get("pixels", [])]
+        talk = vlm.Conversation(bundle, a.room)
         logits = (await talk.step(given["ids"], pictures))[-1]
         for _ in range(a.max_tokens):
             token = int(logits.argmax())

@@ -9,35 +9,28 @@ receives `NAME.logits` [T, V] f16 and, with --tokens, `NAME.tokens` i32, the bes
 
 import argparse
 import asyncio
-import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import numpy as np
 import tensors
 import vlm
-from coreai.authoring import AIModelAsset
 
 
 async def main(a):
     given, _ = tensors.load(a.input)
-    manifest = json.loads((a.bundle / "metadata.json").read_text())
-    image, most = manifest["vision"]["image_token_id"], manifest["language"]["max_context_length"]
     results = {}
     async with AsyncExitStack() as stack:
-        functions = {}
-        for role, path in manifest["assets"].items():
-            model = await stack.enter_async_context(AIModelAsset.load(a.bundle / path).executable())
-            functions[role] = model.load_function("embed_tokens" if role == "embedding" else "main")
+        bundle = await vlm.Bundle.load(a.bundle, stack)
         for name in [key.removesuffix(".ids") for key in given if key.endswith(".ids")]:
             ids, pixels = given[f"{name}.ids"], given.get(f"{name}.pixels", [])
-            rows = [await vlm.encode(functions["vision"], one) for one in pixels]
+            rows = [await bundle.encode(one) for one in pixels]
             rows = np.concatenate(rows) if rows else np.zeros((0, 0), np.float16)
-            talk = vlm.Conversation(functions["embedding"], functions["main"], image, most, a.room)
+            talk = vlm.Conversation(bundle, a.room)
             logits, begin, taken = [], 0, 0
             for end in given[f"{name}.cuts"]:
                 part = ids[begin:end]
-                count = int((part == image).sum())
+                count = int((part == bundle.image_token).sum())
                 logits.append(await talk.step(part, [rows[taken : taken + count]] if count else []))
                 begin, taken = end, taken + count
             results[f"{name}.logits"] = np.concatenate(logits)

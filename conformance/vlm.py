@@ -5,26 +5,49 @@ Rows of all tokens of a call come from `embedding`, those of pictures are replac
 are bound by position. The cache begins with room for 256 tokens and doubles, filled with zeros.
 """
 
+import json
+
 import numpy as np
+from coreai.authoring import AIModelAsset
 from coreai.runtime import NDArray
 
 ROOM = 256  # tokens that a new cache has room for
 
 
-async def encode(vision, pixels):
-    """Rows [N, W] of a picture `pixels` [3, H, W], f32, normalized."""
-    (name,) = vision.desc.input_names
-    out = await vision({name: NDArray(np.asarray(pixels, np.float32)[None])})
-    return out[vision.desc.output_names[0]].numpy()[0].copy()
+class Bundle:
+    """The loaded functions of a bundle in a folder; `stack` keeps its assets open."""
+
+    @classmethod
+    async def load(cls, folder, stack):
+        self = cls()
+        manifest = json.loads((folder / "metadata.json").read_text())
+        self.image_token = manifest["vision"]["image_token_id"]
+        self.context = manifest["language"]["max_context_length"]
+        functions = {}
+        for role, path in manifest["assets"].items():
+            model = await stack.enter_async_context(AIModelAsset.load(folder / path).executable())
+            named = role == "embedding" and "embed_tokens" in model.function_names
+            functions[role] = model.load_function("embed_tokens" if named else "main")
+        self.main, self.embedding, self.vision = (
+            functions[role] for role in ("main", "embedding", "vision")
+        )
+        return self
+
+    async def encode(self, pixels):
+        """Rows [N, W] of a picture `pixels` [3, H, W], f32, normalized."""
+        (name,) = self.vision.desc.input_names
+        out = await self.vision({name: NDArray(np.asarray(pixels, np.float32)[None])})
+        return out[self.vision.desc.output_names[0]].numpy()[0].copy()
 
 
 class Conversation:
-    """Loaded functions of a bundle, and what one conversation has in its cache."""
+    """A bundle, and what one conversation has in its cache."""
 
-    def __init__(self, embedding, main, image_token, most, room=ROOM):
-        self.embedding, self.main, self.image_token, self.most = embedding, main, image_token, most
-        self.room, self.seen = min(room, most), 0
-        self.state = {name: self._zeros(name) for name in main.desc.state_names}
+    def __init__(self, bundle, room=ROOM):
+        self.embedding, self.main, self.image_token = bundle.embedding, bundle.main, bundle.image_token
+        self.most = bundle.context
+        self.room, self.seen = min(room, self.most), 0
+        self.state = {name: self._zeros(name) for name in self.main.desc.state_names}
 
     def _zeros(self, name):
         shape = self.main.desc.state_descriptor(name).shape

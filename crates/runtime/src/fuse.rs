@@ -87,8 +87,8 @@ pub(crate) fn weight_matrices(
     constants: &Constants,
 ) -> OpResult<Vec<(usize, WeightMatrix)>> {
     let mut found = Vec::new();
-    for (at, weight) in transposed_weights(graph, constants) {
-        let matrix = match weight[..] {
+    for TransposedWeight { at, parts, .. } in transposed_weights(graph, constants) {
+        let matrix = match parts[..] {
             [f16] => f16_matrix(&constants.values[f16])?,
             [data, scale, zero, offset] => int8_matrix([data, scale, zero, offset], constants)?,
             _ => None,
@@ -98,16 +98,31 @@ pub(crate) fn weight_matrices(
     Ok(found)
 }
 
-/// Products with the transpose of a constant matrix: the step, and the
-/// constant, or the four of the `blockwise_shift_scale` that computes it.
-pub(crate) fn transposed_weights(graph: &Graph, constants: &Constants) -> Vec<(usize, Vec<usize>)> {
+/// A product with the transpose of a constant matrix.
+pub(crate) struct TransposedWeight {
+    /// The step.
+    pub at: usize,
+    /// The constant, or the four of the `blockwise_shift_scale` that computes it.
+    pub parts: Vec<usize>,
+    /// Whether the graph casts the transpose to f32, which is exact: the product is
+    /// one of f32.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code))]
+    pub is_widened: bool,
+}
+
+/// The products with the transpose of a constant matrix.
+pub(crate) fn transposed_weights(graph: &Graph, constants: &Constants) -> Vec<TransposedWeight> {
     let producers = graph.producers();
     let step_of = |source: &Source| match source {
         Source::Slot(slot) => producers.get(slot).map(|at| &graph.steps[*at]),
         Source::Constant(_) => None,
     };
     let weight = |step: &Step| {
-        let transpose = step_of(step.operands.get(1)?)?;
+        let mut transpose = step_of(step.operands.get(1)?)?;
+        let is_widened = matches!(transpose.op, Op::Cast(ElementType::F32));
+        if is_widened {
+            transpose = step_of(transpose.operands.first()?)?;
+        }
         let order = match (&step.op, &transpose.op, &transpose.operands[..]) {
             (Op::MatMul(_), Op::Transpose, [_, Source::Constant(order)]) => order,
             _ => return None,
@@ -115,7 +130,9 @@ pub(crate) fn transposed_weights(graph: &Graph, constants: &Constants) -> Vec<(u
         let swaps =
             matches!(&constants.values[*order], Value::Ints(order) if order.dense() == [1, 0]);
         let sources = match (&transpose.operands[0], step_of(&transpose.operands[0])) {
-            (Source::Constant(weight), _) => return swaps.then(|| vec![*weight]),
+            (Source::Constant(weight), _) => {
+                return swaps.then(|| (vec![*weight], is_widened));
+            }
             (_, Some(scaled)) if matches!(scaled.op, Op::BlockwiseShiftScale) => &scaled.operands,
             _ => return None,
         };
@@ -123,12 +140,19 @@ pub(crate) fn transposed_weights(graph: &Graph, constants: &Constants) -> Vec<(u
             Source::Constant(index) => Some(*index),
             Source::Slot(_) => None,
         });
-        parts.collect::<Option<Vec<_>>>().filter(|_| swaps)
+        let parts = parts.collect::<Option<Vec<_>>>().filter(|_| swaps)?;
+        Some((parts, is_widened))
     };
     let steps = graph.steps.iter().enumerate();
-    steps
-        .filter_map(|(at, step)| Some((at, weight(step)?)))
-        .collect()
+    let found = steps.filter_map(|(at, step)| {
+        let (parts, is_widened) = weight(step)?;
+        Some(TransposedWeight {
+            at,
+            parts,
+            is_widened,
+        })
+    });
+    found.collect()
 }
 
 fn f16_matrix(weight: &Value) -> OpResult<Option<WeightMatrix>> {

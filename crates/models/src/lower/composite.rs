@@ -20,7 +20,7 @@ fn version() -> (&'static str, Attribute) {
     ("version", Attribute::si64(1))
 }
 
-/// Widens to f32, in which norms are computed.
+/// Widens f16 to f32, in which norms are computed.
 fn widened(body: &mut GraphBuilder<'_>, x: Value) -> Result<Value> {
     Ok(body.cast(x, ElementType::F32)?)
 }
@@ -65,12 +65,13 @@ pub fn rms_norm(
     Ok(graph.finish(&[("mul_2", scaled)])?)
 }
 
-/// `layer_norm(input, gamma, beta)` of `[rows, width]` over the last dimension.
+/// `layer_norm(input, gamma, beta)` of `[rows, width]` over the last dimension,
+/// all of f16 or all of f32. It is computed in f32.
 pub fn layer_norm(
     asset: &mut AssetBuilder,
     name: &str,
-    rows: u64,
-    width: u64,
+    [rows, width]: [u64; 2],
+    element: ElementType,
     eps: f32,
 ) -> Result<Graph> {
     let op_attrs = vec![
@@ -79,18 +80,23 @@ pub fn layer_norm(
         version(),
     ];
     let mut graph = asset.composite(name, Composite::new("layer_norm", op_attrs));
-    let x = graph.input("input", TensorType::fixed([rows, width], ElementType::F16))?;
-    let parameter = TensorType::fixed([width], ElementType::F16);
+    let x = graph.input("input", TensorType::fixed([rows, width], element))?;
+    let parameter = TensorType::fixed([width], element);
     let gamma = graph.input("gamma", parameter.clone())?;
     let beta = graph.input("beta", parameter)?;
     let eps = graph.scalar_f32(eps)?;
     let axes = graph.si32(&[1])?;
-    let wide = widened(&mut graph, x)?;
+    let is_wide = element == ElementType::F32;
+    let wide = if is_wide { x } else { widened(&mut graph, x)? };
     let mean = graph.reduce_mean(wide, axes)?;
     let centred = graph.sub(wide, mean)?;
     let factor = inverse_root_mean_square(&mut graph, centred, axes, eps)?;
     let normed = graph.mul(centred, factor)?;
-    let normed = graph.cast(normed, ElementType::F16)?;
+    let normed = if is_wide {
+        normed
+    } else {
+        graph.cast(normed, element)?
+    };
     let scaled = graph.mul(normed, gamma)?;
     let shifted = graph.add(scaled, beta)?;
     Ok(graph.finish(&[("", shifted)])?)
@@ -219,31 +225,33 @@ fn sdpa_declaration(is_causal: bool) -> Composite {
 }
 
 /// `1 / √head_dim` as a half.
-fn scale(body: &mut GraphBuilder<'_>, head_dim: u64) -> Result<Value> {
-    let scale = f16::from_f64((head_dim as f64).powf(-0.5));
-    Ok(body.dense(
-        TensorType::fixed([], ElementType::F16),
-        &scale.to_le_bytes(),
-    )?)
+fn scale(body: &mut GraphBuilder<'_>, head_dim: u64, element: ElementType) -> Result<Value> {
+    let scale = (head_dim as f64).powf(-0.5);
+    Ok(match element {
+        ElementType::F32 => body.scalar_f32(scale as f32)?,
+        _ => body.dense(
+            TensorType::fixed([], ElementType::F16),
+            &f16::from_f64(scale).to_le_bytes(),
+        )?,
+    })
 }
 
 /// `scaled_dot_product_attention(query, key, value)` over all keys, `[1, heads,
-/// rows, D]` each.
+/// rows, D]` each, all of f16 or all of f32.
 pub fn attention(
     asset: &mut AssetBuilder,
     name: &str,
-    heads: u64,
-    rows: u64,
-    head_dim: u64,
+    [heads, rows, head_dim]: [u64; 3],
+    element: ElementType,
 ) -> Result<Graph> {
     let mut graph = asset.composite(name, sdpa_declaration(false));
-    let ty = TensorType::fixed([1, heads, rows, head_dim], ElementType::F16);
+    let ty = TensorType::fixed([1, heads, rows, head_dim], element);
     let query = graph.input("query", ty.clone())?;
     let key = graph.input("key", ty.clone())?;
     let value = graph.input("value", ty)?;
     let axis = graph.scalar_si32(3)?;
     let swap = graph.ui32(&[0, 1, 3, 2])?;
-    let scale = scale(&mut graph, head_dim)?;
+    let scale = scale(&mut graph, head_dim, element)?;
     let query = graph.mul(query, scale)?;
     let key = graph.transpose(key, swap)?;
     let scores = graph.batch_matmul(query, key)?;
@@ -304,7 +312,7 @@ pub fn causal_attention(
         per_head(body, value, value_shape, groups)?
     };
 
-    let scale = scale(body, head_dim)?;
+    let scale = scale(body, head_dim, ElementType::F16)?;
     let swap = body.ui32(&[0, 1, 3, 2])?;
     let mut query = body.mul(query, scale)?;
     let key = body.transpose(key, swap)?;

@@ -5,6 +5,10 @@
 //! `main(pixel_values [1, C, H, W] f32) → image_features [1, N, W] f16`, whose
 //! rows are what [`rows`](super::rows) says. Both for a square of `grid` × `grid`
 //! image tokens: with the grid fixed, everything positional is a constant.
+//!
+//! Weights are stored as f16 in both. The first computes in f16, as the published
+//! recipe does; the second in f32, as Apple's own exporter has it, so that what a
+//! runtime sums in f16 does not add up over the blocks.
 
 use aimodel::{Approximate, AssetBuilder, ElementType, Graph, GraphBuilder, Module, Value};
 use bundle::contract::{DEEPSTACK_EMBEDS, IMAGE_EMBEDS, IMAGE_FEATURES, MAIN};
@@ -51,6 +55,10 @@ pub fn build(config: &Config, checkpoint: &Checkpoint, grid: u64, form: Form) ->
         patches: merged * (merge * merge) as u64,
         merged,
         grid: grid as usize,
+        element: match form {
+            Form::Patches => ElementType::F16,
+            Form::Rows => ElementType::F32,
+        },
     };
     encoder.function(&mut asset, form)?;
     Ok(asset.finish()?)
@@ -65,6 +73,8 @@ struct Encoder<'m> {
     /// Image tokens, N.
     merged: u64,
     grid: usize,
+    /// What is computed in.
+    element: ElementType,
 }
 
 /// Graphs that the blocks call.
@@ -102,17 +112,28 @@ impl Encoder<'_> {
             None
         } else {
             let name = "layer_norm_merged";
-            Some(composite::layer_norm(asset, name, self.merged, wide, EPS)?)
+            Some(composite::layer_norm(
+                asset,
+                name,
+                [self.merged, wide],
+                self.element,
+                EPS,
+            )?)
         };
         let composites = Composites {
-            norm: composite::layer_norm(asset, "layer_norm_patches", self.patches, hidden, EPS)?,
+            norm: composite::layer_norm(
+                asset,
+                "layer_norm_patches",
+                [self.patches, hidden],
+                self.element,
+                EPS,
+            )?,
             merged_norm,
             attention: composite::attention(
                 asset,
                 "blocks.0.attn.sdpa_00000000",
-                self.heads(),
-                self.patches,
-                self.head_dim(),
+                [self.heads(), self.patches, self.head_dim()],
+                self.element,
             )?,
         };
         let mut graph = asset.graph(MAIN);
@@ -171,7 +192,6 @@ impl Encoder<'_> {
         let v = self.vision;
         let (grid, merge) = (self.grid as u64, v.spatial_merge_size as u64);
         let (channels, side) = (v.in_channels as u64, v.patch_size as u64);
-        let pixels = body.cast(pixels, ElementType::F16)?;
         let shape = body.ui32(&[channels, grid, merge, side, grid, merge, side])?;
         let pixels = body.reshape(pixels, shape)?;
         let order = body.ui32(&[1, 4, 2, 5, 0, 3, 6])?;
@@ -199,6 +219,7 @@ impl Encoder<'_> {
         });
         let bytes: Vec<u8> = values.flat_map(f16::to_le_bytes).collect();
         let marks = weights::f16_constant(body, "marks", &[self.merged, pad as u64], bytes)?;
+        let marks = self.widened(body, marks)?;
         let all: Vec<Value> = [embeds]
             .iter()
             .chain(parts)
@@ -207,6 +228,7 @@ impl Encoder<'_> {
             .collect();
         let axis = body.scalar_si32(1)?;
         let rows = body.concat(axis, &all)?;
+        let rows = body.cast(rows, ElementType::F16)?;
         let shape = body.ui32(&[1, self.merged, width])?;
         Ok(body.reshape(rows, shape)?)
     }
@@ -259,7 +281,8 @@ impl Encoder<'_> {
         }
         let bytes = sums.into_iter().flat_map(f16::to_le_bytes).collect();
         let dims = [self.patches, self.hidden()];
-        weights::f16_constant(body, "patch_embed.bias_and_positions", &dims, bytes)
+        let sums = weights::f16_constant(body, "patch_embed.bias_and_positions", &dims, bytes)?;
+        self.widened(body, sums)
     }
 
     fn rotary(&self, body: &mut GraphBuilder<'_>) -> Result<Common> {
@@ -267,9 +290,11 @@ impl Encoder<'_> {
         let (cos, sin) = tables::vision_rotary(self.grid, v.spatial_merge_size, v.head_dim());
         let dims = [1, 1, self.patches, self.head_dim()];
         let bytes = |table: Vec<f16>| table.into_iter().flat_map(f16::to_le_bytes).collect();
+        let cos = weights::f16_constant(body, "rotary.cos", &dims, bytes(cos))?;
+        let sin = weights::f16_constant(body, "rotary.sin", &dims, bytes(sin))?;
         Ok(Common {
-            cos: weights::f16_constant(body, "rotary.cos", &dims, bytes(cos))?,
-            sin: weights::f16_constant(body, "rotary.sin", &dims, bytes(sin))?,
+            cos: self.widened(body, cos)?,
+            sin: self.widened(body, sin)?,
         })
     }
 
@@ -349,6 +374,7 @@ impl Encoder<'_> {
         let end = body.si32(&[TO_END; 4])?;
         let second = body.slice(x, begin, end, ones)?;
         let minus = body.scalar_f16(-1.0)?;
+        let minus = self.widened(body, minus)?;
         let second = body.mul(second, minus)?;
         let axis = body.scalar_si32(3)?;
         let crossed = body.concat(axis, &[second, first])?;
@@ -436,10 +462,20 @@ impl Encoder<'_> {
     /// The transpose `[in, out]` of a stored matrix `[out, in…]`.
     fn matrix(&self, body: &mut GraphBuilder<'_>, name: &str, shape: Vec<usize>) -> Result<Value> {
         let parts = [(name.to_owned(), shape)];
-        weights::transposed(body, self.checkpoint, name, &parts, Storage::F16)
+        let matrix = weights::transposed(body, self.checkpoint, name, &parts, Storage::F16)?;
+        self.widened(body, matrix)
     }
 
     fn vector(&self, body: &mut GraphBuilder<'_>, name: &str, len: usize) -> Result<Value> {
-        weights::vector(body, self.checkpoint, name, len)
+        let vector = weights::vector(body, self.checkpoint, name, len)?;
+        self.widened(body, vector)
+    }
+
+    /// A constant of f16 as what is computed in.
+    fn widened(&self, body: &mut GraphBuilder<'_>, x: Value) -> Result<Value> {
+        match self.element {
+            ElementType::F16 => Ok(x),
+            wide => Ok(body.cast(x, wide)?),
+        }
     }
 }

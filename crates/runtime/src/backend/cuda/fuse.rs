@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     error::OpResult,
+    fuse::{TransposedWeight, transposed_weights},
     graph::{Constants, Graph, Source, Step},
     ops::{Binary, Composite, Op},
     value::Value,
@@ -104,8 +105,17 @@ fn products(
     cuda: &CudaContext,
     matrices: &mut Matrices,
 ) -> OpResult<()> {
-    for (at, weight) in crate::fuse::transposed_weights(graph, constants) {
-        let weight = match weight[..] {
+    for TransposedWeight {
+        at,
+        parts,
+        is_widened,
+    } in transposed_weights(graph, constants)
+    {
+        // The kernels take f16.
+        if is_widened {
+            continue;
+        }
+        let weight = match parts[..] {
             [half] => match &constants.values[half] {
                 Value::Mapped(mapped)
                     if mapped.element == ElementType::F16 && mapped.dims.len() == 2 =>
