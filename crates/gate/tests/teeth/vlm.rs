@@ -129,7 +129,9 @@ fn marks(module: &mut Module, change: impl FnOnce(&mut [Vec<[u8; F16]>])) {
 fn parts_exchanged(case: &mut Case) {
     program(case, AssetRole::Vision, |module| {
         let mut vision = Main::of(module);
-        let rows = vision.operands(vision.outputs()[0])[0];
+        let reshaped = vision.outputs()[0];
+        let rows_f16 = vision.operands(reshaped)[0];
+        let rows = vision.operands(rows_f16)[0];
         // The axis, the embeddings, three parts and the marks.
         let parts = vision.operands(rows);
         assert_eq!(parts.len(), 6);
