@@ -37,8 +37,7 @@ pub fn run(args: Args) -> Result<()> {
     let source = source.called(&recipe.model, facts.revision.clone());
     release.check_source(&source).map_err(refused)?;
     let scratch = home::scratch()?;
-    for (index, mode) in recipe.modes.iter().enumerate() {
-        let options = ::release::options(recipe, mode, index == 0, facts.created);
+    for options in ::release::exports(recipe, facts.created) {
         let job = export::Job {
             source: source.clone(),
             options,

@@ -3,7 +3,6 @@
 use crate::device::Device;
 use crate::progress::{say, seconds, size};
 use crate::{Refused, embedded, export, gate, hub, progress};
-use ::export::Options;
 use ::gate::Transcript;
 use ::release::{Given, Listing, Parts, Recipe, Release, names};
 use anyhow::{Result, bail};
@@ -151,22 +150,14 @@ impl Job {
     fn export(&self) -> Result<()> {
         let recipe = &self.given.recipe;
         let there = |name: &str| self.exports.join(name).exists();
-        let mut vision = !there(&recipe.vision());
-        for mode in &recipe.modes {
-            let missing = recipe.decoders().filter(|decoder| decoder.mode == *mode);
-            let missing = missing.filter(|decoder| !there(&decoder.name));
-            let layouts: Vec<_> = missing
-                .map(|decoder| Layout::Pipelined(decoder.query))
-                .collect();
-            if layouts.is_empty() && !vision {
+        for mut options in ::release::exports(recipe, export::created()?) {
+            let missing = |layout: &Layout| !there(&recipe.decoder(options.recipe, *layout).name);
+            options.layouts.retain(missing);
+            options.decoder = !options.layouts.is_empty();
+            options.vision &= !there(&recipe.vision());
+            if !options.decoder && !options.vision {
                 continue;
             }
-            let options = ::release::options(recipe, mode, vision, export::created()?);
-            let options = Options {
-                decoder: !layouts.is_empty(),
-                layouts,
-                ..options
-            };
             let source = source(recipe, self.model.as_deref(), recipe.revision.as_deref())?;
             let out = self.exports.clone();
             let job = export::Job {
@@ -178,7 +169,6 @@ impl Job {
                 let name = bundle.path.file_name().unwrap_or_default().display();
                 say("export", &format!("{name}, {}", size(bundle.bytes)))?;
             }
-            vision = false;
         }
         Ok(())
     }
@@ -197,13 +187,7 @@ impl Job {
                 let revision = recipe.revision.as_deref();
                 let source = source(recipe, self.model.as_deref(), revision)?;
                 let exports = &self.exports;
-                let mut job = gate::Job::new(
-                    source,
-                    exports,
-                    decoder.mode,
-                    Layout::Pipelined(decoder.query),
-                    None,
-                )?;
+                let mut job = gate::Job::new(source, exports, decoder.mode, decoder.layout, None)?;
                 job.gates = ::gate::Gates::parse(&recipe.gates, &self.gates)?;
                 job.settings.device = self.device.unwrap_or(Device::Cpu).open()?;
                 if let Some(oracle) = &self.oracle {

@@ -6,11 +6,10 @@ use crate::release::{refused, source};
 use crate::venv::{CORE_AI_NEWEST, Venv};
 use crate::{Refused, gate, hub, python};
 use ::gate::Gates;
-use ::release::Release;
-use ::release::names::{BUNDLES, GATES, TRANSCRIPTS};
+use ::release::names::{GATES, TRANSCRIPTS};
+use ::release::{Recipe, Release};
 use aimodel::Summary;
 use anyhow::{Context, Result};
-use bundle::asset_name;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -46,9 +45,10 @@ pub fn run(args: Args) -> Result<()> {
     say(
         "evidence",
         &format!(
-            "{} transcripts in {TRANSCRIPTS}/, about these very bytes; {} passed for each decoder",
+            "{} transcripts in {TRANSCRIPTS}/, about these very bytes; {} passed for each decoder{}",
             release.evidence.len(),
-            required.join(", ")
+            required.join(", "),
+            without_stage(recipe)
         ),
     )?;
     say("gates", &thresholds(&release)?)?;
@@ -66,6 +66,17 @@ pub fn run(args: Args) -> Result<()> {
         )?;
     }
     say("Core AI", &loads(folder, &release)?)
+}
+
+/// What is required and yet cannot run on some bundles.
+fn without_stage(recipe: &Recipe) -> String {
+    let required = recipe.required();
+    let pairs = recipe.decoders().flat_map(|decoder| {
+        let never = required.iter().filter(|stage| !decoder.has_stage(**stage));
+        let never = never.map(|stage| format!("; {stage} cannot run on {}", decoder.name));
+        never.collect::<Vec<_>>()
+    });
+    pairs.collect()
 }
 
 /// Where the published folder is.
@@ -119,15 +130,11 @@ fn loads(folder: &Path, release: &Release) -> Result<String> {
         Ok(venv) => venv,
         Err(error) => return Ok(format!("skipped: {error:#}")),
     };
-    let recipe = &release.given.recipe;
-    let names = recipe.decoders().map(|decoder| decoder.name);
-    let names = names.chain([recipe.vision()]);
-    let paths = names.map(|name| {
-        let bundle = folder.join(BUNDLES).join(&name);
-        bundle.join(asset_name(&name))
-    });
-    let paths: Vec<PathBuf> = paths
-        .map(|path| {
+    let assets = release.given.recipe.assets();
+    let paths: Vec<PathBuf> = assets
+        .iter()
+        .map(|asset| {
+            let path = folder.join(asset);
             path.canonicalize()
                 .with_context(|| format!("{}", path.display()))
         })

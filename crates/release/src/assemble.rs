@@ -7,7 +7,6 @@ use std::{
     path::Path,
 };
 
-use ::bundle::asset_name;
 use fsutil::StagedDir;
 use gate::Transcript;
 
@@ -48,13 +47,12 @@ pub fn assemble(parts: &Parts<'_>, out: &Path) -> Result<Release> {
         license,
     } = parts.given;
     let staged = StagedDir::create(out)?;
-    let bundles = recipe.decoders().map(|decoder| decoder.name);
-    for name in bundles.chain([recipe.vision()]) {
-        copy(
-            &parts.exports.join(&name),
-            &staged,
-            &format!("{}/{name}", names::BUNDLES),
-        )?;
+    let bundles = recipe.decoders().map(|decoder| {
+        let place = decoder.place();
+        (decoder.name, place)
+    });
+    for (name, place) in bundles.chain([(recipe.vision(), recipe.vision_place())]) {
+        copy(&parts.exports.join(name), &staged, &place)?;
     }
     staged.write_file(names::RECIPE, text.as_bytes())?;
     staged.write_file(names::GATES, parts.gates.as_bytes())?;
@@ -73,11 +71,9 @@ pub fn assemble(parts: &Parts<'_>, out: &Path) -> Result<Release> {
         problems.none()?;
         staged.write_file(&name, evidence::publish(transcript)?.as_bytes())?;
     }
-    let vision = recipe.vision();
-    let asset = format!("{}/{vision}/{}", names::BUNDLES, asset_name(&vision));
     // SAFETY: the folder is staged: this process made it under a name of its
     // own, its files are whole, and the map ends with this statement.
-    let opened = unsafe { aimodel::open_asset_mmap(staged.path().join(asset)) };
+    let opened = unsafe { aimodel::open_asset_mmap(staged.path().join(recipe.vision_asset())) };
     let producer = opened?.metadata.producer;
     let revision = parts.transcripts.first();
     let revision = revision.and_then(|first| first.model.revision.as_deref());

@@ -6,7 +6,7 @@ mod measured;
 
 use std::collections::BTreeSet;
 
-use ::bundle::CallShape;
+use ::bundle::{CallShape, Layout, TOKENIZER};
 use gate::Stage;
 use minijinja::{Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 use quantize::Storage;
@@ -20,6 +20,7 @@ use crate::{
     error::{Error, Result},
     evidence::Evidence,
     names,
+    recipe::Decoder,
     release::Release,
 };
 
@@ -27,6 +28,9 @@ const TEMPLATE: &str = include_str!("card.md.jinja");
 
 /// Bytes of an f16, of which the static inputs of a picture and the cache are made.
 const F16_BYTES: u64 = 2;
+/// The longest context that an iPhone stands, as the community measured: see
+/// docs/vlm.md.
+const IOS_CONTEXT: u64 = 1024;
 
 /// What the template is given.
 #[derive(Serialize)]
@@ -63,12 +67,29 @@ struct Card<'a> {
     static_inputs: String,
     cache_per_token: String,
     one_token: bool,
+    vlm: Option<Vlm>,
+    pipelined: &'static str,
+    tokenizer: &'static str,
     sums: &'static str,
     license_file: &'static str,
     notice_file: &'static str,
     transcripts_folder: &'static str,
     recipe_file: &'static str,
     gates_file: &'static str,
+}
+
+/// The bundles for Apple's package.
+#[derive(Serialize)]
+struct Vlm {
+    /// The folder that they are in.
+    folder: &'static str,
+    /// The folder of the one to use, in the release.
+    first: String,
+    max_context: u64,
+    /// The longest context that an iPhone stands.
+    ios_context: u64,
+    /// Stages that are required, and cannot run on them.
+    without: String,
 }
 
 /// What of a picture is added after layers of the decoder, in words.
@@ -91,7 +112,7 @@ struct Block {
 #[derive(Serialize)]
 struct Row {
     path: String,
-    /// What a decoder is; the vision encoder's row is in the template.
+    /// What a bundle with a decoder is; the vision encoder's row is in the template.
     decoder: Option<String>,
     size: String,
 }
@@ -139,16 +160,33 @@ fn card(release: &Release) -> Result<Card<'_>> {
     let evidence = &release.evidence;
     let label = |one: &Evidence| {
         let decoder = decoders.get(one.decoder);
-        decoder.map_or_else(String::new, |decoder| match recipe.queries.len() {
-            1 => decoder.mode.to_string(),
-            _ => format!("{} {}", decoder.mode, decoder.query),
+        decoder.map_or_else(String::new, |decoder| match decoder.layout {
+            Layout::Pipelined(_) if recipe.queries.len() == 1 => decoder.mode.to_string(),
+            Layout::Pipelined(query) => format!("{} {query}", decoder.mode),
+            layout => format!("{layout} {}", decoder.mode),
         })
     };
+    // What a transcript says of a stage that its layout does not have is about a
+    // flag that was not given, which would have changed nothing.
+    let never = |stage: Stage, one: &Evidence| {
+        let decoder = decoders.get(one.decoder)?;
+        (!decoder.has_stage(stage)).then(|| {
+            format!(
+                "there is no fixture for bundles of the layout {}, so nothing judged what a Mac or \
+                 an iPhone answers with them",
+                decoder.layout
+            )
+        })
+    };
+    let mut vlm = decoders
+        .iter()
+        .filter(|decoder| decoder.layout == Layout::Vlm);
     let device = |one: &Evidence| text(&one.transcript.environment.device);
     let geometry = &facts.geometry;
     let tokens = geometry.image_tokens * (1 + geometry.deepstack_layers.len());
     let images = tokens as u64 * geometry.hidden_size as u64 * F16_BYTES;
-    let blocks: BTreeSet<Block> = recipe.modes.iter().flat_map(|mode| blocks(mode)).collect();
+    let modes = decoders.iter().map(|decoder| decoder.mode);
+    let blocks: BTreeSet<Block> = modes.flat_map(blocks).collect();
     let [layers, heads, size] = facts.cache;
     Ok(Card {
         front_matter: recipe.front_matter().to_yaml()?,
@@ -171,7 +209,7 @@ fn card(release: &Release) -> Result<Card<'_>> {
             .into(),
         not_run: Stage::ALL
             .iter()
-            .flat_map(|stage| measured::not_run(*stage, evidence, label))
+            .flat_map(|stage| measured::not_run(*stage, evidence, label, |one| never(*stage, one)))
             .collect(),
         device: measured::device_figures(evidence, label),
         answers: measured::answers(evidence, &release.gates, &facts.stop_tokens),
@@ -192,12 +230,7 @@ fn card(release: &Release) -> Result<Card<'_>> {
             })
             .collect(),
         set: &release.gates.name,
-        required: recipe
-            .required()
-            .iter()
-            .map(|stage| stage.name())
-            .collect::<Vec<_>>()
-            .join(", "),
+        required: stages(&recipe.required()),
         producer: &facts.producer,
         grid: geometry.grid,
         pixels: geometry.pixels(),
@@ -216,6 +249,20 @@ fn card(release: &Release) -> Result<Card<'_>> {
         static_inputs: fsutil::size(images),
         cache_per_token: fsutil::size(2 * layers * heads * size * F16_BYTES),
         one_token: recipe.queries.contains(&CallShape::One),
+        vlm: vlm.next().map(|decoder| Vlm {
+            folder: names::APPLE,
+            first: decoder.place(),
+            max_context: decoder.max_context,
+            ios_context: IOS_CONTEXT,
+            without: stages(
+                recipe
+                    .required()
+                    .iter()
+                    .filter(|stage| !decoder.has_stage(**stage)),
+            ),
+        }),
+        pipelined: names::PIPELINED,
+        tokenizer: TOKENIZER,
         sums: names::SUMS,
         license_file: names::LICENSE,
         notice_file: names::NOTICE,
@@ -227,8 +274,7 @@ fn card(release: &Release) -> Result<Card<'_>> {
 
 fn files(release: &Release) -> Vec<Row> {
     let recipe = &release.given.recipe;
-    let row = |name: String, decoder: Option<String>| {
-        let path = format!("{}/{name}", names::BUNDLES);
+    let row = |path: String, decoder: Option<String>| {
         let bytes = release.listing.below(&path).map(|(_, file)| file.bytes);
         Row {
             // A number stays with its unit.
@@ -237,25 +283,49 @@ fn files(release: &Release) -> Vec<Row> {
             decoder,
         }
     };
-    let mut decoders = recipe.decoders().enumerate().map(|(index, decoder)| {
-        let weights = decoder.mode.description;
-        let call = match decoder.query {
-            CallShape::One => "one token a call".to_owned(),
-            CallShape::Dynamic => "any number of tokens a call".to_owned(),
-            CallShape::Prefill(rows) => format!("one token a call, {rows} in `prefill`"),
-        };
-        let role = if index == 0 {
-            "text decoder, **the one to use**"
-        } else {
-            "text decoder, alternative"
-        };
-        let what = format!("{role}: {weights}; {call}; with tokenizer and metadata");
-        row(decoder.name, Some(what))
-    });
-    let mut rows: Vec<Row> = decoders.next().into_iter().collect();
-    rows.push(row(recipe.vision(), None));
-    rows.extend(decoders);
-    rows
+    let is_vlm = |decoder: &Decoder| decoder.layout == Layout::Vlm;
+    let (vlm, pipelined): (Vec<Decoder>, Vec<Decoder>) = recipe.decoders().partition(is_vlm);
+    let rows = |decoders: Vec<Decoder>| {
+        let rows = decoders.into_iter().enumerate();
+        let rows = rows.map(|(index, decoder)| row(decoder.place(), Some(what(index, &decoder))));
+        rows.collect::<Vec<_>>()
+    };
+    let mut all = rows(pipelined);
+    // Behind the decoder that needs it first.
+    all.insert(all.len().min(1), row(recipe.vision_place(), None));
+    all.extend(rows(vlm));
+    all
+}
+
+/// Names of stages.
+fn stages<'a>(stages: impl IntoIterator<Item = &'a Stage>) -> String {
+    let names = stages.into_iter().map(|stage| stage.name());
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// What a bundle with a decoder is, of which others of its layout come before.
+fn what(before: usize, decoder: &Decoder) -> String {
+    let role = if before == 0 {
+        "**the one to use**"
+    } else {
+        "alternative"
+    };
+    let weights = decoder.mode.description;
+    let call = match decoder.layout {
+        Layout::Pipelined(CallShape::One) => "one token a call".to_owned(),
+        Layout::Pipelined(CallShape::Dynamic) => "any number of tokens a call".to_owned(),
+        Layout::Pipelined(CallShape::Prefill(rows)) => {
+            format!("one token a call, {rows} in `prefill`")
+        }
+        Layout::Vlm => {
+            return format!(
+                "for Apple's package, {role}: decoder, embedding table and vision encoder; the \
+                 decoder: {weights}; up to {} tokens; with tokenizer and metadata",
+                decoder.max_context
+            );
+        }
+    };
+    format!("text decoder, {role}: {weights}; {call}; with tokenizer and metadata")
 }
 
 /// How a weight recipe makes integers of blocks of weights.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
+use ::bundle::Layout;
 use gate::{
     Gates, Stage, StageReport, Transcript, Verdict,
     transcript::{Axis, Bound, CheckId, Found, Measure, TokenRows},
@@ -114,12 +115,20 @@ pub(crate) fn check(
     }
     all.sort_by(|a, b| (a.decoder, &a.path).cmp(&(b.decoder, &b.path)));
     for evidence in &all {
-        about_these_files(evidence, listing, recipe, problems);
+        let decoder = &decoders[evidence.decoder];
+        about_these_files(evidence, decoder, listing, recipe, problems);
         about_this_model(evidence, &all, recipe, gates, facts, problems);
         for report in &evidence.transcript.stages {
             unsound(report, evidence, gates, problems);
+            let place = format!("{}, {}", evidence.path, report.stage);
+            let can = report.verdict == Verdict::Skipped || decoder.has_stage(report.stage);
+            problems.unless(can, &place, || {
+                format!(
+                    "is said to have run, and bundles of the layout {} have no such stage",
+                    decoder.layout
+                )
+            });
             if report.verdict == Verdict::Fail {
-                let place = format!("{}, {}", evidence.path, report.stage);
                 problems.add(place, format!("failed: {}", report.summary));
             }
         }
@@ -134,25 +143,32 @@ pub(crate) fn check(
 /// Whether what was judged are the files that the release holds.
 fn about_these_files(
     evidence: &Evidence,
+    decoder: &Decoder,
     listing: &Listing,
     recipe: &Recipe,
     problems: &mut Problems,
 ) {
     let judged = &evidence.transcript.bundles;
-    let vision = recipe.vision();
+    let mut folders = vec![(decoder.name.clone(), decoder.place())];
+    match decoder.layout {
+        Layout::Pipelined(_) => folders.push((recipe.vision(), recipe.vision_place())),
+        // Its vision encoder is in the bundle.
+        Layout::Vlm => {}
+    }
+    let expected: Vec<&str> = folders.iter().map(|(name, _)| name.as_str()).collect();
     let names: Vec<&str> = judged.iter().map(|bundle| bundle.name.as_str()).collect();
-    if names.get(1) != Some(&vision.as_str()) || names.len() != 2 {
+    if names != expected {
         problems.add(
             &evidence.path,
             format!(
-                "expected one about a decoder and {vision}, found {}",
+                "expected one about {}, found {}",
+                expected.join(" and "),
                 names.join(", ")
             ),
         );
         return;
     }
-    for bundle in judged {
-        let folder = format!("{}/{}", names::BUNDLES, bundle.name);
+    for (bundle, (_, folder)) in judged.iter().zip(folders) {
         let there: BTreeSet<&str> = listing.below(&folder).map(|(path, _)| path).collect();
         for (path, entry) in listing.below(&folder) {
             let message = match bundle.files.get(path) {
@@ -396,6 +412,10 @@ fn required(decoder: &Decoder, all: &[&Evidence], recipe: &Recipe, problems: &mu
         return;
     }
     for stage in recipe.required() {
+        // The card says that it was not run.
+        if !decoder.has_stage(stage) {
+            continue;
+        }
         let reports: Vec<&StageReport> = all.iter().filter_map(|one| one.stage(stage)).collect();
         let passed = |report: &&StageReport| {
             let apple = report.apple_device == Some(true);

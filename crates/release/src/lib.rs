@@ -9,7 +9,7 @@
 //!
 //! | in the folder | | held by |
 //! |---|---|---|
-//! | `gpu-pipelined/` | the bundles | `SHA256SUMS`, their metadata, the transcripts |
+//! | `gpu-pipelined/`, `apple/` | the bundles | `SHA256SUMS`, their metadata, the transcripts |
 //! | `recipe.toml`, `gates.toml` | what was asked for | `SHA256SUMS` |
 //! | `LICENSE`, `NOTICE` | the terms of the weights, what was changed | `SHA256SUMS` |
 //! | `SHA256SUMS` | all of the above | [`rebuild`](differences) on any machine |
@@ -45,6 +45,6 @@ pub use error::{Error, Problem, Refusal, Result};
 pub use evidence::{Evidence, file_name as transcript_name, publish};
 pub use folder::{Entry, Listing};
 pub use front_matter::FrontMatter;
-pub use rebuild::{differences, options};
-pub use recipe::{Decoder, Given, Recipe};
+pub use rebuild::{differences, exports};
+pub use recipe::{Decoder, Given, Recipe, Vlm};
 pub use release::Release;

@@ -5,7 +5,7 @@ use std::{fmt, path::Path};
 use ::bundle::TOKENIZER;
 use quantize::BLOCK;
 
-use crate::names::LICENSE;
+use crate::names::{APPLE, LICENSE};
 
 /// No licence is longer.
 pub(crate) const MAX_BYTES: u64 = 1 << 18;
@@ -53,6 +53,9 @@ pub(crate) struct Notice<'a> {
     pub license: &'a str,
     /// What made the bundles.
     pub producer: &'a str,
+    /// Whether bundles for Apple's package are there, whose chat template is
+    /// another.
+    pub other_template: bool,
 }
 
 impl fmt::Display for Notice<'_> {
@@ -64,8 +67,17 @@ impl fmt::Display for Notice<'_> {
             model,
             license,
             producer,
+            other_template,
             ..
         } = self;
+        let tokenizer = if *other_template {
+            format!(
+                "are\nthe checkpoint's own, unchanged; but in {APPLE}/ the chat template has a \
+                 replacement\naround it, in each file that holds it."
+            )
+        } else {
+            "are\nthe checkpoint's own, unchanged.".to_owned()
+        };
         let from = match (self.on_hub, self.revision) {
             (true, Some(revision)) => {
                 format!("{model} (https://huggingface.co/{model}, commit {revision})")
@@ -83,8 +95,7 @@ impl fmt::Display for Notice<'_> {
              \n\
              Changed: the model was converted to Apple's Core AI format (.aimodel) by\n\
              {producer}. Weights were rounded to f16, and those of the int8 decoders\n\
-             to 8 bits in blocks of {BLOCK}; nothing was trained. The files in {TOKENIZER}/ are\n\
-             the checkpoint's own, unchanged.\n"
+             to 8 bits in blocks of {BLOCK}; nothing was trained. The files in {TOKENIZER}/ {tokenizer}\n"
         )
     }
 }

@@ -15,29 +15,30 @@ use crate::{
     release::Release,
 };
 
-/// How to export a recipe's bundles of one mode.
-pub fn options(
-    recipe: &Recipe,
-    mode: &'static quantize::Recipe,
-    vision: bool,
-    created: u64,
-) -> Options {
-    Options {
+/// How to export a recipe's bundles: one export for each mode of each layout. The
+/// first gives the vision encoder beside pipelined bundles, too.
+pub fn exports(recipe: &Recipe, created: u64) -> Vec<Options> {
+    let options = |mode, layouts: Vec<Layout>, max_context, vision| Options {
         recipe: mode,
-        layouts: recipe
-            .queries
-            .iter()
-            .copied()
-            .map(Layout::Pipelined)
-            .collect(),
+        layouts,
         grid: recipe.grid,
-        max_context: recipe.max_context,
+        max_context,
         decoder: true,
         vision,
         name: None,
         license: Some(recipe.stated_license().to_owned()),
         created,
-    }
+    };
+    let pipelined = recipe.modes.iter().enumerate().map(|(index, mode)| {
+        let layouts = recipe.queries.iter().copied().map(Layout::Pipelined);
+        options(*mode, layouts.collect(), recipe.max_context, index == 0)
+    });
+    let vlm = recipe.vlm.iter().flat_map(|vlm| &vlm.modes);
+    let vlm = vlm.map(|mode| {
+        let decoder = recipe.decoder(mode, Layout::Vlm);
+        options(*mode, vec![decoder.layout], decoder.max_context, false)
+    });
+    pipelined.chain(vlm).collect()
 }
 
 /// Holds a release to bundles that were exported anew into `exports`.
@@ -47,9 +48,11 @@ pub fn options(
 pub fn differences(release: &Release, exports: &Path) -> Result<()> {
     let (recipe, facts) = (&release.given.recipe, &release.facts);
     let mut problems = Problems::default();
-    let names = recipe.decoders().map(|decoder| decoder.name);
-    for name in names.chain([recipe.vision()]) {
-        let place = format!("{}/{name}", names::BUNDLES);
+    let bundles = recipe.decoders().map(|decoder| {
+        let place = decoder.place();
+        (decoder.name, place)
+    });
+    for (name, place) in bundles.chain([(recipe.vision(), recipe.vision_place())]) {
         let anew = Listing::read(&exports.join(&name))?;
         for (path, entry) in release.listing.below(&place) {
             let found = anew.get(path);
@@ -97,7 +100,8 @@ impl Release {
     pub fn check_source(&self, source: &Source) -> Result<()> {
         let mut problems = Problems::default();
         let recipe = &self.given.recipe;
-        let digest = models::open_weights(source, models::open(source)?.as_ref())?.digest();
+        let architecture = models::open(source)?;
+        let digest = models::open_weights(source, architecture.as_ref())?.digest();
         for evidence in &self.evidence {
             let stated = &evidence.transcript.model.checkpoint;
             problems.unless(*stated == digest, &evidence.path, || {
@@ -107,9 +111,10 @@ impl Release {
                 )
             });
         }
-        let expected = TokenizerFiles::load(source)?;
+        let files = TokenizerFiles::load(source)?;
         for decoder in recipe.decoders() {
-            let place = format!("{}/{}/{TOKENIZER}", names::BUNDLES, decoder.name);
+            let place = format!("{}/{TOKENIZER}", decoder.place());
+            let expected = architecture.tokenizer_files(files.clone(), decoder.layout)?;
             for (name, bytes) in &expected.files {
                 let path = format!("{place}/{name}");
                 let hash = fsutil::sha256(bytes);
@@ -117,7 +122,7 @@ impl Release {
                 problems.unless(
                     found.is_some_and(|found| found.sha256 == hash),
                     &path,
-                    || "is not the checkpoint's".to_owned(),
+                    || "is not what the checkpoint gives".to_owned(),
                 );
             }
             for (name, entry) in self.listing.below(&place) {

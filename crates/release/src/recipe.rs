@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ::bundle::{BundleName, CallShape, Layout, VisionName};
+use ::bundle::{AssetRole, BundleName, CallShape, Layout, VisionName, asset_name};
 use gate::Stage;
 use serde::Deserialize;
 
@@ -48,12 +48,15 @@ pub struct Recipe {
     /// SHA-256 over the checkpoint's weights, where it is pinned
     /// ([`checkpoint::Checkpoint::digest`]).
     pub checkpoint: Option<String>,
-    /// How decoders store weights. The first is the one to use.
+    /// How decoders of pipelined bundles store weights. The first is the one to
+    /// use.
     #[serde(deserialize_with = "parsed")]
     pub modes: Vec<&'static quantize::Recipe>,
-    /// How decoders are called. The first is the one to use.
+    /// How decoders of pipelined bundles are called. The first is the one to use.
     #[serde(deserialize_with = "parsed")]
     pub queries: Vec<CallShape>,
+    /// Bundles for Apple's own package, if there are to be any.
+    pub vlm: Option<Vlm>,
     /// Image tokens along a side of a picture.
     pub grid: u64,
     /// The longest context that the bundles promise.
@@ -76,15 +79,53 @@ pub struct Recipe {
     pub require: Vec<Stage>,
 }
 
-/// A decoder's bundle of a recipe.
+/// The part of a recipe about bundles of the layout `vlm`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vlm {
+    /// How their decoders store weights. The first is the one to use.
+    #[serde(deserialize_with = "parsed")]
+    pub modes: Vec<&'static quantize::Recipe>,
+    /// The longest context that they promise, where it is not the recipe's: there
+    /// a cache grows up to it, whatever the device can stand.
+    pub max_context: Option<u64>,
+}
+
+/// A bundle with a decoder of a recipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoder {
     /// The bundle's name.
     pub name: String,
     /// How it stores weights.
     pub mode: &'static quantize::Recipe,
-    /// How it is called.
-    pub query: CallShape,
+    /// Which assets it has, and how many tokens a call takes.
+    pub layout: Layout,
+    /// The longest context that it promises.
+    pub max_context: u64,
+}
+
+impl Decoder {
+    /// Its folder in a release.
+    pub fn place(&self) -> String {
+        format!("{}/{}", names::bundles(self.layout), self.name)
+    }
+
+    /// Its assets, in the order of [`Layout::roles`]: their folders in a release.
+    pub fn assets(&self) -> impl Iterator<Item = (AssetRole, String)> {
+        let roles = self.layout.roles().iter();
+        roles.map(|role| {
+            (
+                *role,
+                format!("{}/{}", self.place(), role.asset(&self.name)),
+            )
+        })
+    }
+
+    /// Whether a stage can run on it. A device answers a fixture, and there is none
+    /// for the layout `vlm`.
+    pub fn has_stage(&self, stage: Stage) -> bool {
+        !(stage == Stage::Device && self.layout == Layout::Vlm)
+    }
 }
 
 impl Recipe {
@@ -104,33 +145,61 @@ impl Recipe {
         ::bundle::short_name(&self.model)
     }
 
-    /// Its decoders, the one to use first.
+    /// Its bundles with decoders: the pipelined ones, the one to use first, and
+    /// those of the layout `vlm` behind them, likewise.
     pub fn decoders(&self) -> impl Iterator<Item = Decoder> {
-        let short = self.short();
-        self.modes.iter().flat_map(move |mode| {
-            let short = short.clone();
-            self.queries.iter().map(move |query| {
-                let name = BundleName {
-                    model: short.clone(),
-                    recipe: mode.to_string(),
-                    layout: Layout::Pipelined(*query),
-                };
-                Decoder {
-                    name: name.to_string(),
-                    mode,
-                    query: *query,
-                }
-            })
-        })
+        let pipelined = self.modes.iter().flat_map(|mode| {
+            let queries = self.queries.iter();
+            queries.map(|query| self.decoder(mode, Layout::Pipelined(*query)))
+        });
+        let vlm = self.vlm.iter().flat_map(|vlm| &vlm.modes);
+        pipelined.chain(vlm.map(|mode| self.decoder(mode, Layout::Vlm)))
     }
 
-    /// The vision encoder's bundle.
+    /// The bundle of this mode and layout.
+    pub fn decoder(&self, mode: &'static quantize::Recipe, layout: Layout) -> Decoder {
+        let name = BundleName {
+            model: self.short(),
+            recipe: mode.to_string(),
+            layout,
+        };
+        let vlm = self.vlm.as_ref().and_then(|vlm| vlm.max_context);
+        let vlm = vlm.filter(|_| layout == Layout::Vlm);
+        Decoder {
+            name: name.to_string(),
+            mode,
+            layout,
+            max_context: vlm.unwrap_or(self.max_context),
+        }
+    }
+
+    /// The folder of the vision encoder that lies beside pipelined bundles.
     pub fn vision(&self) -> String {
         let model = self.short();
         VisionName { model }.to_string()
     }
 
-    /// Stages that each decoder must have passed, in the chain's order.
+    /// The vision encoder's folder in a release.
+    pub fn vision_place(&self) -> String {
+        format!("{}/{}", names::PIPELINED, self.vision())
+    }
+
+    /// All assets of a release, as folders in it.
+    pub fn assets(&self) -> Vec<String> {
+        let mut assets = vec![self.vision_asset()];
+        for decoder in self.decoders() {
+            assets.extend(decoder.assets().map(|(_, asset)| asset));
+        }
+        assets
+    }
+
+    /// The vision encoder beside pipelined bundles, as a folder in a release.
+    pub(crate) fn vision_asset(&self) -> String {
+        format!("{}/{}", self.vision_place(), asset_name(&self.vision()))
+    }
+
+    /// Stages that each decoder must have passed, in the chain's order; but see
+    /// [`Decoder::has_stage`].
     pub fn required(&self) -> Vec<Stage> {
         let always = [Stage::Weights, Stage::Execute];
         let is = |stage: &Stage| always.contains(stage) || self.require.contains(stage);
@@ -184,6 +253,7 @@ impl Recipe {
             revision,
             license: self.stated_license(),
             producer,
+            other_template: self.vlm.is_some(),
         };
         notice.to_string()
     }
@@ -217,11 +287,14 @@ impl Recipe {
         if self.modes.is_empty() || self.queries.is_empty() {
             return Err("modes and queries: expected at least one of each".to_owned());
         }
+        if self.vlm.as_ref().is_some_and(|vlm| vlm.modes.is_empty()) {
+            return Err("vlm.modes: expected at least one".to_owned());
+        }
         let mut names: Vec<String> = self.decoders().map(|decoder| decoder.name).collect();
         names.sort();
-        names.dedup();
-        if names.len() != self.modes.len() * self.queries.len() {
-            return Err("modes and queries: one is there twice".to_owned());
+        let mut pairs = names.iter().zip(names.iter().skip(1));
+        if let Some((name, _)) = pairs.find(|(name, next)| name == next) {
+            return Err(format!("modes and queries: {name} is there twice"));
         }
         let plain_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if self.gates.is_empty() || !self.gates.chars().all(plain_name) {

@@ -54,6 +54,7 @@ fn it_is_a_page() {
     let (mut tables, mut cells, mut columns) = (0, 0, 0);
     let mut headings = Vec::new();
     let mut heading = None;
+    let mut in_code = false;
     for event in events(&card) {
         match event {
             Event::Start(Tag::Table(alignments)) => {
@@ -66,9 +67,19 @@ fn it_is_a_page() {
             Event::End(TagEnd::TableHead | TagEnd::TableRow) => assert_eq!(cells, columns),
             Event::Start(Tag::Heading { level, .. }) => heading = Some((level, String::new())),
             Event::End(TagEnd::Heading(_)) => headings.extend(heading.take()),
+            Event::Start(Tag::CodeBlock(_)) => in_code = true,
+            Event::End(TagEnd::CodeBlock) => in_code = false,
+            Event::Code(text) => {
+                if let Some((_, said)) = &mut heading {
+                    said.push_str(&text);
+                }
+            }
             Event::Text(text) => {
                 if let Some((_, said)) = &mut heading {
                     said.push_str(&text);
+                }
+                if in_code {
+                    continue;
                 }
                 // A table that was not read as one, or markup that was not understood.
                 assert!(
@@ -89,7 +100,7 @@ fn it_is_a_page() {
             _ => {}
         }
     }
-    assert_eq!(tables, 7);
+    assert_eq!(tables, 8);
     let (one, two, three) = (HeadingLevel::H1, HeadingLevel::H2, HeadingLevel::H3);
     let expected = [
         (one, "nano for Core AI"),
@@ -99,6 +110,8 @@ fn it_is_a_page() {
         (three, "Every check"),
         (two, "How it works"),
         (two, "Run it"),
+        (three, "With Apple's package"),
+        (three, "With an engine for gpu-pipelined/"),
         (two, "Check it yourself"),
         (two, "Licence"),
     ];
@@ -164,16 +177,74 @@ fn what_was_not_run_says_so() {
     let card = Case::new().read("README.md");
     for part in [
         "- **engine**: no runtime of Core AI in this test",
-        "- **device**: no device's transcript was given",
+        "- **device** (int8hu on cpu, int8lin on cpu): no device's transcript was given",
+        // Whatever flag was not given.
+        "- **device** (vlm int8hu on cpu): there is no fixture for bundles of the layout vlm",
         "Not measured: no transcript of a Mac or an iPhone",
     ] {
         assert!(card.contains(part), "expected {part:?} in:\n{card}");
     }
     for stage in ["| engine |", "| device |"] {
         let line = card.lines().find(|line| line.starts_with(stage)).unwrap();
-        assert!(line.ends_with("| not run | not run |"), "{line}");
+        assert!(line.ends_with("| not run | not run | not run |"), "{line}");
         assert!(!line.contains("pass"), "{line}");
     }
+}
+
+#[test]
+fn bundles_for_apples_package() {
+    let card = Case::new().read("README.md");
+    let parts = [
+        "| `apple/nano_vlm_int8hu/` | for Apple's package, **the one to use**: decoder, embedding \
+         table and vision encoder; the decoder: layers int8",
+        "up to 4096 tokens",
+        "[what runs where](#run-it)",
+        "| aimodel's runtime: `ask`, `chat`, `gate` | yes | yes |",
+        "give it the folder `apple/nano_vlm_int8hu/`",
+        "for an iPhone, export it with `--max-ctx 1024`",
+        "the stage device above is not run for these bundles",
+        "**Chat template.** It is not the checkpoint's own.",
+        "| vlm int8hu, cpu |",
+    ];
+    testkit::assert_contains(&card, &parts);
+    // As README has them, and hosts/apple compiles.
+    let readme = fs::read_to_string(common::repository().join("README.md")).unwrap();
+    let swift = |text: &str| {
+        let text = text.split_once("```swift\n").unwrap().1;
+        text.split_once("```").unwrap().0.to_owned()
+    };
+    assert_eq!(swift(&card), swift(&readme));
+    assert_eq!(swift(&card).lines().count(), 4);
+    // The encoder of the bundle is not the one beside.
+    let rows = ["findings in bundle", "findings in vision encoder"];
+    for row in rows {
+        let line = card.lines().find(|line| line.contains(row)).unwrap();
+        assert_eq!(line.ends_with("| 0 of 34 |"), row == rows[0], "{line}");
+    }
+
+    // A card without such bundles does not speak of them.
+    let folder = tempfile::tempdir().unwrap();
+    let mut given = common::given();
+    let text = given.text.split("[vlm]").next().unwrap().to_owned();
+    given.recipe = release::Recipe::parse(&text).unwrap();
+    given.text = text;
+    let parts = release::Parts {
+        given: &given,
+        gates: &common::gates(),
+        exports: &bench().exports,
+        transcripts: &bench().transcripts[..2],
+    };
+    let out = folder.path().join("out");
+    release::assemble(&parts, &out).unwrap();
+    let card = fs::read_to_string(out.join("README.md")).unwrap();
+    for word in ["apple/", "vlm", "Swift", "what runs where"] {
+        assert!(!card.contains(word), "{word}: {card}");
+    }
+    assert!(!card.contains("\n\n\n"), "{card}");
+    let notice = fs::read_to_string(out.join("NOTICE")).unwrap();
+    assert!(notice.ends_with("unchanged.\n"), "{notice}");
+    let notice = Case::new().read("NOTICE");
+    assert!(notice.contains("in apple/ the chat template"), "{notice}");
 }
 
 /// The first transcript, with a device's verdict.

@@ -51,13 +51,31 @@ fn the_checkpoint_gives_the_same_sums_again() {
     release::differences(&release, exports.path()).unwrap();
     release.check_source(&Source::nano()).unwrap();
 
-    let file = "nano_decode_int8lin_s1/nano_decode_int8lin_s1.aimodel/main.mlirb";
-    let mut bytes = fs::read(exports.path().join(file)).unwrap();
-    bytes[5000] ^= 1;
-    fs::write(exports.path().join(file), bytes).unwrap();
+    let files = [
+        "nano_decode_int8lin_s1/nano_decode_int8lin_s1.aimodel/main.mlirb",
+        "nano_vlm_int8hu/embedding.aimodel/main.mlirb",
+    ];
+    for file in files {
+        let mut bytes = fs::read(exports.path().join(file)).unwrap();
+        bytes[5000] ^= 1;
+        fs::write(exports.path().join(file), bytes).unwrap();
+    }
     fs::write(exports.path().join("nano_vision/more"), "").unwrap();
+    fs::remove_file(
+        exports
+            .path()
+            .join("nano_vlm_int8hu/vision.aimodel/main.hash"),
+    )
+    .unwrap();
     let error = release::differences(&release, exports.path()).unwrap_err();
-    common::refuses(&error, &[file, "the checkpoint gives", "nano_vision/more"]);
+    let parts = [
+        files[0],
+        files[1],
+        "the checkpoint gives",
+        "gpu-pipelined/nano_vision/more: is not in the folder",
+        "apple/nano_vlm_int8hu/vision.aimodel/main.hash: is in the folder, and",
+    ];
+    common::refuses(&error, &parts);
 }
 
 #[test]
@@ -79,7 +97,7 @@ fn another_checkpoint_is_told() {
     let error = release.check_source(&source()).unwrap_err().to_string();
     for part in [
         "is about a checkpoint with the digest",
-        "nano_decode_int8hu_s1/tokenizer/tokenizer_config.json: is not the checkpoint's",
+        "nano_decode_int8hu_s1/tokenizer/tokenizer_config.json: is not what the checkpoint gives",
     ] {
         assert!(error.contains(part), "{error}");
     }
@@ -94,7 +112,8 @@ fn sums_are_those_of_sha256sum() {
     assert!(stated.contains_key("LICENSE") && stated.contains_key("recipe.toml"));
     assert!(!stated.contains_key("README.md"));
     assert!(stated.keys().all(|path| sums::lists(path)));
-    assert_eq!(stated.len() + 4, listing.files.len());
+    // And three transcripts.
+    assert_eq!(stated.len() + 5, listing.files.len());
     #[cfg(target_os = "linux")]
     {
         let mut command = std::process::Command::new("sha256sum");
@@ -144,12 +163,78 @@ fn recipes_that_cannot_be_released() {
         ("gates = \"qwen3-vl\"", "gates = \"../x\"", "gates"),
         ("\"ladder\"", "\"speed\"", "speed"),
         ("grid = 14", "grid = 14\nsize = 3", "size"),
+        (
+            "[vlm]\nmodes = [\"int8hu\"]",
+            "[vlm]\nmodes = []",
+            "vlm.modes",
+        ),
+        (
+            "[vlm]\nmodes = [\"int8hu\"]",
+            "[vlm]\nmodes = [\"int8hu\", \"int8hu\"]",
+            "qwen3_vl_2b_instruct_vlm_int8hu is there twice",
+        ),
+        ("[vlm]\nmodes", "[vlm]\nqueries = []\nmodes", "queries"),
     ] {
         let text = good.replacen(from, to, 1);
         assert_ne!(text, good, "{from}");
         let error = release::Recipe::parse(&text).unwrap_err().to_string();
         assert!(error.contains(part), "{to}: {error}");
     }
+}
+
+#[test]
+fn vlm_bundles_of_a_recipe() {
+    let file = |name: &str| {
+        let path = repository().join(format!("recipes/{name}.toml"));
+        release::Given::load(&path).unwrap().recipe
+    };
+    let recipe = file("qwen3-vl-2b");
+    let decoders: Vec<_> = recipe.decoders().collect();
+    let [first, other, vlm] = &decoders[..] else {
+        panic!("{decoders:?}");
+    };
+    assert_eq!(first.max_context, 4096);
+    assert_eq!(
+        other.place(),
+        "gpu-pipelined/qwen3_vl_2b_instruct_decode_int8lin_s1"
+    );
+    assert_eq!(vlm.place(), "apple/qwen3_vl_2b_instruct_vlm_int8hu");
+    assert_eq!(vlm.max_context, 1024);
+    assert!(!vlm.has_stage(gate::Stage::Device) && first.has_stage(gate::Stage::Device));
+    // Two decoders, a vision encoder beside them, and three in one folder.
+    assert_eq!(recipe.assets().len(), 6);
+    let exports = release::exports(&recipe, 7);
+    let made: Vec<_> = exports
+        .iter()
+        .map(|options| {
+            let contexts = (options.max_context, options.created);
+            (
+                options.recipe.name,
+                options.layouts.len(),
+                options.vision,
+                contexts,
+            )
+        })
+        .collect();
+    let expected = [
+        ("int8hu", 1, true, (4096, 7)),
+        ("int8lin", 1, false, (4096, 7)),
+        ("int8hu", 1, false, (1024, 7)),
+    ];
+    assert_eq!(made, expected);
+    assert_eq!(exports[2].layouts, [bundle::Layout::Vlm]);
+    // Without a context of its own, the recipe's.
+    assert_eq!(
+        file("qwen3-vl-8b").decoders().last().unwrap().max_context,
+        4096
+    );
+
+    // A recipe need not have any.
+    let text = fs::read_to_string(repository().join("recipes/nano.toml")).unwrap();
+    let text = text.split("[vlm]").next().unwrap();
+    let recipe = release::Recipe::parse(text).unwrap();
+    assert_eq!(recipe.decoders().count(), 2);
+    assert_eq!(release::exports(&recipe, 0).len(), 2);
 }
 
 /// What a recipe calls a licence is published: it must be one by its name, and

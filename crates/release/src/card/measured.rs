@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ::bundle::{AssetRole, Layout};
 use gate::{
     Gates, Stage, StageReport, Verdict,
     transcript::{Bundle, Check, CheckId, Found},
@@ -10,6 +11,10 @@ use serde::Serialize;
 
 use super::markdown::text;
 use crate::evidence::Evidence;
+
+/// What assets of a bundle are called on the card.
+const DECODER: &str = "decoder";
+const VISION_ENCODER: &str = "vision encoder";
 
 /// Names of the facts of reports that the card quotes.
 mod fact {
@@ -160,15 +165,18 @@ fn margin(check: &Check) -> Option<f64> {
     }
 }
 
-/// Where a stage did not run, one entry for each reason.
+/// Where a stage did not run, one entry for each reason. `never` says why it
+/// cannot run on some.
 pub fn not_run(
     stage: Stage,
     evidence: &[Evidence],
     label: impl Fn(&Evidence) -> String,
+    never: impl Fn(&Evidence) -> Option<String>,
 ) -> Vec<NotRun> {
     let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for one in evidence {
         let why = match one.stage(stage) {
+            _ if let Some(why) = never(one) => why,
             None => "it was not asked for".to_owned(),
             Some(report) if report.verdict == Verdict::Skipped => text(&report.summary),
             Some(_) => continue,
@@ -306,16 +314,33 @@ pub fn checks(stage: Stage, evidence: &[Evidence]) -> Vec<Checked> {
     rows
 }
 
-/// What a check compares, with bundles called by their part: the same row for
-/// each decoder.
+/// What a check compares, with bundles and their assets called by their part: the
+/// same row for each decoder.
 fn compared_in(check: &Check, bundles: &[Bundle]) -> String {
-    let names = bundles.iter().map(|bundle| bundle.name.as_str());
-    let mut parts = names.zip(["decoder", "vision encoder"]);
+    let mut parts: Vec<(String, &str)> = Vec::new();
+    if let [bundle] = bundles {
+        // Its vision encoder is in it: one of the layout vlm.
+        let name = &bundle.name;
+        parts.push((name.clone(), "bundle"));
+        for role in Layout::Vlm.roles() {
+            let part = match role {
+                AssetRole::Main => DECODER,
+                AssetRole::Embedding => "embedding table",
+                AssetRole::Vision => VISION_ENCODER,
+            };
+            parts.push((format!("{name}, {role}"), part));
+        }
+    } else {
+        let names = bundles.iter().map(|bundle| bundle.name.clone());
+        parts.extend(names.zip([DECODER, VISION_ENCODER]));
+    }
     if check.id == CheckId::Version1 {
         // All that version 1 had is the sentence.
+        let parts = parts.iter();
         return parts.fold(check.what(), |what, (name, part)| what.replace(name, part));
     }
-    match parts.find(|(name, _)| check.of.as_deref() == Some(name)) {
+    let of = check.of.as_ref();
+    match parts.into_iter().find(|(name, _)| of == Some(name)) {
         Some((_, part)) => check.clone().of(part).what(),
         None => check.what(),
     }
@@ -343,5 +368,15 @@ mod tests {
         assert_eq!(vision, "findings in vision encoder");
         // The name of a bundle within other words is left alone.
         assert_eq!(what(CheckId::Tokens, "a token"), "a token");
+        let bundles = ["a_vlm"].map(bundle);
+        let what = |of: &str| {
+            let (found, id) = (Found::Count { count: 0, of: 1 }, CheckId::LintFindings);
+            compared_in(&Check::new(id, None, found, Bound::None).of(of), &bundles)
+        };
+        assert_eq!(what("a_vlm"), "findings in bundle");
+        assert_eq!(what("a_vlm, main"), "findings in decoder");
+        assert_eq!(what("a_vlm, embedding"), "findings in embedding table");
+        assert_eq!(what("a_vlm, vision"), "findings in vision encoder");
+        assert_eq!(what("a_vlm, other"), "findings in a_vlm, other");
     }
 }

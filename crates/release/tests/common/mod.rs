@@ -1,4 +1,4 @@
-//! nano's bundles in two modes and what the gates find of them, made once, and
+//! nano's bundles, pipelined in two modes and one of the layout vlm, and what the gates find of them, made once, and
 //! copies to spoil.
 
 // Every test program uses a part of it.
@@ -12,7 +12,6 @@ use std::{
     sync::OnceLock,
 };
 
-use bundle::Layout;
 use checkpoint::Source;
 use gate::{Candidate, Gates, Settings, Stage, Transcript};
 use release::{Given, Parts, Release, Result};
@@ -20,8 +19,12 @@ use tempfile::TempDir;
 use testkit::{assert_contains, gate::NoTools, nano};
 pub use testkit::{copy_folder, repository};
 
-/// The decoder to use, and the other.
-pub const DECODERS: [&str; 2] = ["nano_decode_int8hu_s1", "nano_decode_int8lin_s1"];
+/// The decoder to use, and the other; and the bundle for Apple's package.
+pub const DECODERS: [&str; 3] = [
+    "nano_decode_int8hu_s1",
+    "nano_decode_int8lin_s1",
+    "nano_vlm_int8hu",
+];
 
 /// The recipe of nano.
 pub fn given() -> Given {
@@ -48,7 +51,7 @@ pub fn bench() -> &'static Bench {
         export(&exports);
         let recipe = given().recipe;
         let transcripts = recipe.decoders().map(|decoder| {
-            let (recipe, layout) = (decoder.mode, Layout::Pipelined(decoder.query));
+            let (recipe, layout) = (decoder.mode, decoder.layout);
             let candidate = Candidate::open(Source::nano(), &exports, "nano", recipe, layout);
             let candidate = candidate.unwrap();
             judge(&candidate)
@@ -66,8 +69,7 @@ pub fn bench() -> &'static Bench {
 /// Exports what the recipe names.
 pub fn export(exports: &Path) {
     let recipe = given().recipe;
-    for (index, mode) in recipe.modes.iter().enumerate() {
-        let options = release::options(&recipe, mode, index == 0, 0);
+    for options in release::exports(&recipe, 0) {
         nano::export(exports, &options);
     }
 }
