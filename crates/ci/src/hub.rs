@@ -18,6 +18,8 @@ const MODEL: &str = "Qwen/Qwen3-VL-2B-Instruct";
 const REPOSITORY: &str = "me/nano-coreai";
 const VISION: &str = "qwen3_vl_2b_instruct_vision/qwen3_vl_2b_instruct_vision.aimodel/main.mlirb";
 const DECODER: &str = "qwen3_vl_2b_instruct_decode_int8hu_s1";
+/// What is published for Apple's package.
+const VLM: &str = "apple/qwen3_vl_2b_instruct_vlm_int8hu";
 
 /// The step.
 pub fn run() -> Outcome {
@@ -293,6 +295,13 @@ impl Bench {
         self.settle()?;
         let mut published = self.server.files(REPOSITORY);
         published.remove(".gitattributes");
+        for asset in ["embedding.aimodel", "vision.aimodel"] {
+            let program = format!("{VLM}/{asset}/main.mlirb");
+            ensure!(
+                published.contains_key(&program),
+                "{program} was not published"
+            );
+        }
         for (name, bytes) in &published {
             ensure!(
                 fs::read(self.path("release").join(name))? == *bytes,
@@ -336,15 +345,20 @@ impl Bench {
 
         // Published with one wrong byte, by a hub that vouches for it.
         testkit::copy_folder(&self.path("release"), &self.path("wrong"));
-        let asset = format!("wrong/gpu-pipelined/{DECODER}/{DECODER}.aimodel/main.mlirb");
-        let asset = self.path(&asset);
-        let mut bytes = fs::read(&asset)?;
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(&asset, bytes)?;
+        let assets = [
+            format!("gpu-pipelined/{DECODER}/{DECODER}.aimodel/main.mlirb"),
+            format!("{VLM}/vision.aimodel/main.mlirb"),
+        ];
+        for asset in &assets {
+            let asset = self.path("wrong").join(asset);
+            let mut bytes = fs::read(&asset)?;
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(&asset, bytes)?;
+        }
         self.server.add("me/wrong", &self.path("wrong"))?;
         self.run("reader", &["verify", "me/wrong"])?
-            .expect(1, &["main.mlirb"])?;
+            .expect(1, &assets.each_ref().map(String::as_str))?;
         let left = fs::read_dir(self.path("reader/hub"))?.flatten();
         let left: Vec<_> = left
             .map(|entry| entry.file_name().to_string_lossy().into_owned())

@@ -9,6 +9,11 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+/// The bundles with decoders of nano's recipe.
+const DECODER: &str = "nano_decode_int8hu_s1";
+const OTHER: &str = "nano_decode_int8lin_s1";
+const VLM: &str = "nano_vlm_int8hu";
+
 /// The step.
 pub fn run() -> Outcome {
     let scratch = repo::scratch()?;
@@ -17,8 +22,8 @@ pub fn run() -> Outcome {
     let recipe = ["--recipe", "nano", "--exports", &exports];
     let made = ok(&[&["release", "--out", &a], &recipe[..]].concat())?;
     ensure!(
-        made.contains("export  nano_vision"),
-        "nothing was exported:\n{made}"
+        made.contains("export  nano_vision") && made.contains("export  nano_vlm_int8hu"),
+        "not all was exported:\n{made}"
     );
     // Now all is there, and nothing is made again.
     let again = ok(&[&["release", "--out", &b], &recipe[..]].concat())?;
@@ -34,7 +39,7 @@ pub fn run() -> Outcome {
 
     let printed = ok(&["verify", &a, "--model", "nano"])?;
     ensure!(
-        printed.contains("loads all 3 assets"),
+        printed.contains("loads all 6 assets"),
         "Core AI loads nothing:\n{printed}"
     );
     ok(&["rebuild", &a, "--model", "nano"])?;
@@ -51,24 +56,44 @@ pub fn run() -> Outcome {
 
     // Evidence of another bundle, and of one that was made again.
     let transcripts = scratch.path().join("exports").join(names::TRANSCRIPTS);
-    let file =
-        |mode: &str| transcripts.join(names::transcript(&format!("nano_decode_{mode}_s1"), "cpu"));
-    let good = fs::read(file("int8hu"))?;
-    fs::copy(file("int8lin"), file("int8hu"))?;
+    let file = |bundle: &str| transcripts.join(names::transcript(bundle, "cpu"));
     let out = path("c");
     let args = [&["release", "--out", &out], &recipe[..]].concat();
-    no(&args, 1, "is about")?;
-    fs::write(file("int8hu"), good)?;
-    let tokenizer = "exports/nano_decode_int8hu_s1/tokenizer/tokenizer_config.json";
-    let tokenizer = scratch.path().join(tokenizer);
-    let text = fs::read_to_string(&tokenizer)?;
-    fs::write(&tokenizer, format!("{text}\n"))?;
-    no(&args, 1, "is about other bytes")?;
+    for (from, to) in [(OTHER, DECODER), (VLM, DECODER), (DECODER, VLM)] {
+        let good = fs::read(file(to))?;
+        fs::copy(file(from), file(to))?;
+        no(&args, 1, &format!("would be called {from}_cpu.json"))?;
+        fs::write(file(to), good)?;
+    }
+    for bundle in [DECODER, VLM] {
+        let tokenizer = format!("exports/{bundle}/tokenizer/tokenizer_config.json");
+        let tokenizer = scratch.path().join(tokenizer);
+        let text = fs::read_to_string(&tokenizer)?;
+        fs::write(&tokenizer, format!("{text}\n"))?;
+        no(
+            &args,
+            1,
+            &format!("{bundle}_cpu.json: is about other bytes"),
+        )?;
+        fs::write(&tokenizer, text)?;
+    }
+    let embedding = scratch
+        .path()
+        .join(format!("exports/{VLM}/embedding.aimodel"));
+    let aside = scratch.path().join("embedding.aimodel");
+    fs::rename(&embedding, &aside)?;
+    no(&args, 1, "embedding.aimodel/main.mlirb: is missing")?;
+    fs::rename(&aside, &embedding)?;
     ensure!(!Path::new(&out).exists(), "a refused release appeared");
 
     // The published folder, spoilt.
     let model_card = Path::new(&a).join(names::CARD);
     let text = fs::read_to_string(&model_card)?;
+    ensure!(
+        text.contains("- **device** (vlm int8hu on cpu): there is no fixture")
+            && text.contains("| vlm int8hu, cpu |"),
+        "the card does not say what the vlm bundle lacks:\n{text}"
+    );
     fs::write(
         &model_card,
         text.replacen("min cosine 0.9", "min cosine 1.0", 1),
@@ -76,6 +101,14 @@ pub fn run() -> Outcome {
     no(&["verify", &a], 1, "README.md: line")?;
     no(&["release", "--out", &a, "--dry-run"], 1, "README.md: line")?;
     no(&["rebuild", &a, "--model", "nano"], 1, "README.md: line")?;
+    fs::write(&model_card, text)?;
+    fs::remove_dir_all(
+        Path::new(&a)
+            .join(names::APPLE)
+            .join(VLM)
+            .join("vision.aimodel"),
+    )?;
+    no(&["verify", &a], 1, "vision.aimodel/main.mlirb: is missing")?;
     no(&["verify", &path("nowhere")], 2, "there is no such folder")?;
     no(
         &["release", "--out", &b, "--recipe", "nano"],
@@ -91,8 +124,9 @@ pub fn run() -> Outcome {
     no(&["rebuild", &b, "--model", "Qwen/X"], 2, other)?;
 
     let release = Release::open(Path::new(&b))?;
+    let bundles = release.given.recipe.decoders().count();
     Ok(format!(
-        "nano, {} files, twice the same; verified, loaded, rebuilt from two places; what is spoilt \
+        "nano, {bundles} bundles with decoders, {} files, twice the same; verified, loaded, rebuilt from two places; what is spoilt \
          is refused",
         release.listing.files.len()
     ))
