@@ -28,7 +28,7 @@ const TEMPLATE: &str = include_str!("card.md.jinja");
 
 /// Bytes of an f16, of which the static inputs of a picture and the cache are made.
 const F16_BYTES: u64 = 2;
-/// The longest context that an iPhone stands, as the community measured: see
+/// The longest context that is safe on iOS, as the community measured: see
 /// docs/vlm.md.
 const IOS_CONTEXT: u64 = 1024;
 
@@ -86,7 +86,7 @@ struct Vlm {
     /// The folder of the one to use, in the release.
     first: String,
     max_context: u64,
-    /// The longest context that an iPhone stands.
+    /// The longest context that is safe on iOS.
     ios_context: u64,
     /// Stages that are required, and cannot run on them.
     without: String,

@@ -87,7 +87,7 @@ pub struct Vlm {
     #[serde(deserialize_with = "parsed")]
     pub modes: Vec<&'static quantize::Recipe>,
     /// The longest context that they promise, where it is not the recipe's: there
-    /// a cache grows up to it, whatever the device can stand.
+    /// a cache grows up to it, whatever is safe on the device.
     pub max_context: Option<u64>,
 }
 
