@@ -58,7 +58,7 @@ enum Command {
     Chat(chat::Args),
     /// Show what a bundle or an asset contains, and check its hash.
     Inspect(inspect::Args),
-    /// Compare two assets by meaning.
+    /// Compare two assets, or those of two bundles, by meaning.
     Diff(diff::Args),
     /// Copy assets that newer systems refuse to load, without the debug locations that stop them.
     Repair(repair::Args),
