@@ -131,6 +131,27 @@ def products():
          lambda x: ca.broadcasting_batch_matmul(x, turn(constant(table))), [[(1, 1, 64)], [(1, 3, 64)]])
 
 
+def windows():
+    for kind, t in (("f16", F16), ("f32", F32), ("i32", I32)):
+        for mode in ("constant", "reflect", "replicate", "symmetric", "circular"):
+            case(f"pad_{kind}_{mode}", [((3, 4), t)], [((6, 7), t)],
+                 lambda x, t=t, m=mode: ca.pad(x, np.array([1, 2, 2, 1], U32), t(7), m))
+        case(f"pad_{kind}_open", [((1, -1, 3), t)], [((1, -1, 8), t)],
+             lambda x, t=t: ca.pad(x, np.array([0, 0, 0, 0, 0, 5], U32), t(0)), [[(1, 4, 3)], [(1, 1, 3)]])
+        case(f"tile_{kind}", [((2, 3, 1), t)], [((4, 3, 3), t)], lambda x: ca.tile(x, np.array([2, 1, 3], U32)))
+        case(f"tile_{kind}_inner", [((2, 3, 2), t)], [((2, 3, 4), t)], lambda x: ca.tile(x, np.array([2], U32)))
+    steps = lambda *values: np.array(values, U32)
+    for kind, t in (("f16", F16), ("f32", F32)):
+        case(f"conv3d_{kind}_patches", [((5, 3, 2, 4, 4), t), ((6, 3, 2, 4, 4), t)], [((5, 6, 1, 1, 1), t)],
+             lambda x, w: ca.conv3d(x, w, steps(2, 4, 4), steps(1, 1, 1), U32(1)))
+        case(f"conv3d_{kind}_groups", [((2, 4, 5, 6, 7), t), ((6, 2, 2, 1, 3), t)], [((2, 6, 3, 3, 5), t)],
+             lambda x, w: ca.conv3d(x, w, steps(1, 2, 1), steps(2, 1, 1), U32(2)))
+        case(f"conv2d_{kind}", [((2, 3, 6, 7), t), ((4, 3, 3, 2), t)], [((2, 4, 2, 3), t)],
+             lambda x, w: ca.conv2d(x, w, steps(2, 2), steps(1, 1), U32(1)))
+        case(f"conv2d_{kind}_groups", [((1, 4, 8, 8), t), ((4, 1, 3, 3), t)], [((1, 4, 4, 6), t)],
+             lambda x, w: ca.conv2d(x, w, steps(1, 1), steps(2, 1), U32(4)))
+
+
 def shapes():
     for kind, t in (("f16", F16), ("i32", I32)):
         case(f"reshape_{kind}", [((2, -1, 3), t)], [((-1, 6), t)], lambda x: ca.reshape(x, [-1, 6]), [[(2, 4, 3)], [(2, 1, 3)]])
@@ -172,7 +193,7 @@ def shapes():
 async def main(folder):
     module = Module.create()
     with module:
-        for build in (elementwise, axes, products, shapes):
+        for build in (elementwise, axes, products, shapes, windows):
             build()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "ops.aimodel"

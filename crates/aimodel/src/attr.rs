@@ -61,6 +61,8 @@ pub enum Attribute {
     ParamConstant(Box<Attribute>, Type),
     /// How GELU is computed.
     Approximate(Approximate),
+    /// What padding is filled with.
+    PaddingMode(PaddingMode),
     /// Nothing.
     Unit,
     /// Any other attribute.
@@ -77,6 +79,22 @@ pub enum Approximate {
     Tanh = 1,
     /// With a sigmoid.
     Sigmoid = 2,
+}
+
+/// What padding is filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PaddingMode {
+    /// The elements of the other end.
+    Circular = 0,
+    /// One value.
+    Constant = 1,
+    /// The elements behind the border, mirrored, without the border itself.
+    Reflect = 2,
+    /// The element at the border.
+    Replicate = 3,
+    /// The elements from the border on, mirrored.
+    Symmetric = 4,
 }
 
 impl Attribute {
@@ -206,6 +224,9 @@ impl Attribute {
                     Field::Int(*approximate as u64),
                 ]);
             }
+            Self::PaddingMode(mode) => {
+                fields.extend([Field::Int(code::PADDING_MODE), Field::Int(*mode as u64)]);
+            }
             Self::Unit => fields.push(Field::Int(code::UNIT)),
             Self::Other(id) => return Ok(*id),
         }
@@ -321,6 +342,14 @@ impl Attribute {
                 0 => Approximate::None,
                 1 => Approximate::Tanh,
                 2 => Approximate::Sigmoid,
+                _ => return Err(malformed()),
+            }),
+            [Field::Int(code::PADDING_MODE), Field::Int(value)] => Self::PaddingMode(match value {
+                0 => PaddingMode::Circular,
+                1 => PaddingMode::Constant,
+                2 => PaddingMode::Reflect,
+                3 => PaddingMode::Replicate,
+                4 => PaddingMode::Symmetric,
                 _ => return Err(malformed()),
             }),
             [Field::Int(code::UNIT)] => Self::Unit,

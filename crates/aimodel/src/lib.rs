@@ -76,7 +76,7 @@ pub use asset::{
 };
 #[cfg(feature = "mmap")]
 pub use asset::{open_asset_mmap, open_program_mmap};
-pub use attr::{Approximate, Attribute};
+pub use attr::{Approximate, Attribute, PaddingMode};
 pub use build::{AssetBuilder, Composite, Graph, GraphBuilder};
 pub use diff::{Difference, diff};
 pub use error::{Error, Result};

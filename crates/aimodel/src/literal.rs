@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use half::{bf16, f16};
 
-use crate::{Approximate, Attribute, ElementType, TensorType};
+use crate::{Approximate, Attribute, ElementType, PaddingMode, TensorType};
 
 /// How many elements of a constant are shown at most.
 const SHOWN: u64 = 16;
@@ -72,6 +72,11 @@ pub(crate) fn plain(attribute: &Attribute, out: &mut String) {
         Attribute::Approximate(Approximate::None) => write!(out, "<none>"),
         Attribute::Approximate(Approximate::Tanh) => write!(out, "<tanh>"),
         Attribute::Approximate(Approximate::Sigmoid) => write!(out, "<sigmoid>"),
+        Attribute::PaddingMode(PaddingMode::Circular) => write!(out, "<circular>"),
+        Attribute::PaddingMode(PaddingMode::Constant) => write!(out, "<constant>"),
+        Attribute::PaddingMode(PaddingMode::Reflect) => write!(out, "<reflect>"),
+        Attribute::PaddingMode(PaddingMode::Replicate) => write!(out, "<replicate>"),
+        Attribute::PaddingMode(PaddingMode::Symmetric) => write!(out, "<symmetric>"),
         _ => write!(out, "unit"),
     };
 }

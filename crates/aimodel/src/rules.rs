@@ -75,10 +75,13 @@ pub(crate) fn rule(op: &str) -> Option<Rule> {
         "primitive.where_v1" | "primitive.range_v1" => primitive(3),
         "primitive.slice_v1" | "primitive.blockwise_shift_scale_v2" => primitive(4),
         "primitive.slice_update_v1" => primitive(5),
+        "primitive.pad_v1" => primitive(3),
+        "primitive.conv2d_v1" | "primitive.conv3d_v1" => primitive(5),
         "primitive.concat_v1" => rule((2, usize::MAX), 1, Regions::None),
         "primitive.reduce_v1" => rule((3, 3), 1, Regions::Combiner),
         "silu_v1" => decomposed(1),
         "softmax_v1" | "reduce_mean_v1" | "reduce_sum_v1" | "reduce_product_v1" => decomposed(2),
+        "tile_v2" => decomposed(2),
         "dataflow.create_token_v1" => primitive(0),
         "dataflow.read_handle_v1" => rule((2, 2), 2, Regions::None),
         "dataflow.write_handle_v1" => primitive(3),
@@ -148,8 +151,6 @@ const OTHERS: &[&str] = &[
     "primitive.argsort_v1",
     "primitive.blockwise_shift_scale_v1",
     "primitive.build_sparse_with_bitmask_v1",
-    "primitive.conv2d_v1",
-    "primitive.conv3d_v1",
     "primitive.conv_transpose2d_v1",
     "primitive.conv_transpose3d_v1",
     "primitive.create_complex_v1",
@@ -162,7 +163,6 @@ const OTHERS: &[&str] = &[
     "primitive.max_pool_2d_v1",
     "primitive.max_pool_3d_v1",
     "primitive.non_zero_v1",
-    "primitive.pad_v1",
     "primitive.real_part_v1",
     "primitive.reduce_index_v1",
     "primitive.reverse_v1",
@@ -184,7 +184,6 @@ const OTHERS: &[&str] = &[
     "sort_v1",
     "symmetric_quantization_statistics_v1",
     "tile_v1",
-    "tile_v2",
     "udml.call_v1",
     "udml.placeholder_v1",
     "udml.return_v1",
@@ -308,6 +307,26 @@ pub(crate) fn check_types(op: &str, operands: &[&Type], results: &[&Type]) -> Ch
             same_dims(x, result)?;
             same_rank(x, update)?;
             bounds(&[begin, end, stride], x.rank())
+        }
+        ("pad", &[x, padding, value]) => {
+            same_element(x, result)?;
+            same_element(x, value)?;
+            same_rank(x, result)?;
+            integers(padding)?;
+            scalar(value)?;
+            holds(padding, 2 * x.rank())
+        }
+        ("tile", &[x, counts]) => {
+            same_element(x, result)?;
+            same_rank(x, result)?;
+            integers(counts)?;
+            vector(counts)
+        }
+        ("conv2d", &[x, weight, stride, dilation, groups]) => {
+            convolves(2, [x, weight, stride, dilation, groups], result)
+        }
+        ("conv3d", &[x, weight, stride, dilation, groups]) => {
+            convolves(3, [x, weight, stride, dilation, groups], result)
         }
         ("concat", &[axis, ref parts @ ..]) => {
             integers(axis)?;
@@ -500,6 +519,24 @@ fn multiplies(x: &TensorType, y: &TensorType) -> Check {
         _ if x.rank() < 2 => Err(format!("{x} is not a matrix")),
         _ => Ok(()),
     }
+}
+
+/// A convolution over the last `axes` dimensions.
+fn convolves(axes: usize, operands: [&TensorType; 5], result: &TensorType) -> Check {
+    let [x, weight, stride, dilation, groups] = operands;
+    for other in [weight, result] {
+        same_element(x, other)?;
+        same_rank(x, other)?;
+    }
+    if x.rank() != axes + 2 {
+        return Err(format!("expected {} dimensions, found {x}", axes + 2));
+    }
+    for steps in [stride, dilation] {
+        integers(steps)?;
+        holds(steps, axes)?;
+    }
+    integers(groups)?;
+    scalar(groups)
 }
 
 /// What Core AI's library takes as a shape to broadcast to; it does not parse a

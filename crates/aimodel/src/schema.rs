@@ -40,6 +40,7 @@ pub(crate) mod attr_code {
     pub const OPAQUE: u64 = 9;
     pub const SYMBOL_REF: u64 = 14;
     pub const PARAM_CONSTANT: u64 = 16;
+    pub const PADDING_MODE: u64 = 17;
     pub const APPROXIMATE: u64 = 19;
     pub const FILE: u64 = 30;
     pub const SOURCE_LOCATION: u64 = 31;
@@ -143,6 +144,7 @@ pub(crate) fn properties_layout(op: &str) -> Option<(&'static [&'static str], La
         "dataflow.invoke_v1" => (&["arg_attrs", "callee", "res_attrs"], "AAA"),
         "primitive.constant_v1" => (&["value"], "A"),
         "primitive.gelu_v1" => (&["approximate"], "A"),
+        "primitive.pad_v1" => (&["padding_mode"], "A"),
         _ => return None,
     })
 }

@@ -252,6 +252,13 @@ fn parse(
                 _ => return refuse("it has no attribute for the approximation"),
             }
         }
+        "primitive.pad_v1" => {
+            let attribute = view.property(op, "padding_mode");
+            match attribute.map(|id| Attribute::read(view.module, id)) {
+                Some(Ok(Attribute::PaddingMode(mode))) => Op::Pad(mode),
+                _ => return refuse("it has no attribute for what the padding is filled with"),
+            }
+        }
         "dataflow.invoke_v1" => match view.callee(op) {
             Some(callee) => match graphs.get(callee.as_ref()) {
                 Some(index) => Op::Invoke(*index),

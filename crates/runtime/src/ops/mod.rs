@@ -7,10 +7,11 @@ mod matmul;
 mod operands;
 mod reduce;
 mod shape;
+mod window;
 
 use std::sync::Arc;
 
-use aimodel::{Approximate, ElementType};
+use aimodel::{Approximate, ElementType, PaddingMode};
 
 use crate::{
     backend::{Backend, FusedOp},
@@ -52,6 +53,9 @@ pub(crate) enum Op {
     BroadcastInDims,
     BroadcastShapes,
     Range,
+    Pad(PaddingMode),
+    Tile,
+    Convolve,
     GatherNd,
     GatherAlongAxis,
     CreateToken,
@@ -82,7 +86,7 @@ impl Op {
 
     /// The operations that have no attributes, by their stored names without
     /// the prefix.
-    fn named() -> [(&'static str, Self); 38] {
+    fn named() -> [(&'static str, Self); 41] {
         [
             ("add_v1", Self::Binary(Binary::Add)),
             ("sub_v1", Self::Binary(Binary::Sub)),
@@ -114,6 +118,9 @@ impl Op {
             ("broadcast_in_dims_v1", Self::BroadcastInDims),
             ("broadcast_shapes_v1", Self::BroadcastShapes),
             ("range_v1", Self::Range),
+            ("tile_v2", Self::Tile),
+            ("conv2d_v1", Self::Convolve),
+            ("conv3d_v1", Self::Convolve),
             ("gather_nd_v1", Self::GatherNd),
             ("gather_along_axis_v1", Self::GatherAlongAxis),
             ("create_token_v1", Self::CreateToken),
@@ -138,6 +145,8 @@ impl Op {
                 | Self::BroadcastInDims
                 | Self::Cast(_)
                 | Self::Concat
+                | Self::Pad(_)
+                | Self::Tile
                 | Self::Where
                 | Self::Invoke(_)
         )
@@ -170,6 +179,9 @@ impl Op {
             Self::BroadcastInDims => shape::broadcast_in_dims(&context),
             Self::BroadcastShapes => shape::broadcast_shapes(&context),
             Self::Range => shape::range(&context),
+            Self::Pad(mode) => window::pad(*mode, &context),
+            Self::Tile => window::tile(&context),
+            Self::Convolve => window::convolve(&context),
             Self::GatherNd => gather::gather_nd(&context),
             Self::GatherAlongAxis => gather::gather_along_axis(&context),
             Self::CreateToken => Ok(Value::Token),
@@ -227,7 +239,7 @@ mod tests {
                 recorded.insert(plain.to_owned());
             }
         }
-        let with_attributes = ["cast_v1", "gelu_v1"];
+        let with_attributes = ["cast_v1", "gelu_v1", "pad_v1"];
         let names = Op::named().map(|(name, _)| name);
         let excepted = |name: &str| NOT_RECORDED.iter().any(|(one, _)| *one == name);
         let wrong: Vec<&str> = names
