@@ -28,7 +28,7 @@ async def main(a):
             token = int(logits.argmax())
             second, first = np.partition(logits.astype(np.float32), -2)[-2:]
             print(token, first - second, flush=True)
-            logits = (await talk.step([token]))[-1]
+            logits = (await talk.step([token], is_answer=True))[-1]
 
 
 parser = argparse.ArgumentParser()

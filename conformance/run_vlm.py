@@ -37,7 +37,7 @@ async def main(a):
             last, made = logits[-1][-1], []
             for _ in range(a.tokens):
                 made.append(int(last.argmax()))
-                last = (await talk.step(made[-1:]))[-1]
+                last = (await talk.step(made[-1:], is_answer=True))[-1]
             if made:
                 results[f"{name}.tokens"] = np.array(made, np.int32)
                 results[f"{name}.room"] = np.array([talk.room], np.int32)

@@ -2,7 +2,8 @@
 
 Rows of all tokens of a call come from `embedding`, those of pictures are replaced in order by what
 `vision` gives, and `main` gets the rows and the whole ramp of positions. Inputs, outputs and states
-are bound by position. The cache begins with room for 256 tokens and doubles, filled with zeros.
+are bound by position. A cache that may grow begins with room for 256 tokens and doubles, filled with zeros; one
+of a fixed shape stays as it is.
 """
 
 import json
@@ -61,13 +62,16 @@ class Conversation:
             new[:, :, :, : old.shape[3]] = old
             self.state[name] = new
 
-    async def step(self, ids, pictures=()):
-        """Logits [S, V] of the next `ids` [S]; `pictures` are the rows of those among them."""
+    async def step(self, ids, pictures=(), is_answer=False):
+        """Logits [S, V] of the next `ids` [S]; `pictures` are the rows of those among them.
+
+        In an answer the image token is a token like any other.
+        """
         ids = np.asarray(ids, np.int32)
         (name,) = self.embedding.desc.input_names
         out = await self.embedding({name: NDArray(ids[None])})
         rows = out[self.embedding.desc.output_names[0]].numpy().copy()
-        places = np.flatnonzero(ids == self.image_token)
+        places = np.flatnonzero((ids == self.image_token) & (not is_answer))
         given = np.concatenate(pictures) if len(pictures) else np.zeros((0, rows.shape[2]), rows.dtype)
         if len(places) != len(given):
             raise SystemExit(f"{len(places)} image tokens, and {len(given)} rows of pictures")

@@ -229,6 +229,10 @@ impl<'m> Printer<'m, '_> {
             self.line.push_str(" approximate = ");
             self.attribute(approximate);
         }
+        if let Some(mode) = view::property(self.module, op, "padding_mode") {
+            self.line.push_str(" mode = ");
+            self.attribute(mode);
+        }
         self.signature(op);
     }
 

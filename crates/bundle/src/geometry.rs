@@ -110,6 +110,12 @@ impl PictureGeometry {
         self.patches.side(self.grid)
     }
 
+    /// Whether this map states a geometry at all, be it a whole one or not.
+    #[must_use]
+    pub fn is_in(data: &BTreeMap<String, String>) -> bool {
+        KEYS.iter().any(|key| data.contains_key(*key))
+    }
+
     /// Reads the map that `metadata.json` has.
     ///
     /// # Errors
@@ -173,6 +179,20 @@ const TEMPORAL_PATCH_SIZE: &str = "temporal_patch_size";
 const IMAGE_MEAN: &str = "image_mean";
 const IMAGE_STD: &str = "image_std";
 const RESAMPLING: &str = "resampling";
+
+const KEYS: [&str; 11] = [
+    GRID,
+    IMAGE_TOKENS,
+    HIDDEN_SIZE,
+    DEEPSTACK_LAYERS,
+    FIRST_IMAGE_ID,
+    PATCH_SIZE,
+    MERGE_SIZE,
+    TEMPORAL_PATCH_SIZE,
+    IMAGE_MEAN,
+    IMAGE_STD,
+    RESAMPLING,
+];
 
 fn list<T: Display>(values: &[T]) -> String {
     let values: Vec<String> = values.iter().map(T::to_string).collect();
@@ -266,6 +286,14 @@ mod tests {
     #[test]
     fn each_key_is_needed_and_judged() {
         let good = geometry().to_user_data();
+        for (key, value) in &good {
+            let alone = BTreeMap::from([(key.clone(), value.clone())]);
+            assert!(PictureGeometry::is_in(&alone), "{key}");
+        }
+        assert!(!PictureGeometry::is_in(&BTreeMap::from([(
+            "author".to_owned(),
+            "someone".to_owned()
+        )])));
         for key in good.keys().filter(|key| *key != FIRST_IMAGE_ID) {
             let mut data = good.clone();
             data.remove(key);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aimodel::Dim;
+use aimodel::{Dim, Parameter};
 use bundle::contract::{
     IMAGE_EMBEDS, IMAGE_FEATURES, INPUT_IDS, LOGITS, MAIN, POSITION_IDS, PREFILL,
 };
@@ -33,6 +33,10 @@ struct Inner {
     /// Tokens that `prefill` takes, where there is such a function.
     prefill: Option<usize>,
     vocabulary: usize,
+    /// The name of the output of logits.
+    logits: String,
+    /// Tokens that the cache has room for, where that is fixed.
+    capacity: Option<usize>,
     /// Inputs other than the tokens and their positions.
     declared: Vec<Declared>,
     /// What makes rows of tokens, for a decoder that takes rows.
@@ -48,7 +52,10 @@ impl Decoder {
     pub fn new(program: Program) -> Result<Self> {
         let main = program.function(MAIN)?;
         let main_rows = rows(&main)?;
-        let vocabulary = vocabulary(&main)?;
+        let mut outputs = main.outputs().iter();
+        let logits = outputs.find(|output| output.name == LOGITS);
+        let (logits, vocabulary) = vocabulary(logits)?;
+        let capacity = capacity(&main);
         let prefill = match program.function(PREFILL) {
             Ok(prefill) => rows(&prefill)?.or(Some(OPEN_CHUNK)),
             Err(_) => None,
@@ -66,6 +73,8 @@ impl Decoder {
                 rows: main_rows,
                 prefill,
                 vocabulary,
+                logits,
+                capacity,
                 declared,
                 rows_of: None,
                 program,
@@ -83,12 +92,16 @@ impl Decoder {
     pub fn with_rows(program: Program, embedding: Program, image_token: i32) -> Result<Self> {
         let main = program.function(MAIN)?;
         let rows_of = RowSource::new(&main, embedding, image_token)?;
-        let vocabulary = vocabulary(&main)?;
+        // Hosts bind it by position.
+        let (logits, vocabulary) = vocabulary(main.outputs().first())?;
+        let capacity = capacity(&main);
         Ok(Self {
             inner: Arc::new(Inner {
                 rows: None,
                 prefill: None,
                 vocabulary,
+                logits,
+                capacity,
                 declared: Vec::new(),
                 rows_of: Some(rows_of),
                 program,
@@ -104,6 +117,17 @@ impl Decoder {
     /// V: the width of the logits.
     pub fn vocabulary(&self) -> usize {
         self.inner.vocabulary
+    }
+
+    /// The name of the output of logits.
+    pub(crate) fn logits(&self) -> &str {
+        &self.inner.logits
+    }
+
+    /// How many tokens the cache has room for, where its extents are fixed; `None`
+    /// for one that grows.
+    pub fn capacity(&self) -> Option<usize> {
+        self.inner.capacity
     }
 
     /// N: how many tokens a picture has, if the decoder takes pictures.
@@ -179,13 +203,24 @@ impl Decoder {
     }
 }
 
-/// V: the width of the logits.
-fn vocabulary(main: &Function<'_>) -> Result<usize> {
-    let logits = main.outputs().iter().find(|output| output.name == LOGITS);
-    match logits.and_then(|output| output.ty.dims.last()) {
-        Some(Dim::Static(extent)) => Ok(*extent as usize),
+/// The name of the output of logits and V, their width.
+fn vocabulary(logits: Option<&Parameter>) -> Result<(String, usize)> {
+    match logits.map(|output| (&output.name, &output.ty.dims[..])) {
+        Some((name, [.., Dim::Static(extent)])) => Ok((name.clone(), *extent as usize)),
         _ => Err(Error::not_a_decoder("the output `logits` [1, S, V]")),
     }
+}
+
+/// Tokens that the states `[L, 1, KV, T, D]` have room for, where T is fixed.
+fn capacity(main: &Function<'_>) -> Option<usize> {
+    let rooms = main
+        .states()
+        .iter()
+        .filter_map(|state| match state.ty.dims[..] {
+            [_, _, _, Dim::Static(tokens), _] => Some(tokens as usize),
+            _ => None,
+        });
+    rooms.min()
 }
 
 /// Tokens that a function takes in a call; `None` is any number.

@@ -174,17 +174,18 @@ impl Model {
         let (mut pictures, mut vision) = (None, None);
         if (layout == Layout::Vlm || decoder.picture_tokens().is_some())
             // Without it, the model answers questions without pictures.
-            && let Ok(geometry) = manifest.geometry()
+            && let Ok(spec) = PictureSpec::of(&manifest)
         {
             let stated = manifest.vision.as_ref();
             let stated = stated.map(|vision| vision.image_token_count);
             let takes = decoder.picture_tokens().or(stated);
-            if takes.is_some_and(|tokens| tokens != geometry.image_tokens) {
+            let tokens = spec.grid * spec.grid;
+            if takes.is_some_and(|takes| takes != tokens) {
                 return Err(Error::Mismatch(format!(
                     "{} says that a picture has {} tokens, and {} takes {}; they are not of \
                      one export",
                     manifest_path().display(),
-                    geometry.image_tokens,
+                    tokens,
                     asset.display(),
                     takes.unwrap_or_default()
                 )));
@@ -192,7 +193,7 @@ impl Model {
             vision = Some(LazyVision {
                 bundle: bundle.clone(),
                 asset: in_bundle(AssetRole::Vision),
-                spec: *pictures.insert(PictureSpec::from(&geometry)),
+                spec: *pictures.insert(spec),
                 options,
                 loaded: OnceLock::new(),
                 loading: Mutex::new(()),
@@ -219,9 +220,12 @@ impl Model {
         &self.inner.manifest
     }
 
-    /// The longest context, in tokens: prompt and answer.
+    /// The longest context, in tokens: prompt and answer. A cache of fixed extents
+    /// may have less room than the manifest promises.
     pub fn max_context(&self) -> usize {
-        self.inner.manifest.language.max_context_length
+        let promised = self.inner.manifest.language.max_context_length;
+        let room = self.inner.decoder.capacity();
+        room.map_or(promised, |room| room.min(promised))
     }
 
     /// The decoder.
@@ -255,7 +259,7 @@ impl Model {
     fn check_geometry(&self) -> Result<()> {
         let decoder = &self.inner.decoder;
         if decoder.rows_of().is_some() || decoder.picture_tokens().is_some() {
-            self.inner.manifest.geometry()?;
+            PictureSpec::of(&self.inner.manifest)?;
         }
         Ok(())
     }

@@ -87,6 +87,16 @@ impl RowSource {
         ids.iter().filter(|id| **id == self.image_token).count()
     }
 
+    /// Rows `[1, S, W]` of tokens that all are text.
+    pub(crate) fn of_text(&self, ids: &[i32]) -> Result<Tensor> {
+        let wide: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
+        let input = Tensor::from_vec(wide, (1, ids.len()), &Device::Cpu)?;
+        let embed = self.embedding.function(self.function)?;
+        let mut outputs = embed.run(&[(&self.ids, input)], &mut States::new())?;
+        // There is one: the width of its rows was compared.
+        Ok(outputs.swap_remove(0).1)
+    }
+
     /// Rows `[1, S, W]` of tokens, with those of pictures from row `first` of
     /// `pictures` on.
     ///
@@ -98,11 +108,7 @@ impl RowSource {
         pictures: Option<&Tensor>,
         mut first: usize,
     ) -> Result<Tensor> {
-        let wide: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
-        let input = Tensor::from_vec(wide, (1, ids.len()), &Device::Cpu)?;
-        let embed = self.embedding.function(self.function)?;
-        let mut outputs = embed.run(&[(&self.ids, input)], &mut States::new())?;
-        let (_, rows) = outputs.swap_remove(0);
+        let rows = self.of_text(ids)?;
         if self.of_pictures(ids) == 0 {
             return Ok(rows);
         }

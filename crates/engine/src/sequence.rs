@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use bundle::contract::{IMAGE_FEATURES, INPUT_IDS, LOGITS, POSITION_IDS};
+use bundle::contract::{IMAGE_FEATURES, INPUT_IDS, POSITION_IDS};
 use candle_core::{DType, Device, Tensor};
 use half::{f16, slice::HalfFloatSliceExt};
 use runtime::{OutputRows, States};
@@ -26,6 +26,16 @@ pub struct Sequence {
     /// many of them were read.
     pictures: Option<Tensor>,
     taken: usize,
+}
+
+/// What tokens are read for.
+#[derive(Clone, Copy)]
+struct Reading {
+    /// The logits after each of them are wanted, not only after the last.
+    is_all: bool,
+    /// They are of an answer: the model may have made the token of a picture, and
+    /// no picture stands behind it.
+    is_answer: bool,
 }
 
 /// A step of [`Sequence::generate`].
@@ -224,7 +234,7 @@ impl Sequence {
             if tokens.len() >= max_tokens {
                 break FinishReason::Length;
             }
-            next = self.read_while(&[token as i32], |_| ControlFlow::Continue(()))?;
+            next = Some(self.read_answer(token)?);
         };
         Ok(Generated { tokens, finish })
     }
@@ -260,6 +270,17 @@ impl Sequence {
         }
     }
 
+    /// Reads a token of the answer; returns the logits after it, `[V]`.
+    fn read_answer(&mut self, token: u32) -> Result<Tensor> {
+        let decoder = self.decoder.clone();
+        let (function, rows) = decoder.next_call(1)?;
+        let how = Reading {
+            is_all: false,
+            is_answer: true,
+        };
+        Ok(self.call(&function, &[token as i32], rows, how)?.get(0)?)
+    }
+
     /// Reads tokens in chunks as large as the functions take. `each` is given
     /// how many were read in all and the logits of a chunk: those after all
     /// tokens of the chunk, `[S, V]`, or after the last of them, `[1, V]`.
@@ -274,7 +295,11 @@ impl Sequence {
         while !rest.is_empty() {
             let (function, rows) = decoder.next_call(rest.len())?;
             let (chunk, after) = rest.split_at(rows.min(rest.len()));
-            let logits = self.call(&function, chunk, rows, all)?;
+            let how = Reading {
+                is_all: all,
+                is_answer: false,
+            };
+            let logits = self.call(&function, chunk, rows, how)?;
             if each(self.len, logits)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -291,7 +316,7 @@ impl Sequence {
         function: &runtime::Function<'_>,
         ids: &[i32],
         rows: usize,
-        all: bool,
+        how: Reading,
     ) -> Result<Tensor> {
         let count = ids.len();
         let end = (self.len + rows) as i64;
@@ -299,8 +324,13 @@ impl Sequence {
         let decoder = self.decoder.clone();
         let mut inputs: Vec<(&str, Tensor)> = Vec::new();
         if let Some(source) = decoder.rows_of() {
-            let tokens = source.of(ids, self.pictures.as_ref(), self.taken)?;
-            self.taken += source.of_pictures(ids);
+            let tokens = if how.is_answer {
+                source.of_text(ids)?
+            } else {
+                let tokens = source.of(ids, self.pictures.as_ref(), self.taken)?;
+                self.taken += source.of_pictures(ids);
+                tokens
+            };
             inputs.extend([
                 (source.rows.as_str(), tokens),
                 (source.positions.as_str(), positions),
@@ -313,17 +343,18 @@ impl Sequence {
             let ids = Tensor::from_vec(ids, (1, rows), &Device::Cpu)?;
             inputs.extend([(INPUT_IDS, ids), (POSITION_IDS, positions)]);
         }
-        let wanted = if all {
+        let wanted = if how.is_all {
             OutputRows::All
         } else {
             OutputRows::One(count - 1)
         };
         let outputs = function.run_rows(&inputs, &mut self.states, wanted)?;
         self.len += count;
-        let logits = outputs.into_iter().find(|(name, _)| name == LOGITS);
+        let mut outputs = outputs.into_iter();
+        let logits = outputs.find(|(name, _)| name == decoder.logits());
         let (_, logits) = logits.ok_or_else(|| Error::not_a_decoder("the output `logits`"))?;
         let logits = logits.squeeze(0)?;
-        Ok(match (all, logits.dim(0)?) {
+        Ok(match (how.is_all, logits.dim(0)?) {
             (true, _) => logits.narrow(0, 0, count)?,
             (false, 1) => logits,
             (false, _) => logits.narrow(0, count - 1, 1)?,

@@ -1,16 +1,20 @@
 //! Vision encoders: what a decoder is given in place of a picture.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bundle::{
-    PictureGeometry,
-    contract::{MAIN, PATCHES, PIXEL_VALUES},
+    Manifest, PictureGeometry, Vision,
+    contract::{IMAGE_FEATURES, MAIN, PATCHES},
 };
 use candle_core::{Device, Tensor};
 use picture::{Image, PatchSpec, Patches};
 use runtime::{Program, States};
 
 use crate::{Error, Result, StaticInputs};
+
+/// Pixels along a side of a patch, and patches along a side of a token, at most.
+const MAX_PATCH: usize = 64;
+const MAX_MERGE: usize = 16;
 
 /// How a model takes pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +35,69 @@ impl From<&PictureGeometry> for PictureSpec {
 }
 
 impl PictureSpec {
+    /// How a bundle takes pictures; the section `vision` of its manifest says so
+    /// where `user_data` does not, as in bundles that Apple's exporter makes.
+    ///
+    /// # Errors
+    /// [`Error::Bundle`] if the manifest states no geometry, [`Error::Mismatch`]
+    /// for a section `vision` whose pictures this crate does not make.
+    pub fn of(manifest: &Manifest) -> Result<Self> {
+        match (&manifest.vision, manifest.geometry()) {
+            (_, Ok(geometry)) => Ok(Self::from(&geometry)),
+            (Some(vision), Err(_)) if !PictureGeometry::is_in(&manifest.user_data) => {
+                Self::of_pixels(vision)
+            }
+            (_, Err(error)) => Err(error.into()),
+        }
+    }
+
+    /// The squares of a section `vision`. A host gives pixels, so that nobody
+    /// sees how they were cut in between.
+    fn of_pixels(vision: &Vision) -> Result<Self> {
+        let unlike = |what: &str, expected: &dyn fmt::Debug, found: &dyn fmt::Debug| {
+            Err(Error::Mismatch(format!(
+                "vision.{what} is {found:?}, and pictures are made with {expected:?} here"
+            )))
+        };
+        for (key, found) in [
+            ("image_mean", vision.image_mean),
+            ("image_std", vision.image_std),
+        ] {
+            if found != [0.5; 3] {
+                return unlike(key, &[0.5; 3], &found);
+            }
+        }
+        if vision.rescale_factor != 1.0 {
+            return unlike("rescale_factor", &1.0, &vision.rescale_factor);
+        }
+        if vision.image_strategy != "stretch" {
+            return unlike("image_strategy", &"stretch", &vision.image_strategy);
+        }
+        let grid = vision.image_token_count.isqrt();
+        let merge_size = vision.image_size.checked_div(vision.patch_size);
+        let merge_size = merge_size.and_then(|patches| patches.checked_div(grid));
+        let cut = Self {
+            grid,
+            patches: PatchSpec {
+                patch_size: vision.patch_size,
+                merge_size: merge_size.unwrap_or_default(),
+                temporal_patch_size: 1,
+            },
+        };
+        let is_square = grid.checked_mul(grid) == Some(vision.image_token_count);
+        let bounded = (1..=picture::MAX_GRID).contains(&grid)
+            && (1..=MAX_PATCH).contains(&cut.patches.patch_size)
+            && (1..=MAX_MERGE).contains(&cut.patches.merge_size);
+        if !(is_square && bounded && cut.pixels() == vision.image_size) {
+            return Err(Error::Mismatch(format!(
+                "a picture of {} pixels a side in patches of {} does not make a square of {} \
+                 tokens",
+                vision.image_size, vision.patch_size, vision.image_token_count
+            )));
+        }
+        Ok(cut)
+    }
+
     /// Pixels along a side of the square to which a picture is resized.
     #[must_use]
     pub fn pixels(&self) -> usize {
@@ -52,6 +119,8 @@ pub struct VisionEncoder {
     program: Arc<Program>,
     /// The shape of its patches.
     dims: [usize; 2],
+    /// The name of its input.
+    input: String,
     /// How the picture was cut, where the program takes pixels.
     pixels: Option<PictureSpec>,
 }
@@ -76,7 +145,13 @@ impl VisionEncoder {
             )))
         };
         let cut = [spec.patches.rows(spec.grid), spec.patches.cols()];
-        let (dims, pixels) = match (shape(PATCHES).as_deref(), shape(PIXEL_VALUES).as_deref()) {
+        // Hosts bind pixels by position, and patches by name.
+        let by_position = match main.inputs() {
+            [only] => Some(only.name.as_str()),
+            _ => None,
+        };
+        let found = (shape(PATCHES), by_position.and_then(shape));
+        let (dims, pixels) = match (found.0.as_deref(), found.1.as_deref()) {
             (Some([rows, cols]), _) => ([*rows as usize, *cols as usize], None),
             (None, Some([1, 3, height, width])) => {
                 let side = spec.pixels() as u64;
@@ -87,9 +162,14 @@ impl VisionEncoder {
             }
             _ => return wrong("`patches` [rows, columns] or `pixel_values` [1, 3, H, W]"),
         };
+        let input = match (pixels, by_position) {
+            (Some(_), Some(name)) => name.to_owned(),
+            _ => PATCHES.to_owned(),
+        };
         Ok(Self {
             program: Arc::new(program),
             dims,
+            input,
             pixels,
         })
     }
@@ -100,7 +180,8 @@ impl VisionEncoder {
     }
 
     /// Encodes a picture; returns the outputs, which are inputs of the decoder
-    /// by the same names.
+    /// by the same names. Of a program that takes pixels it is the first, whatever
+    /// its name.
     ///
     /// # Errors
     /// Patches of another shape than [`VisionEncoder::dims`], or a run that
@@ -111,7 +192,7 @@ impl VisionEncoder {
             None => {
                 let dims = (patches.rows, patches.cols);
                 let values = Tensor::from_vec(patches.values.clone(), dims, &Device::Cpu)?;
-                (PATCHES, values)
+                values
             }
             Some(spec) => {
                 let pixels = patches.pixels(spec.grid, spec.patches).ok_or_else(|| {
@@ -121,10 +202,16 @@ impl VisionEncoder {
                     ))
                 })?;
                 let dims = (1, 3, spec.pixels(), spec.pixels());
-                (PIXEL_VALUES, Tensor::from_vec(pixels, dims, &Device::Cpu)?)
+                Tensor::from_vec(pixels, dims, &Device::Cpu)?
             }
         };
-        let outputs = main.run(&[input], &mut States::new())?;
+        let mut outputs = main.run(&[(&self.input, input)], &mut States::new())?;
+        if self.pixels.is_some() {
+            outputs.truncate(1);
+            for (name, _) in &mut outputs {
+                IMAGE_FEATURES.clone_into(name);
+            }
+        }
         Ok(outputs.into_iter().collect())
     }
 

@@ -29,35 +29,6 @@ fn json(name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(folder().join(name)).unwrap()).unwrap()
 }
 
-/// The conversations by name.
-fn conversations() -> BTreeMap<String, Conversation<Image>> {
-    let list = json("conversations.json");
-    let list = list.as_array().unwrap().iter();
-    let talks = list.map(|talk| {
-        let turns = talk["turns"].as_array().unwrap().iter().map(|turn| {
-            let role = match turn["role"].as_str().unwrap() {
-                "system" => Role::System,
-                "user" => Role::User,
-                _ => Role::Assistant,
-            };
-            let pictures = turn["pictures"].as_array().unwrap().iter();
-            let picture =
-                |name: &Value| Image::load(&scenes_folder().join(name.as_str().unwrap())).unwrap();
-            let mut turn = Turn::new(role, turn["text"].as_str().unwrap());
-            turn.pictures = pictures.map(picture).collect();
-            turn
-        });
-        let name = talk["name"].as_str().unwrap().to_owned();
-        (
-            name,
-            Conversation {
-                turns: turns.collect(),
-            },
-        )
-    });
-    talks.collect()
-}
-
 fn recorded(name: &str) -> impl Fn(&str) -> Tensor {
     let path = folder().join(format!("{name}.safetensors"));
     let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();

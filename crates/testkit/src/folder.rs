@@ -14,6 +14,13 @@ pub fn repository() -> &'static Path {
     top.expect("crates/testkit lies in the repository")
 }
 
+/// The bundle of this name that tools of others made of nano's checkpoint.
+pub fn foreign_bundle(name: &str) -> PathBuf {
+    repository()
+        .join("crates/engine/tests/fixtures/apple")
+        .join(name)
+}
+
 /// Copies what is in a folder into another one, which may exist. Links are
 /// followed.
 pub fn copy_folder(from: &Path, to: &Path) {

@@ -21,5 +21,7 @@ mod noise;
 pub mod tensors;
 
 pub use check::{assert_contains, assert_one_line};
-pub use folder::{Tree, copy_folder, edit_json, names, read_json, repository, tree};
+pub use folder::{
+    Tree, copy_folder, edit_json, foreign_bundle, names, read_json, repository, tree,
+};
 pub use noise::{Noise, noise, recorded_level};

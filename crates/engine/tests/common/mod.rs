@@ -2,13 +2,17 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use bundle::{CallShape, Layout};
 use candle_core::{Device, Tensor};
-use engine::{Conversation, Model, Options};
+use engine::{Conversation, Model, Options, Role, Turn};
 use picture::Image;
 use quantize::Recipe;
+use serde_json::Value;
 use testkit::{nano, repository};
 
 /// nano's bundles: the decoders in the order of `shapes`, then the vision
@@ -58,7 +62,7 @@ pub fn scenes_folder() -> PathBuf {
 
 pub fn scenes() -> Vec<Scene> {
     let list = std::fs::read(scenes_folder().join("scenes.json")).unwrap();
-    let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
+    let list: Value = serde_json::from_slice(&list).unwrap();
     let scenes = list["prompts"].as_array().unwrap().iter();
     let scenes = scenes.filter(|scene| scene["image"].is_string());
     let scenes: Vec<Scene> = scenes
@@ -82,4 +86,39 @@ pub fn read(model: &Model, talk: &Conversation<Image>, chunk: usize) -> Tensor {
     let parts = prompt.tokens.ids.chunks(chunk);
     let parts: Vec<Tensor> = parts.map(|ids| sequence.read_all(ids).unwrap()).collect();
     Tensor::cat(&parts, 0).unwrap()
+}
+
+/// What transformers recorded of conversations, and the conversations.
+pub fn conversations_folder() -> PathBuf {
+    repository().join("oracles/nano/conversations")
+}
+
+/// The conversations by name.
+pub fn conversations() -> BTreeMap<String, Conversation<Image>> {
+    let list = std::fs::read(conversations_folder().join("conversations.json")).unwrap();
+    let list: Value = serde_json::from_slice(&list).unwrap();
+    let list = list.as_array().unwrap().iter();
+    let talks = list.map(|talk| {
+        let turns = talk["turns"].as_array().unwrap().iter().map(|turn| {
+            let role = match turn["role"].as_str().unwrap() {
+                "system" => Role::System,
+                "user" => Role::User,
+                _ => Role::Assistant,
+            };
+            let pictures = turn["pictures"].as_array().unwrap().iter();
+            let picture =
+                |name: &Value| Image::load(&scenes_folder().join(name.as_str().unwrap())).unwrap();
+            let mut turn = Turn::new(role, turn["text"].as_str().unwrap());
+            turn.pictures = pictures.map(picture).collect();
+            turn
+        });
+        let name = talk["name"].as_str().unwrap().to_owned();
+        (
+            name,
+            Conversation {
+                turns: turns.collect(),
+            },
+        )
+    });
+    talks.collect()
 }
