@@ -1,8 +1,8 @@
 //! Locations, as in an asset whose debug information was stripped.
 //!
 //! Every operation still has one: the location of a file without a name, and a
-//! number that identifies the operation. Assets with more than that (nested
-//! `fused` locations) do not load on OS 27 beta 2 and later.
+//! number that identifies the operation. Locations of other dialects, such as
+//! coreai-core 1.0.0b1 writes, do not load on OS 27 beta 2 and later.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -45,7 +45,8 @@ pub struct Locations {
     /// Those with a location of another dialect than AICode: MLIR's builtin
     /// one, which coreai-core 1.0.0b1 writes.
     pub builtin: usize,
-    /// Those with fused locations within fused ones.
+    /// Those of the AICode dialect with fused locations within fused ones.
+    /// coreai-core 1.0.0b1 to b3 load them, and 1.0.0b3 writes them.
     pub nested: usize,
 }
 
@@ -82,7 +83,7 @@ impl Locations {
     /// How many stop the program from loading.
     #[must_use]
     pub fn faulty(&self) -> usize {
-        self.unknown + self.builtin + self.nested
+        self.unknown + self.builtin
     }
 }
 
@@ -91,6 +92,7 @@ impl Locations {
 enum Fault {
     Unknown,
     Builtin,
+    /// None that stops it from loading.
     Nested,
 }
 

@@ -100,17 +100,12 @@ fn described(locations: &Locations) -> String {
         total,
         unknown,
         builtin,
-        nested,
         ..
     } = *locations;
     if locations.faulty() == 0 {
         return format!("{total} locations, and all of them load");
     }
-    let kinds = [
-        (builtin, "of the builtin dialect"),
-        (unknown, "unknown"),
-        (nested, "fused within fused ones"),
-    ];
+    let kinds = [(builtin, "of the builtin dialect"), (unknown, "unknown")];
     let kinds: Vec<String> = kinds
         .iter()
         .filter(|(count, _)| *count > 0)

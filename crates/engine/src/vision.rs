@@ -191,8 +191,7 @@ impl VisionEncoder {
         let input = match self.pixels {
             None => {
                 let dims = (patches.rows, patches.cols);
-                let values = Tensor::from_vec(patches.values.clone(), dims, &Device::Cpu)?;
-                values
+                Tensor::from_vec(patches.values.clone(), dims, &Device::Cpu)?
             }
             Some(spec) => {
                 let pixels = patches.pixels(spec.grid, spec.patches).ok_or_else(|| {

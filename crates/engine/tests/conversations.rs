@@ -6,31 +6,23 @@
 
 mod common;
 
-use std::{collections::BTreeMap, path::PathBuf};
-
 use bundle::Layout;
 use candle_core::{DType, Device, Tensor};
 use checkpoint::{Source, TokenizerFiles};
-use common::{open, read, recipe, scenes_folder};
-use engine::{Conversation, Role, Turn};
+use common::{conversations, conversations_folder, open, read, recipe};
 use models::PromptWriter;
-use picture::Image;
 use serde_json::{Value, json};
 use testkit::nano;
 
 /// From this margin on, another best token is a fault.
 const MARGIN: f32 = 0.1;
 
-fn folder() -> PathBuf {
-    testkit::repository().join("oracles/nano/conversations")
-}
-
 fn json(name: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(folder().join(name)).unwrap()).unwrap()
+    serde_json::from_slice(&std::fs::read(conversations_folder().join(name)).unwrap()).unwrap()
 }
 
 fn recorded(name: &str) -> impl Fn(&str) -> Tensor {
-    let path = folder().join(format!("{name}.safetensors"));
+    let path = conversations_folder().join(format!("{name}.safetensors"));
     let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
     move |name| tensors[name].clone()
 }

@@ -75,6 +75,50 @@ fn what_export_writes_has_no_finding() {
     assert_eq!(count, 13);
 }
 
+/// Forms that tools of others write, and that no one has seen fail.
+#[test]
+fn what_is_only_unlike_our_own_form_has_no_finding() {
+    type Form = (&'static str, fn(&Path) -> Vec<gate::transcript::Finding>);
+    let forms: [Form; 6] = [
+        ("a fixed cache that each layer reads", |at| {
+            lint_cases::fixed_states(at, true)
+        }),
+        ("inputs declared by other names", |at| {
+            lint_cases::inputs_of_kernel(at, &["query", "key"])
+        }),
+        ("fused locations within fused ones", |at| {
+            lint_cases::fused_locations(at)
+        }),
+        ("one state of no decoder", |at| {
+            lint_cases::states(at, 1, &["step"])
+        }),
+        ("three states of no decoder", |at| {
+            lint_cases::states(at, 3, &["step", "more"])
+        }),
+        ("four states of a decoder", |at| {
+            lint_cases::states(at, 4, &["position_ids"])
+        }),
+    ];
+    for (what, make) in forms {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(make(folder.path()), [], "{what}");
+    }
+}
+
+#[test]
+fn bundles_of_apples_exporters_have_no_finding_but_the_template() {
+    for (bundle, expected) in [
+        ("nano_llm", &[][..]),
+        // The checkpoint's own template, which Apple's adapter does not fit.
+        ("nano_vlm", &["adapter-prompt"]),
+        ("nano_wide", &[]),
+    ] {
+        let found = lint::bundle(&testkit::foreign_bundle(bundle)).unwrap();
+        let ids: Vec<&str> = found.iter().map(|finding| finding.rule.as_str()).collect();
+        assert_eq!(ids, expected, "{bundle}: {found:#?}");
+    }
+}
+
 #[test]
 fn a_rule_speaks_once_of_a_graph() {
     let folder = tempfile::tempdir().unwrap();

@@ -45,7 +45,8 @@ pub const ZERO_EXTENT: Rule = Rule {
 pub const COMPOSITE: Rule = Rule {
     id: "composite-declaration",
     what: "a private graph that stays a call and declares no kernel, or whose declaration lacks \
-           an attribute, is of another version, or does not name the graph's arguments",
+           an attribute, is of another version, has another number of inputs or outputs than the \
+           graph, or names the graph's arguments in another order",
     reason: "Apple's compiler puts its fused kernel in place of a graph only where the \
              declaration is exact",
     remedy: "declare `rms_norm`, `rope`, `scaled_dot_product_attention` or `layer_norm` exactly, \
@@ -56,7 +57,7 @@ pub const COMPOSITE: Rule = Rule {
 /// Locations are those of a stripped asset.
 pub const LOCATIONS: Rule = Rule {
     id: "debug-locations",
-    what: "a location that is not of the AICode dialect, or fused locations within fused ones",
+    what: "a location that is not of the AICode dialect",
     reason: "loading ends with \"expected AICode versioned location\" on beta 2 and later",
     remedy: "`repair` writes a copy without them",
     source: LIBRARY,
@@ -188,14 +189,17 @@ fn declaration(view: &GraphView<'_>) -> Option<String> {
     };
     let arguments = view.argument_names().ok()?;
     let arguments: Vec<&str> = arguments.iter().flatten().map(AsRef::as_ref).collect();
-    match names("input_names") {
-        Some(names) if names == arguments => {}
-        other => {
-            return Some(format!(
-                "{name} declares the inputs {:?}, and its arguments are {arguments:?}",
-                other.unwrap_or_default()
-            ));
-        }
+    // coreai-torch declares query, key and value for arguments that it calls q, k and
+    // v: they belong together by position.
+    let inputs = names("input_names").unwrap_or_default();
+    let moved = inputs
+        .iter()
+        .zip(&arguments)
+        .any(|(declared, argument)| declared != argument && arguments.contains(declared));
+    if inputs.len() != arguments.len() || moved {
+        return Some(format!(
+            "{name} declares the inputs {inputs:?}, and its arguments are {arguments:?}"
+        ));
     }
     let results = names("output_names").map_or(0, |names| names.len());
     if results != view.outputs.len() {
@@ -226,7 +230,6 @@ fn locations(module: &Module, asset: &str, findings: &mut Findings) {
     let problems = [
         (found.unknown, "an argument has an unknown location"),
         (found.builtin, "there is a location of the builtin dialect"),
-        (found.nested, "there are fused locations within fused ones"),
     ];
     for (count, problem) in problems {
         if count > 0 {

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use aimodel::{Type, Value};
+use aimodel::{Operation, Type, Value};
+use bundle::contract;
 
 use super::{
     graph::Graph,
@@ -18,23 +19,30 @@ pub const KV_POSITION: Rule = Rule {
     source: DELEGATES,
 };
 
-/// A fixed state is written once.
+/// A fixed state is not written several times in a row.
 pub const STATE_WRITES: Rule = Rule {
     id: "state-writes",
-    what: "several writes in a call to a state whose shape is fixed",
+    what: "several writes in a row to a state whose shape is fixed, of which nothing reads what \
+           the first ones wrote but the next write (a cache that each layer writes and reads is \
+           none)",
     reason: "the GPU drops all but one of them; a pair that grows is fine",
     remedy: "collect what is new and write it once, or let the state grow along one dimension",
     source: DELEGATES,
 };
 
-/// The engine drives two states.
+/// Engines drive two states.
 pub const TWO_STATES: Rule = Rule {
     id: "two-states",
-    what: "a function with a number of states other than two (none, where it is not a decoder)",
-    reason: "Apple's engines create exactly two and refuse any other number",
+    what: "a decoder (a function that takes `position_ids` and gives `logits`) with fewer than two \
+           states, with more than four, or with more than two beside static inputs",
+    reason: "Apple's engines keep two states, its pipelined one up to four, and the one that binds \
+             static inputs exactly two; they refuse any other number",
     remedy: "keep all keys in one state and all values in the other",
     source: ENGINE,
 };
+
+/// States that some engine of Apple's can keep.
+const MAX_STATES: usize = 4;
 
 /// The rules for a graph.
 pub fn graph(graph: &Graph<'_>, place: &str, findings: &mut Findings) {
@@ -42,11 +50,19 @@ pub fn graph(graph: &Graph<'_>, place: &str, findings: &mut Findings) {
     let is_state = |value: Value| matches!(Type::of(view.module, value), Ok(Type::Handle(_)));
     let arguments = view.arguments().iter().map(|argument| argument.value);
     let states = arguments.filter(|value| is_state(*value)).count();
-    if !view.private && !matches!(states, 0 | 2) {
-        findings.add(&TWO_STATES, place, format!("there are {states} states"));
+    if !view.private
+        && let Some(inputs) = inputs_of_decoder(graph, states)
+    {
+        let max = if inputs > 2 { 2 } else { MAX_STATES };
+        if !(2..=max).contains(&states) {
+            let found = format!("there are {states} states and {inputs} inputs");
+            findings.add(&TWO_STATES, place, found);
+        }
     }
     let origins = origins(graph);
     let mut writes: BTreeMap<usize, usize> = BTreeMap::new();
+    // The longest row of writes to each state, and the one that goes on.
+    let mut rows: BTreeMap<usize, usize> = BTreeMap::new();
     let mut followed = HashSet::new();
     for (index, op) in view.operations().iter().enumerate() {
         let (Some("dataflow.write_handle_v1"), [handle, value, _]) =
@@ -58,7 +74,13 @@ pub fn graph(graph: &Graph<'_>, place: &str, findings: &mut Findings) {
             .tensor(*handle)
             .is_some_and(|ty| ty.static_dims().is_some())
         {
-            *writes.entry(handle.index()).or_default() += 1;
+            let row = rows.entry(handle.index()).or_default();
+            *row += 1;
+            let longest = writes.entry(handle.index()).or_default();
+            *longest = (*longest).max(*row);
+            if is_read_between(graph, *handle, op) {
+                *row = 0;
+            }
         }
         if let Some(origin) = position_of_write(graph, &origins, *value, &mut followed) {
             let found = format!(
@@ -72,9 +94,41 @@ pub fn graph(graph: &Graph<'_>, place: &str, findings: &mut Findings) {
         findings.add(
             &STATE_WRITES,
             place,
-            format!("one state is written {count} times"),
+            format!("one state is written {count} times in a row"),
         );
     }
+}
+
+fn has<T: AsRef<str>>(names: &[Option<T>], wanted: &str) -> bool {
+    names.iter().flatten().any(|name| name.as_ref() == wanted)
+}
+
+/// How many inputs a graph takes besides its states, if it is a decoder.
+fn inputs_of_decoder(graph: &Graph<'_>, states: usize) -> Option<usize> {
+    let view = &graph.view;
+    let arguments = view.argument_names().ok()?;
+    let results = view.result_names().ok()?;
+    let is_decoder = has(&arguments, contract::POSITION_IDS) && has(&results, contract::LOGITS);
+    is_decoder.then(|| arguments.len() - states)
+}
+
+/// Whether what a write leaves in a state is read by anything but the update that
+/// the next write stores.
+fn is_read_between(graph: &Graph<'_>, handle: Value, write: &Operation) -> bool {
+    let tokens = write.results.iter();
+    let reads = tokens.flat_map(|token| graph.users(*token)).filter(|op| {
+        graph.view.op_name(op) == Some("dataflow.read_handle_v1")
+            && op.operands.first() == Some(&handle)
+    });
+    let mut users = reads.flat_map(|read| {
+        let held = read.results.first();
+        held.into_iter()
+            .flat_map(|held| graph.users(*held).iter().map(move |user| (held, user)))
+    });
+    users.any(|(held, user)| {
+        let updates = graph.view.op_name(user) == Some("primitive.slice_update_v1");
+        !updates || user.operands.first() != Some(held)
+    })
 }
 
 /// For each value that is computed from a tensor's value: an argument, or what

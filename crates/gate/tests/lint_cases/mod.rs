@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::{copy_folder, edit_json, nano};
 
-pub use programs::floors;
+pub use programs::{fixed_states, floors, fused_locations, inputs_of_kernel, states};
 
 /// The rule that is tripped, what trips it, and what the lint finds. Each makes
 /// what it needs in an empty folder.
@@ -36,14 +36,17 @@ pub const CASES: &[Case] = &[
     ("composite-declaration", "no version", |_, at| {
         programs::kernel(at, &["axes", "eps"])
     }),
+    ("composite-declaration", "an input too few", |_, at| {
+        programs::inputs_of_kernel(at, &["query"])
+    }),
+    ("composite-declaration", "inputs exchanged", |_, at| {
+        programs::inputs_of_kernel(at, &["k", "q"])
+    }),
     ("composite-declaration", "no declaration", |_, at| {
         programs::undeclared(at)
     }),
     ("debug-locations", "a builtin location", |_, at| {
         programs::builtin_location(at)
-    }),
-    ("debug-locations", "nested fused locations", |_, at| {
-        programs::fused_locations(at)
     }),
     ("channel-scales", "a scale a row", |_, at| {
         programs::scaled(at, [4, 1])
@@ -68,11 +71,16 @@ pub const CASES: &[Case] = &[
         programs::position(at, true)
     }),
     ("state-writes", "two slots of fixed states", |_, at| {
-        programs::fixed_states(at)
+        programs::fixed_states(at, false)
     }),
-    ("two-states", "one state", |_, at| programs::states(at, 1)),
-    ("two-states", "three states", |_, at| {
-        programs::states(at, 3)
+    ("two-states", "one state", |_, at| {
+        programs::states(at, 1, &["position_ids"])
+    }),
+    ("two-states", "five states", |_, at| {
+        programs::states(at, 5, &["position_ids"])
+    }),
+    ("two-states", "three beside a static input", |_, at| {
+        programs::states(at, 3, &["position_ids", "static"])
     }),
     ("asset-opens", "another assetVersion", |bench, at| {
         let asset = bench.asset(at);

@@ -69,6 +69,39 @@ pub fn empty(at: &Path) -> Vec<Finding> {
     look(at, &asset.finish().unwrap())
 }
 
+/// `rms_norm` that declares its inputs by these names; its arguments are `q` and
+/// `k`.
+pub fn inputs_of_kernel(at: &Path, names: &[&str]) -> Vec<Finding> {
+    let mut asset = AssetBuilder::new();
+    let norm = declared(&mut asset, ("rms_norm", ["q", "k"], KERNELS[0].2));
+    let mut module = call(asset, &norm);
+    let graph = &module.root.regions[0].blocks[0].operations[0];
+    let properties = graph.properties.unwrap();
+    let encoding = module.properties_encoding(properties).unwrap().clone();
+    let mlir_bytecode::Encoding::Fields(mut fields) = encoding else {
+        panic!("a graph has properties");
+    };
+    let Field::OptionalAttr(Some(declaration)) = fields[1] else {
+        panic!("the graph is a composite");
+    };
+    let Ok(Attribute::Opaque(name, mut parts)) = Attribute::read(&module, declaration) else {
+        panic!("a declaration is opaque");
+    };
+    for part in &mut parts {
+        if let Attribute::Opaque(name, values) = part
+            && name.as_ref() == "input_names"
+        {
+            let names = names.iter().map(|name| Attribute::string(name));
+            *values = vec![Attribute::Array(names.collect())];
+        }
+    }
+    let declaration = Attribute::Opaque(name, parts).intern(&mut module).unwrap();
+    fields[1] = Field::OptionalAttr(Some(declaration));
+    let properties = module.properties(fields);
+    module.root.regions[0].blocks[0].operations[0].properties = Some(properties);
+    look(at, &module)
+}
+
 /// `rms_norm` that declares only these attributes.
 pub fn kernel(at: &Path, attributes: &[&str]) -> Vec<Finding> {
     let all = [
@@ -185,24 +218,59 @@ pub fn palette(at: &Path) -> Vec<Finding> {
     look(at, &module)
 }
 
-/// States of the shape [2, S, 4], each written that often.
-fn stateful(
+/// What a program with states is besides.
+#[derive(Clone, Copy)]
+struct Stateful<'a> {
     states: usize,
+    /// S of the states, [2, S, 4].
     extent: Dim,
+    /// How often each is written.
     writes: usize,
+    /// Whether what was written is read before the next write.
+    reads: bool,
+    /// The inputs, of which the first says where it writes.
+    inputs: &'a [&'a str],
+}
+
+impl Default for Stateful<'_> {
+    fn default() -> Self {
+        Self {
+            states: 2,
+            extent: Dim::Dynamic,
+            writes: 1,
+            reads: false,
+            inputs: &["position_ids"],
+        }
+    }
+}
+
+/// A decoder with states.
+fn stateful(
+    how: Stateful<'_>,
     mut begin: impl FnMut(&mut GraphBuilder<'_>, Value, i64) -> Value,
 ) -> Module {
+    let Stateful {
+        states,
+        extent,
+        writes,
+        reads,
+        inputs,
+    } = how;
     let mut asset = AssetBuilder::new();
     let mut main = asset.graph("main");
     let x = main.input("x", TensorType::fixed([1, 1, 4], F16)).unwrap();
-    let at = main.input("at", TensorType::fixed([1], SI32)).unwrap();
+    let inputs: Vec<Value> = inputs
+        .iter()
+        .map(|name| main.input(name, TensorType::fixed([1], SI32)).unwrap())
+        .collect();
+    let at = inputs[0];
     let ty = TensorType::new([2.into(), extent, 4.into()], F16);
     let names: Vec<String> = (0..states).map(|n| format!("state{n}")).collect();
     let handles: Vec<Value> = names
         .iter()
         .map(|name| main.state(name, ty.clone()).unwrap())
         .collect();
-    let mut results = Vec::new();
+    let (mut results, mut logits) = (Vec::new(), x);
     for (name, handle) in names.iter().zip(handles) {
         let mut token = main.create_token().unwrap();
         for slot in 0..writes {
@@ -212,15 +280,21 @@ fn stateful(
             let ones = main.si32(&[1; 3]).unwrap();
             let updated = main.slice_update(held, x, [begin, end, ones]).unwrap();
             token = main.write_handle(handle, updated, read).unwrap();
+            if reads {
+                let (held, _) = main.read_handle(handle, token).unwrap();
+                logits = main.add(held, held).unwrap();
+            }
         }
         results.push((name.as_str(), token));
     }
+    results.push(("logits", logits));
     main.finish(&results).unwrap();
     asset.finish().unwrap()
 }
 
-/// That many states, written at the place that a shape says.
-pub fn states(at: &Path, count: usize) -> Vec<Finding> {
+/// That many states, written at the place that a shape says, beside `x` and these
+/// inputs.
+pub fn states(at: &Path, states: usize, inputs: &[&str]) -> Vec<Finding> {
     let by_shape = |body: &mut GraphBuilder<'_>, at: Value, _| {
         let shape = body.get_shape(at).unwrap();
         let shape = body.cast(shape, SI32).unwrap();
@@ -228,7 +302,12 @@ pub fn states(at: &Path, count: usize) -> Vec<Finding> {
         let axis = body.scalar_si32(0).unwrap();
         body.concat(axis, &[zero, shape, zero]).unwrap()
     };
-    look(at, &stateful(count, Dim::Dynamic, 1, by_shape))
+    let how = Stateful {
+        states,
+        inputs,
+        ..Stateful::default()
+    };
+    look(at, &stateful(how, by_shape))
 }
 
 /// Two states, written at the place that the value of an input says.
@@ -239,7 +318,7 @@ pub fn position(at: &Path, scatter: bool) -> Vec<Finding> {
         let past = body.sub(at, zero).unwrap();
         body.concat(axis, &[zero, past, zero]).unwrap()
     };
-    let mut module = stateful(2, Dim::Dynamic, 1, by_value);
+    let mut module = stateful(Stateful::default(), by_value);
     if scatter {
         // input, indices, updates: the bounds become the indices.
         let update = module.op_name(NAMESPACE, "primitive.slice_update_v1", true);
@@ -257,10 +336,17 @@ pub fn position(at: &Path, scatter: bool) -> Vec<Finding> {
     look(at, &module)
 }
 
-/// Two states of a fixed shape, two slots of each written.
-pub fn fixed_states(at: &Path) -> Vec<Finding> {
+/// Two states of a fixed shape, two slots of each written, and read in between if
+/// `reads`.
+pub fn fixed_states(at: &Path, reads: bool) -> Vec<Finding> {
     let slots = |body: &mut GraphBuilder<'_>, _, slot| body.si32(&[slot, 0, 0]).unwrap();
-    look(at, &stateful(2, Dim::Static(8), 2, slots))
+    let how = Stateful {
+        extent: Dim::Static(8),
+        writes: 2,
+        reads,
+        ..Stateful::default()
+    };
+    look(at, &stateful(how, slots))
 }
 
 /// The kernels of a decoder, with the names of their inputs.
