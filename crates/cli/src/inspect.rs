@@ -2,6 +2,7 @@
 
 mod contents;
 mod json;
+mod model;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -1,6 +1,9 @@
 //! The report as JSON.
 
-use super::contents::{Contents, Program};
+use super::{
+    contents::{Contents, Program},
+    model::Model,
+};
 use aimodel::Parameter;
 use serde_json::{Value, json};
 
@@ -17,6 +20,7 @@ impl Contents {
                     "bundle": metadata,
                     "tokenizer": files.collect::<Vec<_>>(),
                     "assets": programs,
+                    "model": Model::of(self).map(|model| model.json()),
                     "lint": self.findings,
                 })
             }

@@ -157,3 +157,92 @@ fn damage_is_refused_and_bad_input_is_an_error() {
         );
     }
 }
+
+/// What the programs of a bundle are, as text and as JSON.
+fn model(bundle: &Path) -> (String, serde_json::Value) {
+    let found = Contents::at(bundle).unwrap();
+    (found.text().unwrap(), found.json()["model"].clone())
+}
+
+#[test]
+fn what_apples_export_leaves_out_is_said() {
+    let (text, json) = model(&testkit::foreign_bundle("nano_vlm"));
+    for expected in [
+        "  DeepStack: missing: rows are 128 wide and an embedding 128, so that",
+        "  M-RoPE: missing: positions have one dimension, and nothing tells the decoder where",
+        "  cache: fixed at 512 tokens: 524.3 kB from the first token on, and no room for more\n",
+        "  vision encoder: pictures of 128 × 128 pixels, 16 tokens each; stored as f32, 1.3 MB \
+         where f16 takes half; computed in f32\n",
+    ] {
+        assert!(text.contains(expected), "{expected} is not in\n{text}");
+    }
+    assert_eq!(json["takes_pictures"], true);
+    assert_eq!(json["deepstack_parts"], 0);
+    assert_eq!(json["position_coordinates"], 1);
+    assert_eq!(json["cache"]["tokens"], 512);
+    assert_eq!(json["vision"]["stored"], "f32");
+
+    let (text, json) = model(&testkit::foreign_bundle("nano_llm"));
+    assert!(
+        text.contains("  pictures: missing: the decoder takes the ids"),
+        "{text}"
+    );
+    assert!(
+        text.contains("  cache: fixed at 1024 tokens: 1.0 MB"),
+        "{text}"
+    );
+    assert_eq!(json["takes_pictures"], false);
+    assert_eq!(json["deepstack_parts"], serde_json::Value::Null);
+
+    // Names do not matter: the whole model, by another exporter.
+    let (text, json) = model(&testkit::foreign_bundle("nano_wide"));
+    for expected in [
+        "  DeepStack: there: rows are 544 wide, with an embedding of 128 and 3 parts",
+        "  M-RoPE: there: ",
+        "  cache: grows with the conversation, by 1.3 kB a token\n",
+    ] {
+        assert!(text.contains(expected), "{expected} is not in\n{text}");
+    }
+    assert_eq!(json["deepstack_parts"], 3);
+    assert_eq!(json["position_coordinates"], 3);
+    assert_eq!(json["cache"]["tokens"], serde_json::Value::Null);
+}
+
+#[test]
+fn bundles_of_our_own_have_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = export::Options {
+        layouts: vec![
+            bundle::Layout::Vlm,
+            bundle::Layout::Pipelined(bundle::CallShape::One),
+        ],
+        vision: false,
+        ..testkit::nano::options()
+    };
+    let bundles = testkit::nano::export(folder.path(), &options);
+    for (bundle, stored) in bundles.iter().zip(["f16".into(), serde_json::Value::Null]) {
+        let (text, json) = model(&bundle.path);
+        assert_eq!(json["deepstack_parts"], 3, "{text}");
+        assert_eq!(json["position_coordinates"], 3, "{text}");
+        assert_eq!(json["cache"]["tokens"], serde_json::Value::Null, "{text}");
+        assert_eq!(json["vision"]["stored"], stored, "{text}");
+    }
+}
+
+#[test]
+fn a_program_that_is_no_model_is_not_called_one() {
+    let parent = tempfile::tempdir().unwrap();
+    let out = parent.path().join("bundle");
+    bundle(&out);
+    for metadata in [
+        r#"{"kind": "llm"}"#,
+        r#"{"kind": "llm", "assets": {"main": "double.aimodel"}}"#,
+        r#"{"kind": "vlm", "assets": {"main": "double.aimodel", "embedding": "double.aimodel"}}"#,
+        r#"{"kind": "vlm", "assets": {"main": "../bundle/double.aimodel", "vision": 3}}"#,
+    ] {
+        fs::write(out.join("metadata.json"), metadata).unwrap();
+        let (text, json) = model(&out);
+        assert!(!text.contains("\nmodel\n"), "{text}");
+        assert_eq!(json, serde_json::Value::Null);
+    }
+}

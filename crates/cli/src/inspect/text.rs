@@ -1,6 +1,9 @@
 //! The report as text.
 
-use super::contents::{Contents, Program};
+use super::{
+    contents::{Contents, Program},
+    model::Model,
+};
 use crate::progress::size;
 use aimodel::{Function, METADATA, Summary};
 use anyhow::Result;
@@ -18,6 +21,12 @@ impl Contents {
         }
         for program in &self.programs {
             program.text(&mut text)?;
+        }
+        if let Some(model) = Model::of(self) {
+            writeln!(text, "model")?;
+            for (about, words) in model.lines() {
+                writeln!(text, "  {about}: {words}")?;
+            }
         }
         if let Some(findings) = &self.findings {
             lint_text(findings, &mut text)?;
