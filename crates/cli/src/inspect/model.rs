@@ -263,7 +263,7 @@ impl Vision {
 fn function<'p>(program: &'p Program, names: &[&str]) -> Option<&'p Function> {
     let functions = &program.summary.as_ref().ok()?.functions;
     let find = |name: &&str| functions.iter().find(|function| function.name == **name);
-    names.iter().find_map(|name| find(name))
+    names.iter().find_map(find)
 }
 
 /// Whether a program has a graph that is declared as the kernel `rope`.
