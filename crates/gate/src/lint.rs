@@ -6,6 +6,7 @@
 //! do; `docs/lint.md` lists them. A finding is never a remark: whatever a rule
 //! finds must be mended before the bundle goes to a device.
 
+mod attention;
 mod files;
 mod graph;
 mod metadata;
@@ -35,12 +36,16 @@ pub const RULES: &[Rule] = &[
     program::ZERO_EXTENT,
     program::COMPOSITE,
     program::LOCATIONS,
+    program::WIDE_COMPARE,
+    attention::ATTENTION_QUERY,
+    attention::ATTENTION_WIDTH,
     scales::CHANNEL_SCALES,
     scales::BLOCK_SIZE,
     scales::PALETTE,
     states::KV_POSITION,
     states::STATE_WRITES,
     states::TWO_STATES,
+    states::STATE_WIDTH,
     files::OPENS,
     files::HASH,
     files::PRODUCER,
@@ -53,6 +58,7 @@ pub const RULES: &[Rule] = &[
     metadata::STATIC_CALL_SHAPE,
     metadata::KERNELS,
     metadata::VOCAB_SIZE,
+    metadata::LOGITS_WIDTH,
     metadata::CONTEXT,
     vlm::MANIFEST,
     vlm::FUNCTIONS,

@@ -69,3 +69,11 @@ impl<'m> Graph<'m> {
         }
     }
 }
+
+/// The kernel that a graph is declared as.
+pub fn kernel(view: &GraphView<'_>) -> Option<String> {
+    match Attribute::read(view.module, view.composite?) {
+        Ok(Attribute::Opaque(name, _)) => Some(name.to_string()),
+        _ => None,
+    }
+}

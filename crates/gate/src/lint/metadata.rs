@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     files::ASSET,
-    program::kernel,
+    graph::kernel,
     rule::{ENGINE, Findings, Opened, Rule, named, without},
     vlm,
 };
@@ -78,6 +78,18 @@ pub const KERNELS: Rule = Rule {
              were proven there",
     remedy: "export it again",
     source: "the reference assets",
+};
+
+/// The pipelined engine's buffer has room for whole blocks of logits.
+pub const LOGITS_WIDTH: Rule = Rule {
+    id: "logits-width",
+    what: "a bundle named `…_s1` or `…_pfN` (for the pipelined engine) whose logits have a width \
+           that is not a multiple of 64",
+    reason: "the engine makes its buffer for the next multiple, and aborts because it is not the \
+             output's size",
+    remedy: "pad the vocabulary of the checkpoint to a multiple of 64, or export a bundle for \
+             another engine (`dynamic`, or the layout vlm)",
+    source: ENGINE,
 };
 
 /// The vocabulary is as wide as the logits.
@@ -193,6 +205,10 @@ pub fn bundle(dir: &Path, assets: &[Opened<'_>], findings: &mut Findings) -> Res
         if !is_vlm {
             let width = decoder(function, &place, findings);
             compare_vocabulary(width, &mut found, &place, findings);
+            let unpadded = width.filter(|width| width % 64 != 0);
+            if let Some(width) = unpadded.filter(|_| promised_prefill(&named(dir)).is_some()) {
+                findings.add(&LOGITS_WIDTH, &place, format!("logits are {width} wide"));
+            }
             found.pictures |= function
                 .inputs
                 .iter()
@@ -348,13 +364,21 @@ fn decoder(function: &Function, place: &str, findings: &mut Findings) -> Option<
     width
 }
 
+/// For a bundle whose name promises to run in the pipelined engine: how many
+/// tokens its `prefill` takes, if it has one.
+fn promised_prefill(bundle: &str) -> Option<Option<u64>> {
+    let (_, suffix) = bundle.rsplit_once('_')?;
+    match suffix.strip_prefix("pf").map(str::parse) {
+        Some(Ok(rows)) => Some(Some(rows)),
+        _ if suffix == "s1" => Some(None),
+        _ => None,
+    }
+}
+
 /// Checks that a bundle takes as many tokens as its name says.
 fn call_shape(bundle: &str, function: &Function, place: &str, findings: &mut Findings) {
-    let suffix = bundle.rsplit_once('_').map_or("", |(_, suffix)| suffix);
-    let rows = match suffix.strip_prefix("pf").map(str::parse) {
-        Some(Ok(rows)) => Some(rows),
-        _ if suffix == "s1" => None,
-        _ => return,
+    let Some(rows) = promised_prefill(bundle) else {
+        return;
     };
     let expected = match (function.name.as_str(), rows) {
         ("main", _) => 1,

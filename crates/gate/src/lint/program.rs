@@ -1,10 +1,13 @@
 //! What the graphs of a program hold.
 
+use std::collections::HashSet;
+
 use aimodel::{
     Attribute, Dim, ElementType, GraphView, Locations, Module, Operation, TensorType, Value, graphs,
 };
 
 use super::{
+    attention,
     graph::Graph,
     rule::{DELEGATES, Findings, LIBRARY, Rule},
     scales, states,
@@ -63,6 +66,16 @@ pub const LOCATIONS: Rule = Rule {
     source: LIBRARY,
 };
 
+/// No mask of floats from a comparison of wide integers.
+pub const WIDE_COMPARE: Rule = Rule {
+    id: "wide-compare",
+    what: "a comparison of 64-bit integers that is cast to floats",
+    reason: "the mask overwrites other values, on Apple's delegates and in Core AI's runtime on \
+             the CPU",
+    remedy: "compare integers of 32 bits",
+    source: DELEGATES,
+};
+
 /// The rules for a program.
 pub fn program(module: &Module, asset: &str, findings: &mut Findings) -> Result<()> {
     locations(module, asset, findings);
@@ -76,6 +89,7 @@ pub fn program(module: &Module, asset: &str, findings: &mut Findings) -> Result<
                 };
                 rounding(&graph, op, name, &mut found);
                 extents(&graph, op, &mut found);
+                wide_masks(&graph, op, name, &mut found);
                 scales::operation(&graph, op, name, &mut found);
             }
         }
@@ -88,6 +102,7 @@ pub fn program(module: &Module, asset: &str, findings: &mut Findings) -> Result<
             findings.add(&COMPOSITE, &place, problem);
         }
         states::graph(&graph, &place, findings);
+        attention::graph(&graph, &place, findings);
     }
     Ok(())
 }
@@ -115,6 +130,44 @@ fn rounding(
             found(&FLOAT_FLOOR, format!("divides {ty} by one"));
         }
         _ => {}
+    }
+}
+
+fn wide_masks(
+    graph: &Graph<'_>,
+    op: &Operation,
+    name: &str,
+    found: &mut impl FnMut(&'static Rule, String),
+) {
+    let (Some(result), Some(mask)) = (op.results.first(), op.operands.first()) else {
+        return;
+    };
+    if name != "primitive.cast_v1" || !graph.tensor(*result).is_some_and(|ty| is_float(ty.element))
+    {
+        return;
+    }
+    // Through what is computed of truth values alone.
+    let mut open = vec![*mask];
+    let mut seen = HashSet::new();
+    while let Some(value) = open.pop() {
+        let is_truth = graph
+            .tensor(value)
+            .is_some_and(|ty| ty.element == ElementType::Bool);
+        if !is_truth || !seen.insert(value) {
+            continue;
+        }
+        let Some((maker, _)) = graph.maker(value) else {
+            continue;
+        };
+        let wide = maker.operands.iter().filter_map(|operand| {
+            let ty = graph.tensor(*operand)?;
+            matches!(ty.element, ElementType::Si64 | ElementType::Ui64).then_some(ty)
+        });
+        if let Some(ty) = wide.into_iter().next() {
+            found(&WIDE_COMPARE, format!("casts a comparison of {ty}"));
+            return;
+        }
+        open.extend(&maker.operands);
     }
 }
 
@@ -157,14 +210,6 @@ const KERNELS: [(&str, &[&str]); 4] = [
         &["is_causal", "window_size"],
     ),
 ];
-
-/// The kernel that a graph is declared as.
-pub fn kernel(view: &GraphView<'_>) -> Option<String> {
-    match Attribute::read(view.module, view.composite?) {
-        Ok(Attribute::Opaque(name, _)) => Some(name.to_string()),
-        _ => None,
-    }
-}
 
 /// What is wrong with the declaration of a graph.
 fn declaration(view: &GraphView<'_>) -> Option<String> {

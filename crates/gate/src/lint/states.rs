@@ -41,6 +41,19 @@ pub const TWO_STATES: Rule = Rule {
     source: ENGINE,
 };
 
+/// Keys and values are equally wide.
+pub const STATE_WIDTH: Rule = Rule {
+    id: "state-width",
+    what: "a decoder whose first two states, its caches, have another last extent each, of which \
+           one is beyond 256",
+    reason: "the engine sizes both by one of them, and reads beside the other",
+    remedy: "make both as wide as the wider one",
+    source: DELEGATES,
+};
+
+/// The width up to which caches of unequal widths were sized right.
+const SAFE_WIDTH: u64 = 256;
+
 /// States that some engine of Apple's can keep.
 const MAX_STATES: usize = 4;
 
@@ -49,7 +62,8 @@ pub fn graph(graph: &Graph<'_>, place: &str, findings: &mut Findings) {
     let view = &graph.view;
     let is_state = |value: Value| matches!(Type::of(view.module, value), Ok(Type::Handle(_)));
     let arguments = view.arguments().iter().map(|argument| argument.value);
-    let states = arguments.filter(|value| is_state(*value)).count();
+    let held: Vec<Value> = arguments.filter(|value| is_state(*value)).collect();
+    let states = held.len();
     if !view.private
         && let Some(inputs) = inputs_of_decoder(graph, states)
     {
@@ -57,6 +71,14 @@ pub fn graph(graph: &Graph<'_>, place: &str, findings: &mut Findings) {
         if !(2..=max).contains(&states) {
             let found = format!("there are {states} states and {inputs} inputs");
             findings.add(&TWO_STATES, place, found);
+        }
+        let width = |value: &Value| graph.tensor(*value)?.dims.last()?.known();
+        if let [Some(keys), Some(values)] = [held.first(), held.get(1)].map(|at| width(at?))
+            && keys != values
+            && keys.max(values) > SAFE_WIDTH
+        {
+            let found = format!("the states are {keys} and {values} wide");
+            findings.add(&STATE_WIDTH, place, found);
         }
     }
     let origins = origins(graph);

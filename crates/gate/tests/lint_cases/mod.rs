@@ -48,6 +48,18 @@ pub const CASES: &[Case] = &[
     ("debug-locations", "a builtin location", |_, at| {
         programs::builtin_location(at)
     }),
+    ("wide-compare", "a mask of 64-bit integers", |_, at| {
+        programs::wide_mask(at)
+    }),
+    ("attention-query", "384 queries", |_, at| {
+        programs::attention(at, 384, 8)
+    }),
+    ("attention-width", "narrower values", |_, at| {
+        programs::attention(at, 64, 4)
+    }),
+    ("state-width", "keys of 512, values of 256", |_, at| {
+        programs::caches(at, [512, 256])
+    }),
     ("channel-scales", "a scale a row", |_, at| {
         programs::scaled(at, [4, 1])
     }),
@@ -298,11 +310,20 @@ pub const CASES: &[Case] = &[
     ("tokenizer-class", "of another algorithm", |bench, at| {
         bench.settings(at, |s| s["tokenizer_class"] = "BertTokenizerFast".into())
     }),
+    ("logits-width", "520", |bench, at| {
+        bench.decoder(
+            at,
+            Decoder {
+                vocab_size: 520,
+                ..Decoder::good()
+            },
+        )
+    }),
     ("token-ids", "a narrower head", |bench, at| {
         bench.decoder(
             at,
             Decoder {
-                vocab_size: 500,
+                vocab_size: 448,
                 ..Decoder::good()
             },
         )

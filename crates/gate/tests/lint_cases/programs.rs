@@ -218,6 +218,69 @@ pub fn palette(at: &Path) -> Vec<Finding> {
     look(at, &module)
 }
 
+/// Attention of that many queries over a cache, whose values are `width` wide
+/// where queries and keys are 8.
+pub fn attention(at: &Path, queries: u64, width: u64) -> Vec<Finding> {
+    let ty = |rows: Dim, width: u64| TensorType::new([1.into(), 2.into(), rows, width.into()], F16);
+    let types = [
+        ty(queries.into(), 8),
+        ty(Dim::Dynamic, 8),
+        ty(Dim::Dynamic, width),
+    ];
+    let names = ["query", "key", "value"];
+    let op_attrs = vec![
+        ("is_causal", Attribute::boolean(true)),
+        ("window_size", Attribute::si64(0)),
+        ("version", Attribute::si64(1)),
+    ];
+    let mut asset = AssetBuilder::new();
+    let declared = Composite::new("scaled_dot_product_attention", op_attrs);
+    let mut kernel = asset.composite("attention", declared);
+    let inputs = names.iter().zip(&types);
+    let inputs: Vec<Value> = inputs
+        .map(|(name, ty)| kernel.input(name, ty.clone()).unwrap())
+        .collect();
+    let mixed = kernel.add(inputs[0], inputs[0]).unwrap();
+    let kernel = kernel.finish(&[("mixed", mixed)]).unwrap();
+    let mut main = asset.graph("main");
+    let inputs = names.iter().zip(types);
+    let inputs: Vec<Value> = inputs
+        .map(|(name, ty)| main.input(name, ty).unwrap())
+        .collect();
+    let mixed = main.invoke(&kernel, &inputs).unwrap();
+    main.finish(&[("mixed", mixed)]).unwrap();
+    look(at, &asset.finish().unwrap())
+}
+
+/// A mask of floats from integers of 64 bits.
+pub fn wide_mask(at: &Path) -> Vec<Finding> {
+    let module = function(|main, x| {
+        let wide = main.cast(x, ElementType::Si64).unwrap();
+        let greater = main.greater(wide, wide).unwrap();
+        let not = main.not(greater).unwrap();
+        main.cast(not, F16).unwrap()
+    });
+    look(at, &module)
+}
+
+/// A decoder whose caches have these last extents.
+pub fn caches(at: &Path, widths: [u64; 2]) -> Vec<Finding> {
+    let mut asset = AssetBuilder::new();
+    let mut main = asset.graph("main");
+    let x = main.input("x", row()).unwrap();
+    let positions = TensorType::fixed([1], SI32);
+    main.input("position_ids", positions).unwrap();
+    for (name, width) in ["keys", "values"].iter().zip(widths) {
+        let ty = TensorType::new([2.into(), Dim::Dynamic, width.into()], F16);
+        main.state(name, ty).unwrap();
+    }
+    let token = main.create_token().unwrap();
+    let logits = main.add(x, x).unwrap();
+    let results = [("keys", token), ("values", token), ("logits", logits)];
+    main.finish(&results).unwrap();
+    look(at, &asset.finish().unwrap())
+}
+
 /// What a program with states is besides.
 #[derive(Clone, Copy)]
 struct Stateful<'a> {
