@@ -56,7 +56,7 @@ pub fn run() -> Outcome {
         if let Some(image) = text("image") {
             let image = Image::load(&repo::scenes().join(image))?;
             let patches = image.patches(job.grid(), &config.vision_config)?;
-            tensors.f16(format!("{name}.patches"), patches.cols, &patches.values);
+            tensors.f16(format!("{name}.patches"), patches.cols, &patches.to_f16());
             let starts: Vec<i32> = prompt.placements.iter().map(|p| p.start as i32).collect();
             tensors.i32(format!("{name}.image_start"), &starts);
         }

@@ -12,17 +12,20 @@ use aimodel_cli::python::{self, Recorded, Tensors};
 use aimodel_cli::venv::{CORE_AI, CORE_AI_NEWEST, Venv};
 use anyhow::{Context, Result, ensure};
 use bundle::{Bundle, Layout};
-use checkpoint::Source;
+use checkpoint::{Source, TokenizerFiles};
 use engine::{Conversation, Model, Prompt, Role, Turn};
 use gate::{Stage, Verdict};
 use picture::Image;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use text::{ChatTemplate, Tokenizer};
 
 /// Recipes, how many tokens a call reads, and the minimum cosine of a position.
 const READ: [(&str, usize, f64); 2] = [("fp16", usize::MAX, 0.9999), ("int8hu", 7, MIN_COSINE)];
 /// Tokens that Core AI's runtime and our engine must agree on.
 const TOKENS: usize = 24;
+/// More tokens than any answer about a scene has.
+const LONGEST_ANSWER: usize = 48;
 /// Room of a new cache in Apple's engine, in tokens.
 const ROOM: usize = 256;
 
@@ -72,6 +75,11 @@ pub fn run() -> Outcome {
     let grown = grown_caches(scratch.path())?;
     found.push(format!(
         "{grown} tokens equal to the engine's behind a cache that grew"
+    ));
+
+    let right = adapter_scenes(scratch.path())?;
+    found.push(format!(
+        "{right} scenes described rightly, asked as Apple's adapter asks"
     ));
 
     let exports = nano::folder()?.join("int8hu");
@@ -207,6 +215,67 @@ fn grown_caches(scratch: &Path) -> Result<usize> {
         }
     }
     Ok(equal)
+}
+
+/// The committed scenes, asked about as Apple's adapter does: the picture's token,
+/// a newline and the question are one user's text, which goes through the bundle's
+/// own template; then the token stands once for each row of the picture, and the
+/// answer ends at an end token. How many answers are right, which is all of them.
+fn adapter_scenes(scratch: &Path) -> Result<usize> {
+    let path = bundle("int8hu")?;
+    let model = open(&path)?;
+    let files = TokenizerFiles::load(&Source::folder(path.join("tokenizer"))?)?;
+    let template = ChatTemplate::find(&files)?;
+    let (tokenizer, manifest) = (Tokenizer::load(&files)?, model.manifest());
+    let pictures = manifest.vision.as_ref().context("no section `vision`")?;
+    let image = pictures.image_token_id as u32;
+    let pad = tokenizer.token_of(image).context("no picture token")?;
+
+    let scenes = std::fs::read_to_string(repo::scenes().join("scenes.json"))?;
+    let scenes: Value = serde_json::from_str(&scenes).context("scenes.json is not JSON")?;
+    let scenes = scenes["prompts"].as_array().into_iter().flatten();
+    let scenes: Vec<&Value> = scenes.filter(|scene| scene["image"].is_string()).collect();
+    let text = |scene: &Value, key: &str| scene[key].as_str().unwrap_or_default().to_owned();
+    let mut tensors = Tensors::default();
+    for scene in &scenes {
+        let question = text(scene, "prompt");
+        let file = repo::scenes().join(text(scene, "image"));
+        let ours = Conversation::question(question.as_str(), [Image::load(&file)?]);
+        let mut prompt = model.prompt(&ours)?;
+        let content = format!("{pad}\n{question}");
+        let messages = serde_json::json!([{"role": "user", "content": content}]);
+        let ids = tokenizer.encode(&template.render_messages(&messages, true)?)?;
+        let ids = ids.into_iter().flat_map(|id| {
+            let count = if id == image {
+                pictures.image_token_count
+            } else {
+                1
+            };
+            std::iter::repeat_n(id as i32, count)
+        });
+        prompt.tokens.ids = ids.collect();
+        add(
+            &mut tensors,
+            &text(scene, "name"),
+            &model,
+            &prompt,
+            usize::MAX,
+        )?;
+    }
+    let got = read(CORE_AI_NEWEST, &path, &tensors, LONGEST_ANSWER, scratch)?;
+    for scene in &scenes {
+        let name = text(scene, "name");
+        let tokens = got.ints(&format!("{name}.tokens"))?;
+        let tokens = tokens.into_iter().map(|id| id as u32);
+        let answer = tokens.take_while(|id| !tokenizer.stop_tokens().contains(id));
+        let answer = tokenizer.decode(&answer.collect::<Vec<_>>())?;
+        let expected = text(scene, "answer");
+        ensure!(
+            answer.trim() == expected,
+            "{name}: the answer is {answer:?}, expected {expected:?}"
+        );
+    }
+    Ok(scenes.len())
 }
 
 /// Adds a prompt as `run_vlm.py` takes it.

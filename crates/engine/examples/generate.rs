@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(patches) = given.get(PATCHES) {
         let vision = load(vision, &device)?;
         let (rows, cols) = patches.dims2()?;
-        let values = patches.flatten_all()?.to_vec1()?;
+        let values = patches.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
         let geometry = geometry(decoder.as_ref())?;
         let vision = VisionEncoder::new(vision, PictureSpec::from(&geometry))?;
         pictures = vision.encode(&Patches { rows, cols, values })?;

@@ -191,7 +191,7 @@ impl VisionEncoder {
         let input = match self.pixels {
             None => {
                 let dims = (patches.rows, patches.cols);
-                Tensor::from_vec(patches.values.clone(), dims, &Device::Cpu)?
+                Tensor::from_vec(patches.to_f16(), dims, &Device::Cpu)?
             }
             Some(spec) => {
                 let pixels = patches.pixels(spec.grid, spec.patches).ok_or_else(|| {

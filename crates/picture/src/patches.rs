@@ -19,7 +19,7 @@ pub struct Patches {
     /// C · T · P · P: colour, frame, row, column.
     pub cols: usize,
     /// Levels from −1 to 1.
-    pub values: Vec<f16>,
+    pub values: Vec<f32>,
 }
 
 /// How pictures are cut for a vision tower.
@@ -79,10 +79,10 @@ impl Image {
                 for _frame in 0..frames {
                     for y in top..top + patch {
                         let line = &square.rgb[3 * (y * side + left)..][..3 * patch];
-                        values
-                            .extend(line.chunks_exact(3).map(|pixel| {
-                                f16::from_f32(f32::from(pixel[colour]) / 127.5 - 1.0)
-                            }));
+                        values.extend(
+                            line.chunks_exact(3)
+                                .map(|pixel| f32::from(pixel[colour]) / 127.5 - 1.0),
+                        );
                     }
                 }
             }
@@ -107,21 +107,17 @@ impl Patches {
                 for (y, line) in frame.chunks_exact(patch).take(patch).enumerate() {
                     let start = (colour * side + top + y) * side + left;
                     let place = pixels.get_mut(start..start + patch)?;
-                    for (pixel, value) in place.iter_mut().zip(line) {
-                        *pixel = value.to_f32();
-                    }
+                    place.copy_from_slice(line);
                 }
             }
         }
         fits.then_some(pixels)
     }
 
-    /// The values as little-endian bytes.
-    pub fn to_le_bytes(&self) -> Vec<u8> {
-        self.values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect()
+    /// The values as f16, which is what encoders that take patches take.
+    pub fn to_f16(&self) -> Vec<f16> {
+        let values = self.values.iter();
+        values.map(|value| f16::from_f32(*value)).collect()
     }
 }
 

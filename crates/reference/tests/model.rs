@@ -214,7 +214,7 @@ fn the_recorded_patches_and_tokens_are_ours() {
                 .unwrap();
             assert_eq!((patches.rows, patches.cols), vision.patches.dim());
             for (actual, expected) in patches.values.iter().zip(&vision.patches) {
-                assert_eq!(*actual, half::f16::from_f32(*expected));
+                assert_eq!(half::f16::from_f32(*actual), half::f16::from_f32(*expected));
             }
         }
     }

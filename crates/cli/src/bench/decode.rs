@@ -11,7 +11,6 @@ use crate::progress::size;
 use anyhow::{Context, Result, bail, ensure};
 use bundle::{Bundle, contract};
 use engine::{Decoder, Sampler, StaticInputs, Step, VisionEncoder};
-use half::f16;
 use models::TokenizedPrompt;
 use picture::Patches;
 use runtime::candle_core;
@@ -151,8 +150,8 @@ fn vision(bundle: &Bundle, device: &candle_core::Device) -> Result<(VisionEncode
     let spec = engine::PictureSpec::from(&bundle.manifest()?.geometry()?);
     let encoder = VisionEncoder::new(program, spec).with_context(|| asset.display().to_string())?;
     let [rows, cols] = encoder.dims();
-    let mut levels = ids(1 << 12).map(|id| f16::from_f32(id as f32 / 2048.0 - 1.0));
-    let values = levels.by_ref().take(rows * cols).collect();
+    let levels = ids(1 << 12).map(|id| id as f32 / 2048.0 - 1.0);
+    let values = levels.take(rows * cols).collect();
     Ok((encoder, Patches { rows, cols, values }))
 }
 

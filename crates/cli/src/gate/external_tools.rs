@@ -193,7 +193,7 @@ fn given(candidate: &Candidate, asked: &NamedPrompt) -> anyhow::Result<Tensors> 
             given.f32("pixels", shape, &pictures.concat());
         }
     } else if let Some(patches) = prompt.patches.first() {
-        given.f16("patches", patches.cols, &patches.values);
+        given.f16("patches", patches.cols, &patches.to_f16());
         let images = prompt.tokens.placements.iter();
         let starts: Vec<i32> = images.map(|image| image.start as i32).collect();
         given.i32("image_start", &starts);

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use aimodel::Asset;
 use bundle::contract::{NO_IMAGE, ROPE_SHIFT_AMOUNT, ROPE_SHIFT_START};
+use half::f16;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -111,7 +112,11 @@ impl Prompt {
             patches: patches.first().map(|patches| Patches {
                 rows: patches.rows,
                 columns: patches.cols,
-                values: patches.to_le_bytes(),
+                values: patches
+                    .to_f16()
+                    .into_iter()
+                    .flat_map(f16::to_le_bytes)
+                    .collect(),
             }),
             input: String::new(),
             expected: expected.to_vec(),

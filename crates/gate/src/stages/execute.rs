@@ -7,7 +7,6 @@
 
 use ::engine::{Sequence, StaticInputs, argmax};
 use bundle::{PictureGeometry, contract};
-use half::f16;
 use models::TokenizedPrompt;
 use picture::Patches;
 use reference::{
@@ -78,7 +77,7 @@ fn judge(
         let patches = Patches {
             rows: expected.patches.nrows(),
             cols: expected.patches.ncols(),
-            values: values.map(|value| f16::from_f32(*value)).collect(),
+            values: values.copied().collect(),
         };
         pictures = vision.encode(&patches)?;
         let geometry = &context.candidate.geometry;

@@ -182,7 +182,7 @@ fn asked(
     if let (Some(actual), Some(expected)) = (actual.patches.first(), &recorded.vision) {
         let level = |value: f32| ((value + 1.0) * 127.5).round();
         let pairs = actual.values.iter().zip(&expected.patches);
-        let apart = pairs.map(|(a, b)| (level(a.to_f32()) - level(*b)).abs());
+        let apart = pairs.map(|(a, b)| (level(*a) - level(*b)).abs());
         let max = apart.fold(0.0, f32::max);
         let found = Found::Number(shortest(max));
         let mut check = Check::new(CheckId::HostPatches, name, found, Bound::AtMost(1.0));
