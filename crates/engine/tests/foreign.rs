@@ -165,6 +165,53 @@ fn only_the_whole_model_computes_what_transformers_computes() {
     assert!(least[&("nano_vlm", true)] < 0.9);
 }
 
+/// Two scenes, read with the right answer, at the positions of the answer.
+#[test]
+fn the_omissions_cost_the_answer_even_where_it_is_given() {
+    let mut found = BTreeMap::new();
+    for bundle in ["nano_wide", "nano_vlm"] {
+        let model = foreign(bundle);
+        for (name, at) in [("scene-1", 0), ("scene-7", 6)] {
+            let folder = testkit::repository().join("oracles/nano/recorded");
+            let recorded = tensors(folder.join(format!("{name}.safetensors")));
+            let ids: Vec<i32> = recorded["input_ids"].to_vec1().unwrap();
+            let prompt = model.prompt(&scenes()[at].question).unwrap();
+            let asked = prompt.tokens.ids.len();
+            assert_eq!(prompt.tokens.ids, ids[..asked]);
+            let logits = model.start(&prompt).unwrap().read_all(&ids).unwrap();
+            let pairs = wide(&logits).into_iter().zip(wide(&recorded["logits"]));
+            let best = |row: &[f64]| (0..row.len()).max_by(|i, j| row[*i].total_cmp(&row[*j]));
+            let entry = found.entry(bundle).or_insert((1.0_f64, 0, 0));
+            for (ours, expected) in pairs.skip(asked - 1) {
+                entry.0 = entry.0.min(cosine(&ours, &expected));
+                entry.1 += usize::from(best(&ours) == best(&expected));
+                entry.2 += 1;
+            }
+        }
+        let (least, same, all) = found[bundle];
+        println!("{bundle}: least cosine {least:.5}, {same} of {all} best tokens");
+    }
+    let (least, same, all) = found["nano_wide"];
+    assert!(least > 0.9999 && same == all, "{found:?}");
+    let (least, same, _) = found["nano_vlm"];
+    assert!(least < 0.9 && same < all, "{found:?}");
+}
+
+/// The model may make a picture's token as any other: no picture stands behind it.
+#[test]
+fn an_answer_may_have_the_token_of_a_picture() {
+    for bundle in ["nano_vlm", "nano_wide"] {
+        let model = foreign(bundle);
+        let question = Conversation::<Image>::question("what is in the image ?", []);
+        let go_on = |_: engine::Event<'_>| ControlFlow::Continue(());
+        let (mut sampler, limits) = (Sampler::greedy(), Limits::new(24));
+        let answer = model
+            .session()
+            .answer(&question, &mut sampler, limits, go_on);
+        assert!(answer.unwrap().tokens.contains(&504), "{bundle}");
+    }
+}
+
 /// A cache of fixed extents ends a conversation where it is full.
 #[test]
 fn a_fixed_cache_is_all_the_room_there_is() {
