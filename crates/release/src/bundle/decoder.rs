@@ -8,7 +8,7 @@ use aimodel::Summary;
 use checkpoint::{Source, TokenizerFiles};
 use text::Tokenizer;
 
-use super::{Checked, Facts, asset, origin, without_prefix};
+use super::facts::{Checked, Facts, asset, origin, without_prefix};
 use crate::{
     error::{Problems, Result},
     folder::read_text,

@@ -4,9 +4,8 @@ use ::bundle::{AssetRole, contract};
 use aimodel::Summary;
 
 use super::{
-    Checked, Facts, asset,
     decoder::{self, Stated},
-    origin, sizes,
+    facts::{Checked, Facts, asset, origin, sizes},
 };
 use crate::{
     error::{Problems, Result},

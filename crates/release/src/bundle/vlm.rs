@@ -4,9 +4,8 @@ use ::bundle::{AssetRole, Layout, PictureGeometry, Vision, contract};
 use aimodel::{Function, Parameter};
 
 use super::{
-    Checked, Facts,
     decoder::{self, Opened, Stated},
-    sizes,
+    facts::{Checked, Facts, sizes},
 };
 use crate::{
     error::{Problems, Result},
