@@ -217,9 +217,10 @@ fn bundles_for_apples_package() {
     assert_eq!(swift(&card).lines().count(), 4);
     // The encoder of the bundle is not the one beside.
     let rows = ["findings in bundle", "findings in vision encoder"];
+    let none = format!("| 0 of {} |", gate::lint::RULES.len());
     for row in rows {
         let line = card.lines().find(|line| line.contains(row)).unwrap();
-        assert_eq!(line.ends_with("| 0 of 34 |"), row == rows[0], "{line}");
+        assert_eq!(line.ends_with(&none), row == rows[0], "{line}");
     }
 
     // A card without such bundles does not speak of them.
