@@ -151,6 +151,13 @@ impl PictureGeometry {
                 found: format!("found {found}"),
             })
         };
+        if let Err(error) = geometry.patches.check(grid) {
+            return wrong(
+                PATCH_SIZE,
+                "what a picture can be cut into",
+                error.to_string(),
+            );
+        }
         if geometry.image_tokens != grid * grid {
             let found = format!("{} at a grid of {grid}", geometry.image_tokens);
             return wrong(IMAGE_TOKENS, "the square of grid", found);

@@ -187,13 +187,19 @@ impl Decoder {
         self.inner.program.device()
     }
 
-    /// The function that reads the next of `left` tokens, and how many rows its
-    /// call has: more than there are tokens where it takes a fixed number.
+    /// The function that reads the next of `left` tokens behind `len`, and how many
+    /// rows its call has: more than there are tokens where it takes a fixed number,
+    /// unless a fixed cache has no room for them.
     ///
     /// # Errors
     /// [`Error::Chunk`] if no function takes as few.
-    pub(crate) fn next_call(&self, left: usize) -> Result<(Function<'_>, usize)> {
-        let (name, rows) = match (self.inner.prefill, self.inner.rows) {
+    pub(crate) fn next_call(&self, len: usize, left: usize) -> Result<(Function<'_>, usize)> {
+        let room = self.inner.capacity.unwrap_or(usize::MAX);
+        let prefill = self
+            .inner
+            .prefill
+            .filter(|rows| len.saturating_add(*rows) <= room);
+        let (name, rows) = match (prefill, self.inner.rows) {
             (Some(rows), _) if left >= rows.div_ceil(PREFILL_GAIN) => (PREFILL, rows),
             (_, None) => (MAIN, left.min(OPEN_CHUNK)),
             (_, Some(rows)) if left >= rows => (MAIN, rows),

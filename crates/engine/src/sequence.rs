@@ -273,7 +273,7 @@ impl Sequence {
     /// Reads a token of the answer; returns the logits after it, `[V]`.
     fn read_answer(&mut self, token: u32) -> Result<Tensor> {
         let decoder = self.decoder.clone();
-        let (function, rows) = decoder.next_call(1)?;
+        let (function, rows) = decoder.next_call(self.len, 1)?;
         let how = Reading {
             is_all: false,
             is_answer: true,
@@ -293,7 +293,7 @@ impl Sequence {
         let decoder = self.decoder.clone();
         let mut rest = ids;
         while !rest.is_empty() {
-            let (function, rows) = decoder.next_call(rest.len())?;
+            let (function, rows) = decoder.next_call(self.len, rest.len())?;
             let (chunk, after) = rest.split_at(rows.min(rest.len()));
             let how = Reading {
                 is_all: all,

@@ -12,10 +12,6 @@ use runtime::{Program, States};
 
 use crate::{Error, Result, StaticInputs};
 
-/// Pixels along a side of a patch, and patches along a side of a token, at most.
-const MAX_PATCH: usize = 64;
-const MAX_MERGE: usize = 16;
-
 /// How a model takes pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PictureSpec {
@@ -52,7 +48,8 @@ impl PictureSpec {
     }
 
     /// The squares of a section `vision`. A host gives pixels, so that nobody
-    /// sees how they were cut in between.
+    /// sees how they were cut in between. Such a manifest has no grid, so it is the
+    /// root of the number of tokens: pictures are squares in Apple's package.
     fn of_pixels(vision: &Vision) -> Result<Self> {
         let unlike = |what: &str, expected: &dyn fmt::Debug, found: &dyn fmt::Debug| {
             Err(Error::Mismatch(format!(
@@ -76,7 +73,7 @@ impl PictureSpec {
         let grid = vision.image_token_count.isqrt();
         let merge_size = vision.image_size.checked_div(vision.patch_size);
         let merge_size = merge_size.and_then(|patches| patches.checked_div(grid));
-        let cut = Self {
+        let spec = Self {
             grid,
             patches: PatchSpec {
                 patch_size: vision.patch_size,
@@ -85,17 +82,15 @@ impl PictureSpec {
             },
         };
         let is_square = grid.checked_mul(grid) == Some(vision.image_token_count);
-        let bounded = (1..=picture::MAX_GRID).contains(&grid)
-            && (1..=MAX_PATCH).contains(&cut.patches.patch_size)
-            && (1..=MAX_MERGE).contains(&cut.patches.merge_size);
-        if !(is_square && bounded && cut.pixels() == vision.image_size) {
+        let is_bounded = spec.patches.check(grid).is_ok();
+        if !(is_square && is_bounded && spec.pixels() == vision.image_size) {
             return Err(Error::Mismatch(format!(
                 "a picture of {} pixels a side in patches of {} does not make a square of {} \
                  tokens",
                 vision.image_size, vision.patch_size, vision.image_token_count
             )));
         }
-        Ok(cut)
+        Ok(spec)
     }
 
     /// Pixels along a side of the square to which a picture is resized.

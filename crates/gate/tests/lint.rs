@@ -79,7 +79,10 @@ fn what_export_writes_has_no_finding() {
 #[test]
 fn what_is_only_unlike_our_own_form_has_no_finding() {
     type Form = (&'static str, fn(&Path) -> Vec<gate::transcript::Finding>);
-    let forms: [Form; 6] = [
+    let forms: [Form; 7] = [
+        ("a mask that a wide shape reshapes", |at| {
+            lint_cases::narrow_mask(at)
+        }),
         ("a fixed cache that each layer reads", |at| {
             lint_cases::fixed_states(at, true)
         }),

@@ -25,4 +25,22 @@ pub enum Error {
         /// The largest that is possible.
         max: usize,
     },
+    /// Patches of no extent, or more values than memory should be asked for.
+    #[error(
+        "patches of {patch_size} pixels a side and {frames} frames, {merge_size} along a side of \
+         a token, do not cut a square of {grid} tokens a side: expected numbers from 1 on, and at \
+         most {max} values in all"
+    )]
+    Cut {
+        /// Merged image tokens along each side.
+        grid: usize,
+        /// Pixels along a side of a patch.
+        patch_size: usize,
+        /// Patches along a side of a token.
+        merge_size: usize,
+        /// Frames in a patch.
+        frames: usize,
+        /// The most values that all patches may have.
+        max: usize,
+    },
 }

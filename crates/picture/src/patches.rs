@@ -10,6 +10,10 @@ use half::f16;
 /// this an image alone fills the longest contexts.
 pub const MAX_GRID: usize = 64;
 
+/// The most values that the patches of a picture may have: 0.5 GB of f32. Patches
+/// of the published models have 25 million at the largest grid.
+const MAX_VALUES: usize = 1 << 27;
+
 /// What the vision tower reads: [rows, cols], row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Patches {
@@ -34,6 +38,38 @@ pub struct PatchSpec {
 }
 
 impl PatchSpec {
+    /// Checks that a square of `grid` × `grid` merged tokens can be cut so.
+    ///
+    /// # Errors
+    /// [`Error::Grid`] if `grid` is 0 or beyond [`MAX_GRID`]; [`Error::Cut`] for
+    /// patches without pixels, or of more values than memory should be asked for.
+    pub fn check(self, grid: usize) -> Result<(), Error> {
+        if grid == 0 || grid > MAX_GRID {
+            return Err(Error::Grid {
+                grid,
+                max: MAX_GRID,
+            });
+        }
+        let Self {
+            patch_size,
+            merge_size,
+            temporal_patch_size,
+        } = self;
+        let sides = [grid, grid, merge_size, merge_size, patch_size, patch_size];
+        let extents = sides.into_iter().chain([temporal_patch_size, COLOURS]);
+        let values = extents.fold(1_usize, usize::saturating_mul);
+        if (1..=MAX_VALUES).contains(&values) {
+            return Ok(());
+        }
+        Err(Error::Cut {
+            grid,
+            patch_size,
+            merge_size,
+            frames: temporal_patch_size,
+            max: MAX_VALUES,
+        })
+    }
+
     /// How many patches a square of `grid` × `grid` merged tokens has.
     #[must_use]
     pub fn rows(self, grid: usize) -> usize {
@@ -59,15 +95,10 @@ impl Image {
     /// configuration or a bundle states.
     ///
     /// # Errors
-    /// [`Error::Grid`] if `grid` is 0 or beyond [`MAX_GRID`].
+    /// As [`PatchSpec::check`].
     pub fn patches(&self, grid: usize, cut: impl Into<PatchSpec>) -> Result<Patches, Error> {
-        if grid == 0 || grid > MAX_GRID {
-            return Err(Error::Grid {
-                grid,
-                max: MAX_GRID,
-            });
-        }
         let cut = cut.into();
+        cut.check(grid)?;
         let (patch, frames) = (cut.patch_size, cut.temporal_patch_size);
         let side = cut.side(grid);
         let square = self.resize(side, side);
@@ -97,11 +128,15 @@ impl Patches {
     /// these are not the patches of such a square.
     pub fn pixels(&self, grid: usize, cut: PatchSpec) -> Option<Vec<f32>> {
         let (patch, frames) = (cut.patch_size, cut.temporal_patch_size);
-        let side = cut.side(grid);
-        let fits = (self.rows, self.cols) == (cut.rows(grid), cut.cols())
+        let fits = cut.check(grid).is_ok()
+            && (self.rows, self.cols) == (cut.rows(grid), cut.cols())
             && self.values.len() == self.rows * self.cols;
-        let mut pixels = vec![0.0; if fits { COLOURS * side * side } else { 0 }];
-        for (row, values) in self.values.chunks_exact(cut.cols().max(1)).enumerate() {
+        if !fits {
+            return None;
+        }
+        let side = cut.side(grid);
+        let mut pixels = vec![0.0; COLOURS * side * side];
+        for (row, values) in self.values.chunks_exact(cut.cols()).enumerate() {
             let (top, left) = corner(row, grid, cut);
             for (colour, frame) in values.chunks_exact(frames * patch * patch).enumerate() {
                 for (y, line) in frame.chunks_exact(patch).take(patch).enumerate() {
@@ -111,7 +146,7 @@ impl Patches {
                 }
             }
         }
-        fits.then_some(pixels)
+        Some(pixels)
     }
 
     /// The values as f16, which is what encoders that take patches take.

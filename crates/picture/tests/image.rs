@@ -186,6 +186,34 @@ fn a_spec_states_the_shape_of_its_patches() {
 }
 
 #[test]
+fn patches_that_no_memory_holds_are_refused() {
+    let image = Image::from_rgb(2, 1, vec![255, 0, 0, 0, 0, 255]).unwrap();
+    let spec = |patch_size, merge_size, temporal_patch_size| PatchSpec {
+        patch_size,
+        merge_size,
+        temporal_patch_size,
+    };
+    for (grid, spec) in [
+        (64, spec(64, 16, 16)),
+        (1, spec(usize::MAX, 2, 2)),
+        (1, spec(16, 0, 2)),
+        (1, spec(0, 2, 2)),
+        (1, spec(16, 2, 0)),
+    ] {
+        let refused = image.patches(grid, spec);
+        assert!(matches!(refused, Err(Error::Cut { .. })), "{spec:?}");
+        let none = picture::Patches {
+            rows: 0,
+            cols: 0,
+            values: Vec::new(),
+        };
+        assert_eq!(none.pixels(grid, spec), None);
+    }
+    // The largest of the published models.
+    spec(16, 2, 2).check(picture::MAX_GRID).unwrap();
+}
+
+#[test]
 fn pictures_larger_than_any_cameras_are_refused_before_they_are_decoded() {
     // The size that a PNG states, with the checksum that belongs to it, and
     // that of a JPEG; neither file has so many pixels.

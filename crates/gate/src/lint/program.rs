@@ -156,9 +156,14 @@ fn wide_masks(
         if !is_truth || !seen.insert(value) {
             continue;
         }
-        let Some((maker, _)) = graph.maker(value) else {
+        let Some((maker, name)) = graph.maker(value) else {
             continue;
         };
+        // Shapes and places may be wide without harm.
+        if !is_comparison(name) {
+            open.extend(&maker.operands);
+            continue;
+        }
         let wide = maker.operands.iter().filter_map(|operand| {
             let ty = graph.tensor(*operand)?;
             matches!(ty.element, ElementType::Si64 | ElementType::Ui64).then_some(ty)
@@ -167,8 +172,15 @@ fn wide_masks(
             found(&WIDE_COMPARE, format!("casts a comparison of {ty}"));
             return;
         }
-        open.extend(&maker.operands);
     }
+}
+
+fn is_comparison(name: &str) -> bool {
+    let name = name.strip_prefix("primitive.").unwrap_or(name);
+    let name = name.strip_prefix("broadcasting_").unwrap_or(name);
+    ["equal_v", "greater_v", "not_equal_v"]
+        .iter()
+        .any(|known| name.starts_with(known))
 }
 
 fn is_empty(ty: &TensorType) -> bool {

@@ -1,6 +1,9 @@
 //! States: what a host keeps between calls.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::Range,
+};
 
 use aimodel::{Operation, Type, Value};
 use bundle::contract;
@@ -148,8 +151,8 @@ fn is_read_between(graph: &Graph<'_>, handle: Value, write: &Operation) -> bool 
             .flat_map(|held| graph.users(*held).iter().map(move |user| (held, user)))
     });
     users.any(|(held, user)| {
-        let updates = graph.view.op_name(user) == Some("primitive.slice_update_v1");
-        !updates || user.operands.first() != Some(held)
+        let updates = graph.view.op_name(user).and_then(positions_of_update);
+        updates.is_none() || user.operands.first() != Some(held)
     })
 }
 
@@ -186,20 +189,24 @@ fn position_of_write(
 ) -> Option<Value> {
     while followed.insert(value) {
         let (op, name) = graph.maker(value)?;
-        let positions = match name {
-            // What is updated, begin, end, stride, and what it becomes.
-            "primitive.slice_update_v1" => op.operands.get(1..4)?,
-            "primitive.scatter_nd_v1" | "primitive.scatter_along_axis_v1" => {
-                op.operands.get(1..2)?
-            }
-            _ => return None,
-        };
+        let positions = op.operands.get(positions_of_update(name)?)?;
         if let Some(origin) = positions.iter().find_map(|at| origins.get(at)) {
             return Some(*origin);
         }
         value = *op.operands.first()?;
     }
     None
+}
+
+/// Where the operands of an operation that updates its first one say its place;
+/// `None` for others.
+fn positions_of_update(name: &str) -> Option<Range<usize>> {
+    match name {
+        // What is updated, begin, end, stride, and what it becomes.
+        "primitive.slice_update_v1" => Some(1..4),
+        "primitive.scatter_nd_v1" | "primitive.scatter_along_axis_v1" => Some(1..2),
+        _ => None,
+    }
 }
 
 /// How a finding calls an origin.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::{copy_folder, edit_json, nano};
 
-pub use programs::{fixed_states, floors, fused_locations, inputs_of_kernel, states};
+pub use programs::{fixed_states, floors, fused_locations, inputs_of_kernel, narrow_mask, states};
 
 /// The rule that is tripped, what trips it, and what the lint finds. Each makes
 /// what it needs in an empty folder.

@@ -263,6 +263,21 @@ pub fn wide_mask(at: &Path) -> Vec<Finding> {
     look(at, &module)
 }
 
+/// A mask of floats from integers of 32 bits, which a shape of 64 bits says the
+/// extents of.
+pub fn narrow_mask(at: &Path) -> Vec<Finding> {
+    let module = function(|main, x| {
+        let narrow = main.cast(x, SI32).unwrap();
+        let greater = main.greater(narrow, narrow).unwrap();
+        let shape = TensorType::fixed([2], ElementType::Si64);
+        let bytes = [4_i64, 2].map(i64::to_le_bytes).concat();
+        let shape = main.dense(shape, &bytes).unwrap();
+        let mask = main.reshape(greater, shape).unwrap();
+        main.cast(mask, F16).unwrap()
+    });
+    look(at, &module)
+}
+
 /// A decoder whose caches have these last extents.
 pub fn caches(at: &Path, widths: [u64; 2]) -> Vec<Finding> {
     let mut asset = AssetBuilder::new();

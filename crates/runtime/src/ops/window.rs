@@ -12,7 +12,7 @@ use crate::{
 
 /// The most elements that a result may have. What a program asks for is not
 /// bounded by its size here.
-const MAX_ELEMENTS: usize = 1 << 31;
+const MAX_ELEMENTS: usize = 1 << 28;
 
 /// Where each element along an axis comes from; `None` is the fill value.
 type Sources = Vec<Option<usize>>;
@@ -36,14 +36,14 @@ pub fn pad(mode: PaddingMode, operands: &Operands<'_>) -> OpResult<Value> {
 /// Where the elements of a padded axis come from.
 fn padded(mode: PaddingMode, extent: usize, (before, after): (usize, usize)) -> OpResult<Sources> {
     // A copy of what is there needs something to be there, and only as much.
-    let most = match mode {
+    let max = match mode {
         PaddingMode::Constant => usize::MAX,
         PaddingMode::Replicate if extent > 0 => usize::MAX,
         PaddingMode::Circular | PaddingMode::Symmetric => extent,
         PaddingMode::Reflect => extent.saturating_sub(1),
         _ => 0,
     };
-    if before.max(after) > most {
+    if before.max(after) > max {
         return refuse(format!(
             "padding by {before} and {after} needs more than the {extent} elements of the axis"
         ));
@@ -94,9 +94,8 @@ pub fn tile(operands: &Operands<'_>) -> OpResult<Value> {
 /// Refuses extents of more elements than there can be.
 fn check_count(mut extents: impl Iterator<Item = Option<usize>>) -> OpResult<()> {
     let count = extents.try_fold(1_usize, |count, extent| {
-        // An axis is listed element by element, also beside one of none.
-        let extent = extent.filter(|extent| *extent <= MAX_ELEMENTS)?;
-        count.checked_mul(extent)
+        // Axes are listed element by element before one of none empties the list.
+        count.checked_mul(extent?.max(1))
     });
     match count {
         Some(..=MAX_ELEMENTS) => Ok(()),
@@ -202,15 +201,24 @@ pub fn convolve(operands: &Operands<'_>) -> OpResult<Value> {
     let Some(windows) = windows.collect::<Option<Vec<usize>>>() else {
         return wrong();
     };
+    for extents in [
+        [&[batch, channels][..], space, &[]],
+        [&[filters, depth], kernel, &[]],
+        [&[batch, channels], &windows, kernel],
+        [&[batch, filters], &windows, &[]],
+    ] {
+        check_count(extents.concat().into_iter().map(Some))?;
+    }
     let [points, taps, area]: [usize; 3] =
         [&windows[..], kernel, space].map(|extents| extents.iter().product());
-    check_count([batch, channels, points, taps].into_iter().map(Some))?;
     // The place of each tap of each window.
     let mut places = vec![0_u32];
     for (extents, steps) in [(kernel, &dilation), (&windows[..], &stride)] {
         for (axis, step) in row_major(space).into_iter().enumerate() {
             let along = |place: &u32| {
-                let (place, step) = (*place, (steps[axis] * step) as u32);
+                // Of one window there is no step, however far it would be.
+                let steps = if extents[axis] > 1 { steps[axis] } else { 0 };
+                let (place, step) = (*place, (steps * step) as u32);
                 (0..extents[axis] as u32).map(move |at| place + at * step)
             };
             places = places.iter().flat_map(along).collect();
@@ -258,6 +266,7 @@ mod tests {
         assert!(check_count(huge.map(Some)).is_err());
         assert!(check_count([0, usize::MAX].into_iter().map(Some)).is_err());
         assert!(check_count([4, 0].into_iter().map(Some)).is_ok());
+        assert!(check_count([1 << 20, 1 << 20, 0].into_iter().map(Some)).is_err());
         assert!(check_count([Some(1), None].into_iter()).is_err());
     }
 }

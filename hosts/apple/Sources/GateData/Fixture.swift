@@ -5,7 +5,7 @@ package let formatVersion = 1
 
 /// What this host is asked: bundles, prompts, and how many runs.
 ///
-/// `crates/gate/src/device.rs` writes it, and says what each field is.
+/// `crates/gate/src/device/fixture.rs` writes it, and says what each field is.
 package struct Fixture: Decodable {
     let version: Int
     package let decoder: AssetID

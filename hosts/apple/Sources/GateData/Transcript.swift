@@ -1,6 +1,6 @@
 import Foundation
 
-/// What this host answers. `crates/gate/src/device.rs` reads it, and says what each field is.
+/// What this host answers. `crates/gate/src/device/transcript.rs` reads it, and says what each field is.
 package struct Transcript: Encodable {
     let version = formatVersion
     let madeWith: String
